@@ -1,0 +1,1 @@
+"""Builds and wires everything; the only file that knows every name."""

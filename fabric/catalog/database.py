@@ -1,0 +1,170 @@
+"""The catalog's database: one writer thread that commits in groups, any number of readers.
+
+SQLite in WAL mode with ``synchronous=FULL``: when `Database.write` returns, the change survives a power cut. Work
+handed in while a commit is under way shares the next one, so that the cost of a flush is divided among writers.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from fabric.core.errors import CapacityError, CorruptError, UnavailableError
+
+FORMAT_VERSION = 1
+GROUP_MOST = 256  # pieces of work in one commit
+QUEUE_MOST = 4096  # pieces of work that may wait; more block their callers
+READERS_MOST = 16
+
+metadata = MetaData()  # every catalog module defines its tables on this
+
+T = TypeVar("T")
+Work = Callable[[Connection], Any]
+
+
+class Database:
+    """Opens the catalog; `start` must be called before the first write.
+
+    Args:
+        path: the SQLite file; its folder must exist.
+
+    Raises:
+        CorruptError: the file is damaged or newer than this program; ``rebuild`` is named.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine = _engine(path)
+        self._work: queue.Queue[tuple[Work, Future[Any]] | None] = queue.Queue(QUEUE_MOST)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Create missing tables, check the format and start the writer thread."""
+        with _translated(self.path), self._engine.begin() as connection:
+            connection.execute(text("BEGIN IMMEDIATE"))
+            _check_format(connection, self.path)
+            metadata.create_all(connection)
+            connection.execute(text(f"PRAGMA user_version={FORMAT_VERSION}"))
+        self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what was handed in, end the writer and close every connection."""
+        if self._thread is not None:
+            self._work.put(None)
+            self._thread.join()
+            self._thread = None
+        self._engine.dispose()
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` on the writer thread inside a transaction; return after its commit reached the disk.
+
+        What ``work`` raises is raised here and its changes alone are undone. ``work`` must be short, must not
+        call `write` itself and must touch nothing but its connection: it may share a commit with others.
+        """
+        return self.submit(work).result()
+
+    def submit(self, work: Callable[[Connection], T]) -> Future[T]:
+        """Hand in ``work`` without waiting; the future is done after the commit."""
+        if self._thread is None:
+            raise UnavailableError("the catalog is closed", hint="start the engine first")
+        future: Future[T] = Future()
+        self._work.put((work, future))
+        return future
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection that sees one consistent state; never blocks the writer."""
+        with _translated(self.path), self._engine.connect() as connection:
+            yield connection
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            group = [self._work.get()]
+            while len(group) < GROUP_MOST and not self._work.empty():
+                group.append(self._work.get_nowait())
+            closing = None in group
+            self._commit([item for item in group if item is not None])
+
+    def _commit(self, group: list[tuple[Work, Future[Any]]]) -> None:
+        done: list[tuple[Future[Any], Any]] = []
+        try:
+            with _translated(self.path), self._engine.connect() as connection:
+                connection.execute(text("BEGIN IMMEDIATE"))
+                for work, future in group:
+                    _run_one(connection, work, future, done)
+                connection.commit()
+        except BaseException as error:  # noqa: BLE001 - carried to every caller that waits
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for future, value in done:
+            future.set_result(value)
+
+
+def _run_one(connection: Connection, work: Work, future: Future[Any], done: list[tuple[Future[Any], Any]]) -> None:
+    savepoint = connection.begin_nested()
+    try:
+        value = work(connection)
+    except Exception as error:  # noqa: BLE001 - carried to the caller
+        savepoint.rollback()
+        future.set_exception(error)
+    else:
+        savepoint.commit()
+        done.append((future, value))
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=READERS_MOST,
+        max_overflow=READERS_MOST,
+        connect_args={"check_same_thread": False, "timeout": 30.0},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # SQLAlchemy begins nothing by itself; we say BEGIN IMMEDIATE
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA mmap_size=268435456")
+
+    return engine
+
+
+def _check_format(connection: Connection, path: Path) -> None:
+    found = connection.execute(text("PRAGMA user_version")).scalar_one()
+    if found > FORMAT_VERSION:
+        raise CorruptError(
+            "the catalog was written by a newer release", hint="install that release", path=str(path), format=found
+        )
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if "full" in str(error.orig):
+            raise CapacityError(
+                "the disk of the data folder is full", hint="free space and try again", path=str(path)
+            ) from error
+        raise UnavailableError("the catalog does not answer", hint=str(error.orig), path=str(path)) from error
+    except DatabaseError as error:
+        raise CorruptError(
+            "the catalog is damaged", path=str(path), hint="stop the engine and run: python -m fabric rebuild"
+        ) from error

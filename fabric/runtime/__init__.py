@@ -1,0 +1,1 @@
+"""What runs the components: the protocol, the supervisor, measures, reports and the lease on a data folder."""
