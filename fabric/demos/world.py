@@ -38,15 +38,15 @@ RULES = (
     ("stored and moved bytes", f"1:{SCALE} of the trace's sizes; prices, scores and plans use the trace's own"),
     ("names", "releases/YEAR/asset-NNN.bin; YEAR of the first upload on the re-dated calendar"),
     ("bytes", "pseudo-random, seeded by the object's number: incompressible, the same on every machine"),
-    ("class", "by h = frac(number x 0.6180339887): < .05 confidential, < .15 restricted, < .35 sensitive, "
-              "< .65 private, else public"),
+    ("class", ("by h = frac(number x 0.6180339887): < .05 confidential, < .15 restricted, < .35 sensitive, "
+              "< .65 private, else public")),
     ("criticality", "by reads of the last 28 days: the top tenth critical, the next six tenths normal, the rest low"),
     ("latency need", "the 5 most read: 10 ms; more than 20 reads in 28 days: 100 ms; the rest: 1 s"),
     ("hour within a day", "(number x 7 + day) mod 24"),
-    ("first places", "an organisation that never tiered: hot cloud class by number mod 3 for what may lie there, "
-                     "one private and one on-premise copy; restricted and confidential on its own arrays"),
-    ("workload", "reads drawn by the real rates of the last 28 days, faster by day than by night, with bursts; one "
-                 "anomaly (reads x 20 for some seconds) and one outage (a store stops for longer than pause_limit)"),
+    ("first places", ("an organisation that never tiered: hot cloud class by number mod 3 for what may lie there, "
+                     "one private and one on-premise copy; restricted and confidential on its own arrays")),
+    ("workload", ("reads drawn by the real rates of the last 28 days, faster by day than by night, with bursts; one "
+                 "anomaly (reads x 20 for some seconds) and one outage (a store stops for longer than pause_limit)")),
 )  # fmt: skip
 
 
