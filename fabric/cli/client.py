@@ -50,7 +50,7 @@ def call(client: Client, method: str, path: str, *, query: Mapping[str, str] | N
         return answer.json()
 
 
-def act(client: Client, name: str, **body: Any) -> Any:
+def act(client: Client, name: str, /, **body: Any) -> Any:
     """Ask the engine to do ``name``; see POST /api/acts/NAME."""
     return call(client, "POST", f"/api/acts/{name}", json=body)
 
