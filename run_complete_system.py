@@ -12,11 +12,22 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NEEDED = {  # module -> package
-    "flask": "flask", "flask_socketio": "flask-socketio", "simple_websocket": "simple-websocket",
-    "sklearn": "scikit-learn", "numpy": "numpy", "watchdog": "watchdog", "sqlalchemy": "sqlalchemy",
-    "msgspec": "msgspec", "click": "click", "rich": "rich", "cryptography": "cryptography",
-    "argon2": "argon2-cffi", "stamina": "stamina", "pyarrow": "pyarrow", "psutil": "psutil",
-}  # fmt: skip
+    "flask": "flask",
+    "flask_socketio": "flask-socketio",
+    "simple_websocket": "simple-websocket",
+    "sklearn": "scikit-learn",
+    "numpy": "numpy",
+    "watchdog": "watchdog",
+    "sqlalchemy": "sqlalchemy",
+    "msgspec": "msgspec",
+    "click": "click",
+    "rich": "rich",
+    "cryptography": "cryptography",
+    "argon2": "argon2-cffi",
+    "stamina": "stamina",
+    "pyarrow": "pyarrow",
+    "psutil": "psutil",
+}
 
 
 def missing_packages() -> list[str]:

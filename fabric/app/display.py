@@ -110,14 +110,21 @@ class Display:
         exposures = [exposure_of(host.strip("[]"), tls=proxy) for host in hosts]
         exposure = next((e for e in exposures if e is not Exposure.LOOPBACK), Exposure.LOOPBACK)
         if exposure is Exposure.READ_ONLY:
-            logger.warning("open network without TLS: the page is read-only behind the token",
-                           extra={"hint": "set tls_cert and tls_key, or FABRIC_TLS=proxy behind a TLS proxy"})  # fmt: skip
+            logger.warning(
+                "open network without TLS: the page is read-only behind the token",
+                extra={"hint": "set tls_cert and tls_key, or FABRIC_TLS=proxy behind a TLS proxy"},
+            )
         ports = DashboardPorts(
-            folder=self._data_dir / "exports", clock=SystemClock(), session_key=session_key(self._data_dir),
-            who=self._who, exposure=exposure, secure=proxy, ready=self._ready,
+            folder=self._data_dir / "exports",
+            clock=SystemClock(),
+            session_key=session_key(self._data_dir),
+            who=self._who,
+            exposure=exposure,
+            secure=proxy,
+            ready=self._ready,
             hosts=tuple(filter(None, os.environ.get("FABRIC_HOSTS", "").split(","))),
             transports=("websocket",) if workers > 1 else ("polling", "websocket"),
-        )  # fmt: skip
+        )
         dashboard = build(ports)
         dashboard.app.before_request(self._forward)
         return dashboard
@@ -153,15 +160,14 @@ def _passed_on(engine: EngineMark) -> Response:
         if request.content_length is not None:
             headers["Content-Length"] = str(request.content_length)
     try:
-        connection.request(request.method, request.full_path.rstrip("?"), body, headers,
-                           encode_chunked="Content-Length" not in headers)  # fmt: skip
+        connection.request(
+            request.method, request.full_path.rstrip("?"), body, headers, encode_chunked="Content-Length" not in headers
+        )
         answer = connection.getresponse()
     except OSError as error:
         connection.close()
         raise UnavailableError("the engine does not answer", hint="try again", pid=engine.pid) from error
-    kept = [
-        (name, value) for name, value in answer.getheaders() if name.lower() not in NOT_PASSED_ON - {"content-length"}
-    ]
+    kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
     return Response(_streamed(connection, answer), answer.status, kept, direct_passthrough=True)
 
 

@@ -36,5 +36,8 @@ def _secret(data_dir: Path, name: str) -> bytes:
             fresh.unlink()
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"a file of the data folder cannot be read or made: {error.strerror}", path=str(path),
-                          hint="run as the user who owns the data folder") from error  # fmt: skip
+        raise ConfigError(
+            f"a file of the data folder cannot be read or made: {error.strerror}",
+            path=str(path),
+            hint="run as the user who owns the data folder",
+        ) from error

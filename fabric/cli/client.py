@@ -38,9 +38,16 @@ class Answer:
 class Client(Protocol):
     """Sends one request; what the engine refuses comes back as the FabricError it was."""
 
-    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None, json: Any = None,
-                body: Iterable[bytes] | None = None, headers: Mapping[str, str] | None = None,
-                ) -> AbstractContextManager[Answer]:  # fmt: skip
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        json: Any = None,
+        body: Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Answer]:
         """Open the answer; its body is read while the context is open."""
 
 
@@ -67,24 +74,41 @@ class HttpClient:
         self._url = urlsplit(engine.url)
 
     @contextmanager
-    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None, json: Any = None,
-                body: Iterable[bytes] | None = None, headers: Mapping[str, str] | None = None,
-                ) -> Iterator[Answer]:  # fmt: skip
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        json: Any = None,
+        body: Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[Answer]:
         connection = self._connection()
         sent = {"Authorization": f"Bearer {self._engine.token}", **(headers or {})}
         payload: Any = body
         if json is not None:
             payload, sent["Content-Type"] = msgspec.json.encode(json), "application/json"
         try:
-            connection.request(method, _with_query(path, query), payload, sent,
-                               encode_chunked=body is not None and "Content-Length" not in sent)  # fmt: skip
+            connection.request(
+                method,
+                _with_query(path, query),
+                payload,
+                sent,
+                encode_chunked=body is not None and "Content-Length" not in sent,
+            )
             response = connection.getresponse()
         except (ConnectionRefusedError, http.client.CannotSendRequest) as error:
-            raise UnavailableError("the engine does not answer", url=self._engine.url, pid=self._engine.pid,
-                                   hint="look at its log, or start it again") from error  # fmt: skip
+            raise UnavailableError(
+                "the engine does not answer",
+                url=self._engine.url,
+                pid=self._engine.pid,
+                hint="look at its log, or start it again",
+            ) from error
         except (OSError, http.client.HTTPException) as error:
-            raise UnknownOutcomeError("the engine stopped answering", url=self._engine.url,
-                                      hint="look with: python -m fabric status") from error  # fmt: skip
+            raise UnknownOutcomeError(
+                "the engine stopped answering", url=self._engine.url, hint="look with: python -m fabric status"
+            ) from error
         try:
             if response.status >= 400:
                 raise problem_error(response.status, response.read())
@@ -113,9 +137,16 @@ class LocalClient:
         self._token = token
 
     @contextmanager
-    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None, json: Any = None,
-                body: Iterable[bytes] | None = None, headers: Mapping[str, str] | None = None,
-                ) -> Iterator[Answer]:  # fmt: skip
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        json: Any = None,
+        body: Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[Answer]:
         sent = {"Authorization": f"Bearer {self._token}", **(headers or {})}
         options: dict[str, Any] = {"method": method, "headers": sent, "base_url": "http://127.0.0.1"}
         if json is not None:

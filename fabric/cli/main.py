@@ -73,8 +73,13 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fabric")
-@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), default=Path("data"), show_default=True,
-              help="Where the fabric keeps its catalog, events, keys and reports.")  # fmt: skip
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    help="Where the fabric keeps its catalog, events, keys and reports.",
+)
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="A fabric.toml.")
 @click.option("--store", "stores", multiple=True, metavar="NAME=URL", help="A store of your own; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document.")
@@ -93,8 +98,14 @@ def run(session: Session, no_browser: bool, duration: float | None, no_workload:
     """Start the fabric and its dashboard; stop with Ctrl-C."""
     from fabric.app import run_engine
 
-    return run_engine(session.data_dir, session.own_settings(), sample=session.hooks, browser=not no_browser,
-                      duration=duration, workload=not no_workload)  # fmt: skip
+    return run_engine(
+        session.data_dir,
+        session.own_settings(),
+        sample=session.hooks,
+        browser=not no_browser,
+        duration=duration,
+        workload=not no_workload,
+    )
 
 
 @cli.command()
@@ -193,21 +204,39 @@ def get(session: Session, key: str, file: Path, version_id: str | None) -> None:
 @click.option("--latency", help="critical, standard, flexible or any.")
 @click.option("--if-absent", is_flag=True, help="Refuse when KEY exists.")
 @click.pass_obj
-def put(session: Session, key: str, file: Path, classification: str | None, criticality: str | None,
-        latency: str | None, if_absent: bool) -> None:  # fmt: skip
+def put(
+    session: Session,
+    key: str,
+    file: Path,
+    classification: str | None,
+    criticality: str | None,
+    latency: str | None,
+    if_absent: bool,
+) -> None:
     """Write FILE (default: standard input) as the object KEY."""
     from fabric.cli.transfer import pieces
 
-    asked = {"X-Fabric-Class": classification, "X-Fabric-Criticality": criticality, "X-Fabric-Latency": latency,
-             "If-None-Match": "*" if if_absent else None}  # fmt: skip
+    asked = {
+        "X-Fabric-Class": classification,
+        "X-Fabric-Criticality": criticality,
+        "X-Fabric-Latency": latency,
+        "If-None-Match": "*" if if_absent else None,
+    }
     headers = {name: value for name, value in asked.items() if value}
     size = 0 if str(file) == "-" else file.stat().st_size
     if size:
         headers["Content-Length"] = str(size)
     body = pieces(file, CHUNK_BYTES, transfer_progress(key, size))
     with session.client() as client, client.request("PUT", object_path(key), body=body, headers=headers) as answer:
-        session.show({"key": key, "etag": answer.headers.get("etag"), "sha256": answer.headers.get("x-fabric-sha256"),
-                      "created": answer.status == 201}, key)  # fmt: skip
+        session.show(
+            {
+                "key": key,
+                "etag": answer.headers.get("etag"),
+                "sha256": answer.headers.get("x-fabric-sha256"),
+                "created": answer.status == 201,
+            },
+            key,
+        )
 
 
 @cli.command()
@@ -377,8 +406,16 @@ def config_check(session: Session, file: Path) -> None:
     """Check the settings FILE without starting anything."""
     settings = load_settings(file)
     stores = {name: store_address(name, store) for name, store in settings.stores.items()}
-    rows = [{"store": name, "zone": a.zone, "provider": a.provider, "classes": ",".join(a.classes),
-             "mode": settings.stores[name].mode} for name, a in stores.items()]  # fmt: skip
+    rows = [
+        {
+            "store": name,
+            "zone": a.zone,
+            "provider": a.provider,
+            "classes": ",".join(a.classes),
+            "mode": settings.stores[name].mode,
+        }
+        for name, a in stores.items()
+    ]
     session.show(rows if rows else {"ok": True}, f"{file}: correct")
 
 

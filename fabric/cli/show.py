@@ -47,8 +47,15 @@ def show_error(error: FabricError, *, as_json: bool) -> None:
 def transfer_progress(label: str, total_bytes: int) -> Advance:
     """Return what to call with each moved number of bytes: a bar on a terminal, a line now and then otherwise."""
     if sys.stderr.isatty():
-        progress = Progress(TextColumn(label), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-                            TimeRemainingColumn(), console=Console(stderr=True), transient=True)  # fmt: skip
+        progress = Progress(
+            TextColumn(label),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
         task = progress.add_task(label, total=total_bytes or None)
         progress.start()
 

@@ -55,6 +55,10 @@ def _copy(answer: Answer, target: Any, advance: Advance) -> dict[str, Any]:
     advance(0)
     said = answer.headers.get("x-fabric-sha256", "")
     if answer.status == 200 and said and said != digest.hexdigest():
-        raise IntegrityError("the received bytes are not the object's", expected=said, received=digest.hexdigest(),
-                             hint="read again; then run: python -m fabric verify")  # fmt: skip
+        raise IntegrityError(
+            "the received bytes are not the object's",
+            expected=said,
+            received=digest.hexdigest(),
+            hint="read again; then run: python -m fabric verify",
+        )
     return {"bytes": total, "sha256": digest.hexdigest(), "etag": answer.headers.get("etag")}

@@ -79,8 +79,9 @@ class Workload:
         busy: read and write after loading, with the anomaly and the outage; False leaves a quiet world.
     """
 
-    def __init__(self, plane: Plane, trace: SampleTrace, switches: Mapping[str, Switch], clock: Clock, *,
-                 busy: bool = True) -> None:  # fmt: skip
+    def __init__(
+        self, plane: Plane, trace: SampleTrace, switches: Mapping[str, Switch], clock: Clock, *, busy: bool = True
+    ) -> None:
         self._plane, self._trace, self._switches, self._clock, self._busy = plane, trace, switches, clock, busy
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sample-workload", daemon=True)
@@ -106,8 +107,17 @@ class Workload:
         """Return the loading's progress in the shape of a report's ``progress``; empty once it is done."""
         if self.done_loading.is_set():
             return []
-        return [{"id": "sample-load", "label": "sample archive written and replicated", "done": self.loaded,
-                 "total": self.total, "unit": "objects", "rate": None, "eta_seconds": None}]  # fmt: skip
+        return [
+            {
+                "id": "sample-load",
+                "label": "sample archive written and replicated",
+                "done": self.loaded,
+                "total": self.total,
+                "unit": "objects",
+                "rate": None,
+                "eta_seconds": None,
+            }
+        ]
 
     def _run(self) -> None:
         self._import_past()
@@ -161,8 +171,9 @@ class Workload:
             self.outage_store = outage.step(age)
             self.note = f"outage of {self.outage_store}" if self.outage_store else "anomaly" if odd else "at work"
 
-    def _read(self, pool: ThreadPoolExecutor, weights: np.ndarray[Any, np.dtype[np.float64]], factor: float,
-              odd: bool) -> None:  # fmt: skip
+    def _read(
+        self, pool: ThreadPoolExecutor, weights: np.ndarray[Any, np.dtype[np.float64]], factor: float, odd: bool
+    ) -> None:
         self._pending = {future for future in self._pending if not future.done()}
         rate = READS_PER_SECOND * day_factor(self._clock.now()) * factor
         count = min(int(self._random.poisson(rate * STEP_SECONDS)), READS_WAITING_MOST - len(self._pending))

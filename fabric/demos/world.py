@@ -38,16 +38,31 @@ RULES = (
     ("stored and moved bytes", f"1:{SCALE} of the trace's sizes; prices, scores and plans use the trace's own"),
     ("names", "releases/YEAR/asset-NNN.bin; YEAR of the first upload on the re-dated calendar"),
     ("bytes", "pseudo-random, seeded by the object's number: incompressible, the same on every machine"),
-    ("class", ("by h = frac(number x 0.6180339887): < .05 confidential, < .15 restricted, < .35 sensitive, "
-              "< .65 private, else public")),
+    (
+        "class",
+        (
+            "by h = frac(number x 0.6180339887): < .05 confidential, < .15 restricted, < .35 sensitive, "
+            "< .65 private, else public"
+        ),
+    ),
     ("criticality", "by reads of the last 28 days: the top tenth critical, the next six tenths normal, the rest low"),
     ("latency need", "the 5 most read: 10 ms; more than 20 reads in 28 days: 100 ms; the rest: 1 s"),
     ("hour within a day", "(number x 7 + day) mod 24"),
-    ("first places", ("an organisation that never tiered: hot cloud class by number mod 3 for what may lie there, "
-                     "one private and one on-premise copy; restricted and confidential on its own arrays")),
-    ("workload", ("reads drawn by the real rates of the last 28 days, faster by day than by night, with bursts; one "
-                 "anomaly (reads x 20 for some seconds) and one outage (a store stops for longer than pause_limit)")),
-)  # fmt: skip
+    (
+        "first places",
+        (
+            "an organisation that never tiered: hot cloud class by number mod 3 for what may lie there, "
+            "one private and one on-premise copy; restricted and confidential on its own arrays"
+        ),
+    ),
+    (
+        "workload",
+        (
+            "reads drawn by the real rates of the last 28 days, faster by day than by night, with bursts; one "
+            "anomaly (reads x 20 for some seconds) and one outage (a store stops for longer than pause_limit)"
+        ),
+    ),
+)
 
 
 def sample_settings(places: Path) -> Settings:
@@ -62,17 +77,28 @@ def sample_settings(places: Path) -> Settings:
             "azure": _folder(places, "azure", "azure", Zone.AZURE, "eastus", ("hot", "cool", "cold")),
             "gcp": _folder(places, "gcp", "gcp", Zone.GCP, "us-central1", ("standard", "nearline", "coldline")),
         },
-        policies=(PolicySettings("workload/", Classification.PRIVATE, Criticality.NORMAL),
-                  PolicySettings("notes/", Classification.PRIVATE, Criticality.LOW, merge=Merge.MULTI_VALUE)),
+        policies=(
+            PolicySettings("workload/", Classification.PRIVATE, Criticality.NORMAL),
+            PolicySettings("notes/", Classification.PRIVATE, Criticality.LOW, merge=Merge.MULTI_VALUE),
+        ),
         thresholds=Thresholds(),
         placement=PlacementSettings(idle_seconds=5.0),
         migration=MigrationSettings(pause_limit_seconds=PAUSE_LIMIT_SECONDS),
-    )  # fmt: skip
+    )
 
 
 def _folder(places: Path, name: str, provider: str, zone: Zone, region: str, classes: tuple[str, ...]) -> StoreSettings:
-    return StoreSettings(url=str(places / name), provider=provider, region=region, zone=zone, classes=classes,
-                         mode=Mode.MOVE, kind="managed", domain=region, capacity_bytes=1024 * MIB)  # fmt: skip
+    return StoreSettings(
+        url=str(places / name),
+        provider=provider,
+        region=region,
+        zone=zone,
+        classes=classes,
+        mode=Mode.MOVE,
+        kind="managed",
+        domain=region,
+        capacity_bytes=1024 * MIB,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +145,10 @@ class SampleTrace:
         numbers, days, sizes = (self._columns[name][put] for name in ("obj", "t", "size"))
         reads = self._recent_reads()
         ranks = {int(number): rank for rank, number in enumerate(sorted(reads, key=lambda n: (-reads[n], n)))}
-        made = [self._object(int(number), float(time), int(size), reads[int(number)], ranks[int(number)])
-                for number, time, size in zip(numbers, days, sizes, strict=True)]  # fmt: skip
+        made = [
+            self._object(int(number), float(time), int(size), reads[int(number)], ranks[int(number)])
+            for number, time, size in zip(numbers, days, sizes, strict=True)
+        ]
         return sorted(made, key=lambda item: item.number)
 
     def history(self) -> Iterator[AccessBatch]:
@@ -134,19 +162,27 @@ class SampleTrace:
         for start in range(0, len(order), IMPORT_ROWS):
             yield self._batch(order[start : start + IMPORT_ROWS], times, keys, stores)
 
-    def _batch(self, rows: NDArray[np.int64], times: NDArray[np.float64], keys: dict[int, str],
-               stores: dict[int, str]) -> AccessBatch:  # fmt: skip
+    def _batch(
+        self, rows: NDArray[np.int64], times: NDArray[np.float64], keys: dict[int, str], stores: dict[int, str]
+    ) -> AccessBatch:
         columns = {name: values[rows] for name, values in self._columns.items()}
         numbers = [int(number) for number in columns["obj"]]
         blank = [""] * len(rows)
         return AccessBatch(
-            time=times[rows].astype(np.float64), key=[keys[number] for number in numbers],
+            time=times[rows].astype(np.float64),
+            key=[keys[number] for number in numbers],
             op=np.where(columns["op"] == 0, Op.WRITE, Op.READ).astype(np.uint8),
-            count=np.maximum(columns["n"], 1).astype(np.uint32), bytes=columns["bytes"].astype(np.float64),
-            size=columns["size"].astype(np.float64), status=np.full(len(rows), 200, np.uint16),
-            latency_ms=np.full(len(rows), np.nan, np.float32), store=[stores[number] for number in numbers],
-            who=blank, agent=blank, request_id=blank, source="import",
-        )  # fmt: skip
+            count=np.maximum(columns["n"], 1).astype(np.uint32),
+            bytes=columns["bytes"].astype(np.float64),
+            size=columns["size"].astype(np.float64),
+            status=np.full(len(rows), 200, np.uint16),
+            latency_ms=np.full(len(rows), np.nan, np.float32),
+            store=[stores[number] for number in numbers],
+            who=blank,
+            agent=blank,
+            request_id=blank,
+            source="import",
+        )
 
     def _recent_reads(self) -> dict[int, int]:
         since = self._columns["t"].max() - 28 * SECONDS_PER_DAY
@@ -160,14 +196,26 @@ class SampleTrace:
         created = (self.first_day + time // SECONDS_PER_DAY) * SECONDS_PER_DAY
         policy = ObjectPolicy(_classification(number), _criticality(rank), _latency(rank, reads))
         year = np.datetime64(int(created), "s").astype("datetime64[Y]")
-        return SampleObject(number, f"releases/{year}/asset-{number:03d}.bin", -(-size // SCALE), size, policy,
-                            _first_places(number, policy.classification), created, reads)  # fmt: skip
+        return SampleObject(
+            number,
+            f"releases/{year}/asset-{number:03d}.bin",
+            -(-size // SCALE),
+            size,
+            policy,
+            _first_places(number, policy.classification),
+            created,
+            reads,
+        )
 
 
 def _classification(number: int) -> Classification:
     h = (number * 0.6180339887) % 1.0
-    bounds = ((0.05, Classification.CONFIDENTIAL), (0.15, Classification.RESTRICTED), (0.35, Classification.SENSITIVE),
-              (0.65, Classification.PRIVATE))  # fmt: skip
+    bounds = (
+        (0.05, Classification.CONFIDENTIAL),
+        (0.15, Classification.RESTRICTED),
+        (0.35, Classification.SENSITIVE),
+        (0.65, Classification.PRIVATE),
+    )
     return next((name for bound, name in bounds if h < bound), Classification.PUBLIC)
 
 

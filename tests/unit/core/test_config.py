@@ -34,9 +34,14 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_pa
 
 
 @pytest.mark.item(127, 128, 129)
-@pytest.mark.parametrize(("variable", "field"), [("COST_THRESHOLD", "cost_usd_month"),
-                                                 ("LATENCY_THRESHOLD", "latency_ms"),
-                                                 ("CAPACITY_THRESHOLD", "capacity_percent")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("variable", "field"),
+    [
+        ("COST_THRESHOLD", "cost_usd_month"),
+        ("LATENCY_THRESHOLD", "latency_ms"),
+        ("CAPACITY_THRESHOLD", "capacity_percent"),
+    ],
+)
 def test_each_threshold_of_the_specification_is_read_and_a_bad_one_is_refused(variable: str, field: str) -> None:
     assert getattr(load_settings(None, {variable: "42.5"}).thresholds, field) == 42.5
     with pytest.raises(ConfigError, match=variable):
@@ -57,11 +62,20 @@ def test_a_misspelt_setting_stops_the_start_and_the_right_word_is_suggested(tmp_
         load_settings(file_with(tmp_path, "[thresholds]\nlatency_msec = 3\n"), {})
 
 
-@pytest.mark.parametrize("text", [
-    "[thresholds]\ncapacity_percent = 140\n", "[migration]\nworkers = 0\n", "[dashboard]\nport_first = 70000\n",
-    "[stores.a]\nurl = '/x'\nmode = 'fly'\n", "[stores.a]\nurl = '/x'\nkind = 'managed'\n", "environment = 'test'\n",
-    "[security]\ntls_cert = 'a.pem'\n", "x = \n", "[dashboard]\nport_first = 6000\nport_last = 5000\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[thresholds]\ncapacity_percent = 140\n",
+        "[migration]\nworkers = 0\n",
+        "[dashboard]\nport_first = 70000\n",
+        "[stores.a]\nurl = '/x'\nmode = 'fly'\n",
+        "[stores.a]\nurl = '/x'\nkind = 'managed'\n",
+        "environment = 'test'\n",
+        "[security]\ntls_cert = 'a.pem'\n",
+        "x = \n",
+        "[dashboard]\nport_first = 6000\nport_last = 5000\n",
+    ],
+)
 def test_an_impossible_value_is_refused_with_its_file(tmp_path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"fabric\.toml"):
         load_settings(file_with(tmp_path, text), {})
@@ -73,14 +87,20 @@ def test_a_settings_file_that_is_not_there_is_named(tmp_path) -> None:
 
 
 def test_the_longest_prefix_gives_the_policy_and_no_prefix_gives_the_default(tmp_path) -> None:
-    settings = load_settings(file_with(tmp_path, """
+    settings = load_settings(
+        file_with(
+            tmp_path,
+            """
         [[policies]]
         prefix = "hr/"
         classification = "restricted"
         [[policies]]
         prefix = "hr/public/"
         classification = "public"
-    """), {})  # fmt: skip
+    """,
+        ),
+        {},
+    )
     assert settings.policy_for("hr/a").classification is Classification.RESTRICTED
     assert settings.policy_for("hr/public/a").classification is Classification.PUBLIC
     assert settings.policy_for("else").classification is Classification.PRIVATE

@@ -86,14 +86,19 @@ def test_an_error_carries_its_context_and_its_problem_document() -> None:
     assert isinstance(error, FabricError)
     assert error.key == "a/b"
     assert error.problem() == {
-        "type": "urn:fabric:problem:not-found", "title": "no such object", "status": 404,
-        "detail": "no such object (key=a/b). list them", "hint": "list them", "key": "a/b",
-    }  # fmt: skip
+        "type": "urn:fabric:problem:not-found",
+        "title": "no such object",
+        "status": 404,
+        "detail": "no such object (key=a/b). list them",
+        "hint": "list them",
+        "key": "a/b",
+    }
     with pytest.raises(AttributeError):
         _ = error.absent
 
 
 def test_a_log_line_quotes_what_would_break_it() -> None:
-    record = logging.makeLogRecord({"name": "fabric.x", "levelname": "INFO", "msg": "job done", "created": 0.0,
-                                    "job": "a b", "bytes": 7})  # fmt: skip
+    record = logging.makeLogRecord(
+        {"name": "fabric.x", "levelname": "INFO", "msg": "job done", "created": 0.0, "job": "a b", "bytes": 7}
+    )
     assert LineFormatter().format(record) == '1970-01-01T00:00:00.000Z INFO fabric.x job done job="a b" bytes=7'

@@ -146,6 +146,8 @@ def test_measures_keep_the_latest_level_and_add_up_counters() -> None:
     measures.count("moved_bytes", 3)
     measures.count("moved_bytes", 4)
     assert [(m.name, m.labels, m.value, m.kind) for m in measures.snapshot()] == [
-        ("moved_bytes", (), 7, "counter"), ("used_percent", (("store", "nas"),), 20.0, "gauge")]  # fmt: skip
+        ("moved_bytes", (), 7, "counter"),
+        ("used_percent", (("store", "nas"),), 20.0, "gauge"),
+    ]
     measures.forget("used_percent", store="nas")
     assert len(measures.snapshot()) == 1
