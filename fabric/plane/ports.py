@@ -57,7 +57,3 @@ class PrincipalView(Protocol):
 
     def may_read(self, classification: Classification) -> bool:
         """Say whether objects of the class may be shown to them."""
-
-    @property
-    def may_write(self) -> bool:
-        """Say whether they may change objects."""

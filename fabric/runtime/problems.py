@@ -6,7 +6,7 @@ import json
 
 from flask import Flask, Response
 
-from fabric.core.errors import BusyError, FabricError
+from fabric.core.errors import BusyError, FabricError, RangeError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1  # what a client is told to wait before it repeats
@@ -17,6 +17,8 @@ def problem_response(error: FabricError) -> Response:
     response = Response(json.dumps(error.problem()), status=error.http_status, mimetype=MEDIA_TYPE)
     if error.retryable or isinstance(error, BusyError):
         response.headers["Retry-After"] = str(RETRY_SECONDS)
+    if isinstance(error, RangeError) and "size_bytes" in error.context:
+        response.headers["Content-Range"] = f"bytes */{error.context['size_bytes']}"
     if error.http_status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

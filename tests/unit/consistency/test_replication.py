@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from fakes import Bench, DyingStore, bench
+from consistency_fakes import Bench, DyingStore, bench
 
 from fabric.consistency.levels import Outcome
 from fabric.consistency.replication import Condition
@@ -339,7 +339,7 @@ def test_a_commit_whose_answer_was_lost_but_that_happened_is_committed(
 
 
 def test_one_write_seals_once_for_each_suite_it_needs(tmp_path: Path, made: list[Bench]) -> None:
-    from fabric.core.words import Zone  # noqa: PLC0415
+    from fabric.core.words import Zone
 
     one = bench(tmp_path, [MemoryStore("a"), MemoryStore("b")])
     made.append(one)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from fabric.catalog.database import Database
 from fabric.catalog.heads import Heads, Replica
@@ -49,7 +50,7 @@ class FramedBlob:
             yield piece
         self.blob_sha256 = whole.hexdigest()
 
-    def _pieces(self, plain: "hashlib._Hash") -> Iterator[bytes]:
+    def _pieces(self, plain: hashlib._Hash) -> Iterator[bytes]:
         yield self._header
         for chunk in self._chunks:
             plain.update(chunk)
@@ -188,7 +189,7 @@ class Bench:
     heads: Heads
     owed: Owed
     fleet: FakeFleet
-    vault: FramingVault
+    vault: Any
     health: FakeHealth
     replication: Replication
     reader: Reader
@@ -205,12 +206,14 @@ class Bench:
             return b"".join(bytes(piece) for piece in reading)
 
 
-def bench(folder: Path, stores: Iterable[Store], *, clock: Clock | None = None, strict: bool = False) -> Bench:
+def bench(
+    folder: Path, stores: Iterable[Store], *, clock: Clock | None = None, strict: bool = False, vault: Any = None
+) -> Bench:
     clock = clock or SystemClock()
     database = Database(folder / "catalog.sqlite")
     database.start()
     heads, owed = Heads(database), Owed(database)
-    fleet, vault, health = FakeFleet(), FramingVault(), FakeHealth()
+    fleet, vault, health = FakeFleet(), vault or FramingVault(), FakeHealth()
     for store in stores:
         fleet.add(store)
     suspects: list[tuple[str, str, str]] = []
