@@ -8,7 +8,7 @@ import msgspec
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from fabric.core.errors import FabricError
+from fabric.core.errors import FabricError, RangeError
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,10 @@ def install_problem_handlers(app: Flask) -> None:
 
 
 def _fabric_error(error: FabricError) -> Response:
-    return problem_response(error.problem())
+    response = problem_response(error.problem())
+    if isinstance(error, RangeError) and "size_bytes" in error.context:
+        response.headers["Content-Range"] = f"bytes */{error.context['size_bytes']}"
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:
