@@ -13,7 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, Float, Index, Integer, LargeBinary, String, Table, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from fabric.catalog.database import Database, metadata
 from fabric.core.errors import ConflictError, CorruptError, NotFoundError
@@ -152,6 +166,7 @@ class JournalRow(msgspec.Struct, frozen=True):
     details: dict[str, Any]
 
 
+_Line = tuple[str, float, str, str, str, dict[str, Any]]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Job).decode
 _decode_checkpoint = msgspec.msgpack.Decoder(Checkpoint).decode
@@ -177,9 +192,14 @@ _COUNT = text(
     "INSERT INTO job_counts (state, jobs, bytes) VALUES (:state, :jobs, :bytes)"
     " ON CONFLICT (state) DO UPDATE SET jobs = job_counts.jobs + :jobs, bytes = job_counts.bytes + :bytes"
 )
+_OPEN = text(
+    "SELECT id FROM jobs WHERE key = :key AND state IN"
+    " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
+)
 _OPEN_RUN = text("INSERT INTO job_runs (run_id, spent_usd, jobs) VALUES (:run_id, 0, 0) ON CONFLICT DO NOTHING")
 _SPEND = text(
-    "UPDATE job_runs SET spent_usd = spent_usd + :usd, jobs = jobs + 1 WHERE run_id = :run_id AND spent_usd + :usd <= :cap"
+    "UPDATE job_runs SET spent_usd = spent_usd + :usd, jobs = jobs + 1"
+    " WHERE run_id = :run_id AND spent_usd + :usd <= :cap"
 )
 _LITTER = text(
     "INSERT INTO job_litter (job_id, store, blob, recorded) VALUES (:job_id, :store, :blob, :at) ON CONFLICT DO NOTHING"
@@ -225,7 +245,7 @@ class Jobs:
 
     def note(self, job: Job, at: float, act: str, **details: Any) -> None:
         """Add a journal row for an act inside a state; the job's row stays."""
-        self._database.write(lambda connection: _journal(connection, job.id, at, job.state, job.state, act, details))
+        self._database.write(lambda connection: _journal(connection, (job.id, at, job.state, job.state, act, details)))
 
     def save(self, job: Job, checkpoint: Checkpoint) -> None:
         """Record how far the copy has come; LostLeaseError when another worker has claimed the job."""
@@ -278,7 +298,7 @@ class Jobs:
         return sorted(found, key=lambda job: job.id)[:limit]
 
     def due(self, now: float, *, limit: int = 100) -> list[Job]:
-        """Return jobs with something left to do: a grace that has ended, or a failure to roll back; longest due first."""
+        """Return jobs with something left to do (a grace that ended, a failure to roll back), longest due first."""
         query = text("SELECT record FROM jobs WHERE due > 0 AND due <= :now ORDER BY due LIMIT :limit")
         with self._database.read() as connection:
             return [_decode(row[0]) for row in connection.execute(query, {"now": now, "limit": limit})]
@@ -288,6 +308,11 @@ class Jobs:
         query = text("SELECT record FROM jobs WHERE key = :key ORDER BY id DESC LIMIT :limit")
         with self._database.read() as connection:
             return [_decode(row[0]) for row in connection.execute(query, {"key": key, "limit": limit})]
+
+    def has_open(self, key: str) -> bool:
+        """Say whether a job of this object has not ended."""
+        with self._database.read() as connection:
+            return connection.execute(_OPEN, {"key": key}).first() is not None
 
     def litter(self, *, limit: int = 100) -> list[tuple[str, str, str]]:
         """Return (job id, store, blob) of copies still to be removed, oldest first."""
@@ -309,31 +334,29 @@ class Jobs:
 
     def page(self, *, search: str = "", before: str = "", limit: int = 100) -> tuple[list[Job], int]:
         """Return a page of jobs, newest first, with id under ``before``, and how many match ``search`` in all."""
-        where, values = _search(search, ("key", "id", "state"))
-        values |= {"before": before or "~", "limit": min(limit, PAGE_MOST)}
-        rows = text(f"SELECT record FROM jobs WHERE id < :before{where} ORDER BY id DESC LIMIT :limit")  # noqa: S608
+        wanted = _contains(search, jobs.c.key, jobs.c.id, jobs.c.state)
+        query = select(jobs.c.record).where(jobs.c.id < (before or "~"), *wanted).order_by(jobs.c.id.desc())
+        total = select(func.count()).select_from(jobs).where(*wanted) if wanted else select(func.sum(job_counts.c.jobs))
         with self._database.read() as connection:
-            found = [_decode(row[0]) for row in connection.execute(rows, values)]
-            if search:
-                total = connection.execute(text(f"SELECT count(*) FROM jobs WHERE 1 = 1{where}"), values).scalar_one()  # noqa: S608
-            else:
-                total = connection.execute(text("SELECT coalesce(sum(jobs), 0) FROM job_counts")).scalar_one()
-        return found, int(total)
+            found = [_decode(row[0]) for row in connection.execute(query.limit(min(limit, PAGE_MOST)))]
+            return found, int(connection.execute(total).scalar() or 0)
 
     def journal_page(self, *, search: str = "", before: int = 0, limit: int = 100) -> tuple[list[JournalRow], int]:
         """Return a page of the journal, newest first, with seq under ``before`` (0: from the end), and the total."""
-        where, values = _search(search, ("job_id", "became", "act"))
-        values |= {"before": before or 1 << 62, "limit": min(limit, PAGE_MOST)}
-        columns = "seq, job_id, at, was, became, act, details"
-        rows = text(f"SELECT {columns} FROM job_journal WHERE seq < :before{where} ORDER BY seq DESC LIMIT :limit")  # noqa: S608
-        count = "SELECT count(*) FROM job_journal WHERE 1 = 1" + where if search else "SELECT max(seq) FROM job_journal"
+        table = job_journal.c
+        wanted = _contains(search, table.job_id, table.became, table.act)
+        columns = (table.seq, table.job_id, table.at, table.was, table.became, table.act, table.details)
+        query = select(*columns).where(table.seq < (before or 1 << 62), *wanted).order_by(table.seq.desc())
+        total = select(func.count()).select_from(job_journal).where(*wanted) if wanted else select(func.max(table.seq))
         with self._database.read() as connection:
-            found = [_journal_row(row) for row in connection.execute(rows, values)]
-            return found, int(connection.execute(text(count), values if search else {}).scalar() or 0)
+            found = [_journal_row(row) for row in connection.execute(query.limit(min(limit, PAGE_MOST)))]
+            return found, int(connection.execute(total).scalar() or 0)
 
     def journal_of(self, job_id: str) -> list[JournalRow]:
         """Return every journal row of one job, in the order of writing."""
-        query = text("SELECT seq, job_id, at, was, became, act, details FROM job_journal WHERE job_id = :id ORDER BY seq")
+        query = text(
+            "SELECT seq, job_id, at, was, became, act, details FROM job_journal WHERE job_id = :id ORDER BY seq"
+        )
         with self._database.read() as connection:
             return [_journal_row(row) for row in connection.execute(query, {"id": job_id})]
 
@@ -371,30 +394,22 @@ class Jobs:
         return job
 
 
-def _search(search: str, columns: Iterable[str]) -> tuple[str, dict[str, Any]]:
-    """Return a WHERE clause that matches a substring of any of the (fixed) ``columns``, and its value."""
-    if not search:
-        return "", {}
-    escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    clause = " OR ".join(f"{column} LIKE :search ESCAPE '\\'" for column in columns)
-    return f" AND ({clause})", {"search": f"%{escaped}%"}
+def _contains(search: str, *columns: Column[Any]) -> list[ColumnElement[bool]]:
+    """Return what matches ``search`` as a substring of any of ``columns``; nothing for an empty search."""
+    return [or_(*(column.contains(search, autoescape=True) for column in columns))] if search else []
 
 
 def _add(connection: Connection, job: Job, details: dict[str, Any]) -> None:
-    query = text(
-        "SELECT id FROM jobs WHERE key = :key AND state IN"
-        " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
-    )
-    other = connection.execute(query, {"key": job.key}).first()
+    other = connection.execute(_OPEN, {"key": job.key}).first()
     if other is not None:
         raise ConflictError("another job already moves this object", key=job.key, job=other[0])
-    _journal(connection, job.id, job.created, "", job.state, "created", details)
+    _journal(connection, (job.id, job.created, "", job.state, "created", details))
     connection.execute(_INSERT, _row(job))
     connection.execute(_COUNT, {"state": job.state, "jobs": 1, "bytes": job.bytes})
 
 
 def _change(connection: Connection, before: Job, after: Job, act: str, details: dict[str, Any]) -> None:
-    _journal(connection, after.id, after.updated, before.state, after.state, act, details)
+    _journal(connection, (after.id, after.updated, before.state, after.state, act, details))
     row = _row(after) | {"was": before.state, "was_epoch": before.epoch}
     if connection.execute(_UPDATE, row).rowcount != 1:
         raise LostLeaseError("the job was changed meanwhile", job=after.id, hint="read it again")
@@ -416,10 +431,9 @@ def _spend(connection: Connection, job: Job, cap_usd: float) -> None:
         )
 
 
-def _journal(
-    connection: Connection, job_id: str, at: float, was: str, became: str, act: str, details: dict[str, Any]
-) -> None:
-    row = (job_id, float(at), was, became, act, _json(details).decode())
+def _journal(connection: Connection, line: _Line) -> None:
+    """Append one row, chained to the last; ``line`` is (job id, time, was, became, act, details)."""
+    row = (line[0], float(line[1]), *line[2:5], _json(line[5]).decode())
     chain = _chain(connection.execute(_LAST_CHAIN).scalar() or "", row)
     names = ("job_id", "at", "was", "became", "act", "details")
     connection.execute(_JOURNAL, dict(zip(names, row, strict=True)) | {"chain": chain})

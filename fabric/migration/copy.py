@@ -88,7 +88,7 @@ def copy_between(
     if not checkpoint.blob:
         save(begun)  # from here on the target may hold something of ours
     if not edge.verbatim:
-        return _sealed_anew(edge, sealer, gate, begun, save, reached)
+        return _sealed_anew(edge, sealer, gate, begun, save=save, reached=reached)
     if edge.replica.blob_bytes >= part_bytes and edge.target.capabilities.multipart:
         return _in_parts(edge, gate, begun, save, part_bytes=part_bytes, reached=reached)
     return _whole(edge, gate, begun, save, reached)
@@ -103,7 +103,9 @@ def _left_behind(edge: Edge, begun: Checkpoint) -> ObjectInfo | None:
     if edge.verbatim and left.size_bytes == begun.blob_bytes:
         return left
     if not edge.may_delete:
-        raise ModeError("a copy of an earlier attempt is in the way and the mode forbids removing it", store=edge.target.name)
+        raise ModeError(
+            "a copy of an earlier attempt is in the way and the mode forbids removing it", store=edge.target.name
+        )
     edge.target.delete(begun.blob, tag=left.tag)
     return None
 
@@ -120,16 +122,12 @@ def _whole(edge: Edge, gate: Gate, begun: Checkpoint, save: Save, reached: Reach
             content_type=reading.info.content_type,
         )
     reached("copy.put")
-    return _finished(edge, begun, info, hasher.hexdigest(), save, reached)
+    return _finished(edge, begun, info, hasher.hexdigest(), save=save, reached=reached)
 
 
-def _sealed_anew(
-    edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, save: Save, reached: Reached
-) -> Copied:
+def _sealed_anew(edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, *, save: Save, reached: Reached) -> Copied:
     sealed = sealer.reseal(edge.source, edge.replica, edge.head, edge.version, edge.suite)
-    info = edge.target.put(
-        begun.blob, gate.through(sealed, None), only_if_absent=True, storage_class=edge.target_class
-    )
+    info = edge.target.put(begun.blob, gate.through(sealed, None), only_if_absent=True, storage_class=edge.target_class)
     reached("copy.put")
     if sealed.sha256 != edge.version.sha256:
         raise IntegrityError("the source's plain bytes are not what their hash says", store=edge.source.name)
@@ -140,9 +138,7 @@ def _sealed_anew(
     return Copied(done, "")
 
 
-def _in_parts(
-    edge: Edge, gate: Gate, begun: Checkpoint, save: Save, *, part_bytes: int, reached: Reached
-) -> Copied:
+def _in_parts(edge: Edge, gate: Gate, begun: Checkpoint, save: Save, *, part_bytes: int, reached: Reached) -> Copied:
     state, size = _resumable(edge, begun, part_bytes)
     if not state.upload_id:
         state = _begin_upload(edge, state, save, reached)
@@ -158,7 +154,7 @@ def _in_parts(
     parts = tuple(Part(number, length, tag) for number, length, tag, _ in state.parts)
     info = edge.target.complete(state.blob, state.upload_id, parts, only_if_absent=True)
     reached("copy.put")
-    return _finished(edge, state, info, "", save, reached)
+    return _finished(edge, state, info, "", save=save, reached=reached)
 
 
 def _resumable(edge: Edge, begun: Checkpoint, part_bytes: int) -> tuple[Checkpoint, int]:
@@ -167,7 +163,9 @@ def _resumable(edge: Edge, begun: Checkpoint, part_bytes: int) -> tuple[Checkpoi
     if not begun.upload_id:
         return replace(begun, parts=(), done_bytes=0), size
     try:
-        stored = {(part.number, part.size_bytes, part.tag) for part in edge.target.list_parts(begun.blob, begun.upload_id)}
+        stored = {
+            (part.number, part.size_bytes, part.tag) for part in edge.target.list_parts(begun.blob, begun.upload_id)
+        }
     except NotFoundError:
         return replace(begun, upload_id="", parts=(), done_bytes=0), size
     kept = []
@@ -223,7 +221,7 @@ def _send_part(edge: Edge, gate: Gate, state: Checkpoint, piece: memoryview, rea
 
 
 def _finished(
-    edge: Edge, state: Checkpoint, info: ObjectInfo, source_sha256: str, save: Save, reached: Reached
+    edge: Edge, state: Checkpoint, info: ObjectInfo, source_sha256: str, *, save: Save, reached: Reached
 ) -> Copied:
     done = replace(state, tag=info.tag, done_bytes=info.size_bytes, upload_id="")
     save(done)

@@ -14,6 +14,7 @@ from fabric.catalog.heads import Head, Replica, Version
 from fabric.catalog.jobs import Checkpoint, Job
 from fabric.core.errors import FabricError, ModeError, UnavailableError
 from fabric.core.words import Place
+from fabric.formats.blob import blob_key
 from fabric.migration.machine import State
 from fabric.migration.pointer import OverwrittenError, commit, find_version, replace, replica_at, without
 from fabric.migration.rollback import remove_unlisted
@@ -75,13 +76,8 @@ def _listed_blob(head: Head, job: Job, place: str) -> str | None:
     except OverwrittenError:
         replica = None
     if replica is None:
-        return blob_name(job.version_id)
+        return blob_key(job.version_id)
     return replica.blob if replica.state == "grace" else None
-
-
-def blob_name(version_id: str) -> str:
-    """Return the key of a version's blob inside a store."""
-    return f"objects/{version_id[-2:]}/{version_id}"
 
 
 def _unlist(tools: Tools, job: Job, place: str) -> Head | None:
@@ -111,7 +107,9 @@ def require_proven(tools: Tools, version: Version, leaving: str) -> Replica:
     for replica in others:
         if _is_proven(tools, replica):
             return replica
-    raise UnavailableError("no other copy of the version is proven, so this one stays", place=leaving, others=len(others))
+    raise UnavailableError(
+        "no other copy of the version is proven, so this one stays", place=leaving, others=len(others)
+    )
 
 
 def _is_proven(tools: Tools, replica: Replica) -> bool:

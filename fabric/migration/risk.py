@@ -69,7 +69,7 @@ def needs_approval(risk: Risk, settings: MigrationSettings) -> bool:
 
 
 def is_off_peak(now: float, hours: tuple[int, int]) -> bool:
-    """Say whether the UTC hour of ``now`` lies in the window from ``hours[0]`` up to ``hours[1]``, over midnight too."""
+    """Say whether the UTC hour of ``now`` lies from ``hours[0]`` up to ``hours[1]``, over midnight too."""
     hour = int(now // 3600) % 24
     first, last = hours
     return first <= hour < last if first <= last else hour >= first or hour < last

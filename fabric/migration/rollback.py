@@ -46,7 +46,9 @@ def roll_back(tools: Tools, job: Job) -> Job:
         litter, until = False, _pointer_back(tools, job)
     else:
         litter, until = _remove_copy(tools, job), _standing_grace(tools, job)
-    return tools.go(job, State.ROLLED_BACK, reason=job.reason, litter=litter, grace_until=until, ended=tools.clock.now())
+    return tools.go(
+        job, State.ROLLED_BACK, reason=job.reason, litter=litter, grace_until=until, ended=tools.clock.now()
+    )
 
 
 def _is_switched(tools: Tools, job: Job) -> bool:

@@ -111,7 +111,17 @@ class Tools:
         member = self.fleet.member(target.store)
         suite = self.sealer.suite_for(head.policy.classification, member.address.zone)
         store = self.fleet.member(source.store).store
-        return Edge(head, version, replica, store, member.store, job.target, target.storage_class, suite, self.may_delete(target.store))
+        return Edge(
+            head,
+            version,
+            replica,
+            store,
+            member.store,
+            job.target,
+            target.storage_class,
+            suite,
+            self.may_delete(target.store),
+        )
 
     def gate(self, job: Job, checkpoint: Checkpoint) -> Gate:
         """Open the gate that the job's bytes pass."""

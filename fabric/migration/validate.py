@@ -42,7 +42,9 @@ def _check_target(tools: Tools, job: Job, edge: Edge) -> None:
     if edge.target_class not in edge.target.classes:
         raise ConflictError("the target store has no such class", store=edge.target.name, wanted=edge.target_class)
     if target.settings.kind != "managed":
-        raise ConflictError("the target holds a user's own objects", store=edge.target.name, hint="choose a managed store")
+        raise ConflictError(
+            "the target holds a user's own objects", store=edge.target.name, hint="choose a managed store"
+        )
     if edge.head.pinned:
         raise ConflictError("the object is pinned where it is", key=job.key)
     regions = edge.head.policy.regions

@@ -1,4 +1,4 @@
-"""Proof after a copy: the target read back and hashed, a write and a read beside it, and reads timed before and after."""
+"""Proof after a copy: the target read back and hashed, a write test beside it, and reads timed before and after."""
 
 from __future__ import annotations
 

@@ -82,7 +82,12 @@ class Worker:
         performance = validate(self._tools, job)
         now = self._tools.clock.now()
         after = replace(
-            job, state=State.IN_PROGRESS.value, updated=now, started=job.started or now, performance=performance, reason=""
+            job,
+            state=State.IN_PROGRESS.value,
+            updated=now,
+            started=job.started or now,
+            performance=performance,
+            reason="",
         )
         self._tools.reached("in_progress.before")
         self._tools.jobs.begin(job, after, cap_usd=self._tools.settings.spend_cap_usd)
@@ -128,9 +133,7 @@ class Worker:
         there = replica_at(edge.version, job.target)
         if there is None:
             return False
-        kept = Checkpoint(
-            there.blob, "", (), there.tag, there.suite, there.blob_bytes, there.blob_sha256, owned=False
-        )
+        kept = Checkpoint(there.blob, "", (), there.tag, there.suite, there.blob_bytes, there.blob_sha256, owned=False)
         self._tools.jobs.save(job, kept)
         return True
 
