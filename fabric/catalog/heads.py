@@ -41,6 +41,7 @@ heads = Table(
     Column("classification", String, nullable=False, index=True),
     Column("place", String, nullable=False, index=True),  # the primary's, "" for a tombstone
     Column("modified", Float, nullable=False),
+    Column("version_id", String, nullable=False, index=True),  # of the version that answers a plain read
     Column("record", LargeBinary, nullable=False),  # Head, msgpack
     sqlite_with_rowid=False,
 )
@@ -140,6 +141,12 @@ class Heads:
         with self._database.read() as connection:
             return _get(connection, key)
 
+    def key_of(self, version_id: str) -> str | None:
+        """Return the key whose current version has this id."""
+        with self._database.read() as connection:
+            row = connection.execute(select(heads.c.key).where(heads.c.version_id == version_id)).first()
+            return None if row is None else str(row[0])
+
     def get_many(self, keys: Sequence[str]) -> dict[str, Head]:
         """Return the heads of those of at most PAGE_MOST ``keys`` that have one."""
         with self._database.read() as connection:
@@ -231,5 +238,6 @@ def _row(head: Head) -> dict[str, object]:
         "classification": head.policy.classification.value,
         "place": current.replicas[0].place if current.replicas else "",
         "modified": current.created,
+        "version_id": current.id,
         "record": _encode(head),
     }

@@ -83,7 +83,7 @@ def sample_settings(places: Path) -> Settings:
         ),
         thresholds=Thresholds(),
         placement=PlacementSettings(idle_seconds=5.0),
-        migration=MigrationSettings(pause_limit_seconds=PAUSE_LIMIT_SECONDS),
+        migration=MigrationSettings(pause_limit_seconds=PAUSE_LIMIT_SECONDS, automatic=True),
     )
 
 

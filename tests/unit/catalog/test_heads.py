@@ -39,6 +39,8 @@ def test_a_head_is_read_back_as_it_was_committed(database) -> None:
     assert stored.revision == 1
     assert heads.get("a") == stored
     assert heads.get("b") is None
+    assert heads.key_of("v1") == "a"
+    assert heads.key_of("v2") is None
 
 
 def test_of_two_commits_on_one_revision_one_wins_and_the_other_is_refused(database) -> None:

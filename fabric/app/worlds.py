@@ -1,0 +1,67 @@
+"""Which world a start is for, and what the sample world brings with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fabric.catalog.confighistory import ConfigHistory
+from fabric.catalog.database import Database
+from fabric.core.config import Settings
+from fabric.core.errors import ConfigError
+from fabric.runtime.folder import folder_world
+from fabric.storage.store import Store
+
+if TYPE_CHECKING:
+    from fabric.app.engine import Engine
+
+SAMPLE, OWN = "sample", "own"
+
+
+class SampleWorld(Protocol):
+    """The sample world, as far as a start needs it (`fabric.demos.sample.Sample`)."""
+
+    def settings(self, data_dir: Path) -> Settings:
+        """Return the sample's settings; its places lie in the data folder."""
+
+    @property
+    def dress(self) -> Callable[[str, Store], Store]:
+        """Return what wraps a store: first-byte latency of its class, and a switch that makes it fail."""
+
+    @property
+    def progress(self) -> Callable[[], list[dict[str, Any]]]:
+        """Return the loading's progress for the reports."""
+
+    def start(self, engine: Engine, *, workload: bool) -> None:
+        """Load the objects, then read and write like users where ``workload`` is true."""
+
+    def stop(self) -> None:
+        """End the workload."""
+
+
+def settings_of(data_dir: Path, own: Settings | None, sample: SampleWorld) -> tuple[str, Settings]:
+    """Return (world, settings): what was given, what the folder was last run with, or the sample world."""
+    if own is not None:
+        return OWN, own
+    if folder_world(data_dir) == OWN:
+        return OWN, last_settings(data_dir)
+    return SAMPLE, sample.settings(data_dir)
+
+
+def last_settings(data_dir: Path) -> Settings:
+    """Return the settings that a folder of one's own world was last run with; ConfigError when there are none."""
+    path = data_dir / "catalog" / "catalog.db"
+    if path.exists():
+        database = Database(path)
+        try:
+            history = ConfigHistory(database)
+            if entries := history.entries(limit=1):
+                return history.settings(entries[0].number)
+        finally:
+            database.stop()
+    raise ConfigError(
+        "the data folder does not say which stores it is about",
+        path=str(data_dir),
+        hint="give --config FILE or --store NAME=URL",
+    )
