@@ -15,8 +15,9 @@ if (code := ensure_packages([])) is not None:
     sys.exit(code)
 
 from fabric.app.display import Display
+from fabric.demos.sample import Sample
 
-app = Display()  # WSGI; starts nothing until its first request or `app.start()`
+app = Display(sample=Sample())  # WSGI; starts nothing until its first request or `app.start()`
 
 if __name__ == "__main__":
     sys.exit(app.run(sys.argv[1:]))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from fabric.app.keeper import Keeper
+    from fabric.app.worlds import SampleWorld
 
 FORWARD_TIMEOUT_SECONDS = 300.0
 CHUNK_BYTES = 1 << 18
@@ -45,9 +46,11 @@ class Display:
 
     Args:
         data_dir: the data folder; default ``FABRIC_DATA_DIR`` or ``data``.
+        sample: the sample world, for a process that may also become the engine.
     """
 
-    def __init__(self, data_dir: Path | None = None) -> None:
+    def __init__(self, data_dir: Path | None = None, *, sample: SampleWorld | None = None) -> None:
+        self._sample = sample
         self._data_dir = data_dir or Path(os.environ.get("FABRIC_DATA_DIR", "data"))
         self._lock = threading.Lock()
         self._dashboard: Dashboard | None = None
@@ -64,10 +67,10 @@ class Display:
                 self._dashboard = self._build(tuple(addresses), workers)
                 self._dashboard.watcher.start()
                 self._dashboard.hub.push()
-                if engine:
+                if engine and self._sample is not None:
                     from fabric.app.keeper import Keeper
 
-                    self._keeper = Keeper(self._data_dir)
+                    self._keeper = Keeper(self._data_dir, self._sample)
                     self._keeper.start()
             return self._dashboard
 

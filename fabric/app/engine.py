@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from flask import Request
-
 from fabric.app.acts import Acts
 from fabric.app.applied import AppliedMoves
-from fabric.app.secrets import report_key, session_key
 from fabric.catalog.adopted import Adopted
-from fabric.catalog.alerts import AlertRows
 from fabric.catalog.confighistory import ConfigHistory
 from fabric.catalog.database import Database
 from fabric.catalog.decisions import Decisions
@@ -31,36 +26,27 @@ from fabric.consistency.reading import Reader
 from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock
 from fabric.core.config import Settings
-from fabric.core.errors import FabricError, UnavailableError
-from fabric.dashboard.guard import PRINCIPAL
-from fabric.dashboard.ports import DashboardPorts, Exposure
-from fabric.dashboard.server import Dashboard, build
-from fabric.events.decode import decode
 from fabric.events.history import History
 from fabric.events.log import EventLog
 from fabric.migration.component import Migration
 from fabric.migration.sealing import VaultSealer
 from fabric.placement.component import Placement
 from fabric.placement.places import PlaceChooser
-from fabric.placement.plan import make_plan
-from fabric.plane.http import object_api
 from fabric.plane.objects import Objects
 from fabric.prediction.child import ChildFit
 from fabric.prediction.component import Prediction
 from fabric.pricing.sheet import PriceBook
-from fabric.runtime.component import SECTIONS, Component, Report
+from fabric.runtime.component import Component
 from fabric.runtime.folder import DataFolder, EngineMark
 from fabric.runtime.freeze import Freeze
 from fabric.runtime.measures import Measures
-from fabric.runtime.reports import ReportPublisher
-from fabric.runtime.supervisor import Supervisor
 from fabric.security.alerts import Alerts
 from fabric.security.audit import Audit
 from fabric.security.component import Security
 from fabric.security.erase import Eraser
 from fabric.security.keys import KeyTable
 from fabric.security.roots import open_root
-from fabric.security.tokens import LOCAL, Principal, Tokens
+from fabric.security.tokens import Tokens
 from fabric.security.vault import Vault
 from fabric.storage.fleet import Fleet
 from fabric.storage.store import Store
@@ -176,8 +162,14 @@ class Engine:
 
     def _build_components(self) -> None:
         database, settings = self.database, self.settings
-        self.decisions, self.forecasts, self.adopted = Decisions(database, self.clock), Forecasts(database), Adopted(database)
-        self.applied = AppliedMoves(self.decisions, self.folder.path / "applied.json", automatic=settings.migration.automatic)
+        self.decisions, self.forecasts, self.adopted = (
+            Decisions(database, self.clock),
+            Forecasts(database),
+            Adopted(database),
+        )
+        self.applied = AppliedMoves(
+            self.decisions, self.folder.path / "applied.json", automatic=settings.migration.automatic
+        )
         shared: dict[str, Any] = {"clock": self.clock, "measures": self.measures}
         self.streaming = Streaming(self.intake, self.log, self.history, settings=settings, **shared)
         self.prediction = Prediction(

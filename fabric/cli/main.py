@@ -12,9 +12,9 @@ import click
 import msgspec
 
 from fabric import __version__
-from fabric.cli.client import CHUNK_BYTES, Client, act, call, object_path
+from fabric.cli.client import CHUNK_BYTES, Client, HttpClient, LocalClient, act, call, object_path
 from fabric.cli.show import show, show_error, transfer_progress
-from fabric.core.config import Settings, load_settings, parse_store_argument, store_address
+from fabric.core.config import Settings, load_settings, own_settings, store_address
 from fabric.core.errors import FabricError
 
 EXIT_CODES = """\b
@@ -33,19 +33,16 @@ class Session:
 
     def own_settings(self) -> Settings | None:
         """Return the settings of ``--config`` and ``--store``; None when neither is given."""
-        if self.config is None and not self.stores:
-            return None
-        settings = load_settings(self.config)
-        extra = dict(parse_store_argument(text) for text in self.stores)
-        return msgspec.structs.replace(settings, stores={**settings.stores, **extra})
+        return own_settings(self.config, self.stores)
 
     @contextmanager
     def client(self) -> Iterator[Client]:
         """Give the running engine, or this process as the engine for one command."""
-        from fabric.app import open_client
+        from fabric.app.client import InProcess, reach
 
-        with open_client(self.data_dir, self.own_settings(), sample=self.hooks) as client:
-            yield client
+        with reach(self.data_dir, self.own_settings(), sample=self.hooks) as engine:
+            inside = isinstance(engine, InProcess)
+            yield LocalClient(engine.application, engine.token) if inside else HttpClient(engine)
 
     def show(self, value: Any, title: str = "") -> None:
         show(value, title=title, as_json=self.as_json)
@@ -96,7 +93,7 @@ def cli(context: click.Context, data_dir: Path, config: Path | None, stores: tup
 @click.pass_obj
 def run(session: Session, no_browser: bool, duration: float | None, no_workload: bool) -> int:
     """Start the fabric and its dashboard; stop with Ctrl-C."""
-    from fabric.app import run_engine
+    from fabric.app.run import run_engine
 
     return run_engine(
         session.data_dir,
@@ -114,7 +111,7 @@ def run(session: Session, no_browser: bool, duration: float | None, no_workload:
 @click.pass_obj
 def connect(session: Session, url: str, mode: str) -> int:
     """Test the store at URL for a mode; name what is missing and print the smallest policy that grants it."""
-    from fabric.app import connect_store
+    from fabric.app.maintenance import connect_store
 
     found = connect_store(url, mode)
     session.show(found, "connect")
@@ -307,7 +304,7 @@ def backup(session: Session, file: Path) -> None:
 @click.pass_obj
 def restore(session: Session, file: Path) -> None:
     """Make a data folder from the archive FILE; the folder must not exist or be empty."""
-    from fabric.app import restore_folder
+    from fabric.app.maintenance import restore_folder
 
     session.show(restore_folder(file, session.data_dir), "restore")
 
@@ -316,7 +313,7 @@ def restore(session: Session, file: Path) -> None:
 @click.pass_obj
 def rebuild(session: Session) -> None:
     """Make the catalog anew from the stores, the key table and the head log; the engine must be stopped."""
-    from fabric.app import rebuild_catalog
+    from fabric.app.maintenance import rebuild_catalog
 
     session.show(rebuild_catalog(session.data_dir, session.own_settings(), sample=session.hooks), "rebuild")
 
@@ -387,7 +384,7 @@ def audit() -> None:
 @click.pass_obj
 def audit_verify(session: Session) -> int:
     """Check every link and checkpoint of the audit chain; names the first record that does not hold."""
-    from fabric.app import verify_audit
+    from fabric.app.maintenance import verify_audit
 
     found = verify_audit(session.data_dir)
     session.show(found, "audit")
