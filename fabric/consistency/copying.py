@@ -9,14 +9,15 @@ from typing import NoReturn
 
 from fabric.catalog.heads import Replica
 from fabric.consistency.ports import FleetView, HealthView, Sealing, VaultView
-from fabric.consistency.tee import CutOffError, Tee
+from fabric.consistency.tee import SLOW_SECONDS, CutOffError, Tee
 from fabric.consistency.threads import spawn
 from fabric.core.clock import Clock
 from fabric.core.errors import FabricError, NotFoundError, PreconditionError, UnavailableError, UnknownOutcomeError
-from fabric.core.words import Place, Suite
+from fabric.core.words import Criticality, Place, Suite
 from fabric.formats.blob import Draft, blob_key
 
 LATE_SECONDS = 1.0  # how long a write that is safe waits for the rest of its replicas
+CRITICAL_SECONDS = 10.0  # how long a lagging member of a CRITICAL object is waited for before it is dropped
 ANSWER_SECONDS = 120.0  # how long it waits for those it needs after the last byte was sent
 
 Pieces = Iterable[bytes | memoryview]
@@ -117,7 +118,8 @@ class Copier:
             raise
 
     def _write_group(self, spread: _Spread, suite: Suite, places: list[Place], pieces: Pieces, needed: int) -> None:
-        tee = Tee(self._clock, len(places), needed=needed)
+        patience = CRITICAL_SECONDS if spread.draft.policy.criticality is Criticality.CRITICAL else SLOW_SECONDS
+        tee = Tee(self._clock, len(places), needed=needed, slow_seconds=patience)
         for place, pipe in zip(places, tee.pipes, strict=True):
             work = self._consumer(spread, place, pipe, pipe.close)
             spread.puts[place] = spawn(work, f"put-{place.store}")
@@ -190,8 +192,7 @@ class Copier:
         waiting = set(spread.puts.values())
         while waiting and self._clock.monotonic() < deadline and _durable(spread) < wanted:
             _, waiting = wait(waiting, timeout=LATE_SECONDS, return_when=FIRST_COMPLETED)
-        if waiting and len(waiting) < len(spread.puts):
-            wait(waiting, timeout=LATE_SECONDS)
+        wait(waiting, timeout=LATE_SECONDS)
         if _durable(spread) < least:
             _refuse(spread, least)
 

@@ -1,7 +1,7 @@
 """One stream into several consumers in bounded memory; a slow or dying consumer does not hold up the rest.
 
 Each consumer reads a `Pipe` of its own on its own thread; the producer pushes every piece onto all live pipes.
-While at least ``needed`` pipes keep up, one that stays full for SLOW_SECONDS is cut off.
+While at least ``needed`` pipes keep up, one that stays full for a while is cut off.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class CutOffError(UnavailableError):
 class Tee:
     """Shares one lock among its pipes, so that the producer waits for all of them at once."""
 
-    def __init__(self, clock: Clock, consumers: int, *, needed: int) -> None:
+    def __init__(self, clock: Clock, consumers: int, *, needed: int, slow_seconds: float = SLOW_SECONDS) -> None:
         self._clock = clock
         self._needed = needed
+        self._slow_seconds = slow_seconds
         self.changed = threading.Condition()
         self.pipes = tuple(Pipe(self) for _ in range(consumers))
 
@@ -70,7 +71,9 @@ class Tee:
         began = self._clock.monotonic()
         while full := [pipe for pipe in self._live() if len(pipe.pieces) >= PIPE_PIECES]:
             waited = self._clock.monotonic() - began
-            if waited > STALL_SECONDS or (waited > SLOW_SECONDS and len(self._live()) - len(full) >= self._needed):
+            if waited > STALL_SECONDS or (
+                waited > self._slow_seconds and len(self._live()) - len(full) >= self._needed
+            ):
                 for pipe in full:
                     pipe.cut = True
                 self.changed.notify_all()
