@@ -76,7 +76,7 @@ class Acts:
             )
         self._engine.freeze.check()
         self._engine.audit.append("plan.apply", who.name, found["sha256"], moves=len(found["moves"]))
-        self._engine.supervisor.wake("migration")
+        self._engine.wake("migration")
         return {"applied": found["sha256"], "moves": len(found["moves"])}
 
     def _verify(self, who: Principal, body: Body) -> Body:
@@ -87,14 +87,14 @@ class Acts:
     def _job(self, verb: str) -> Callable[[Principal, Body], Body]:
         def act(who: Principal, body: Body) -> Body:
             job = getattr(self._engine.migration, verb)(_text(body, "id"), who.name)
-            self._engine.supervisor.wake("migration")
+            self._engine.wake("migration")
             return {"id": job.id, "key": job.key, "state": str(job.state)}
 
         return act
 
     def _acknowledge(self, who: Principal, body: Body) -> Body:
         alert = self._engine.alerts.acknowledge(_text(body, "id"), who.name)
-        self._engine.supervisor.wake("security")
+        self._engine.wake("security")
         return {"id": body["id"], "state": str(getattr(alert, "state", "acknowledged"))}
 
     def _freeze(self, who: Principal, body: Body) -> Body:

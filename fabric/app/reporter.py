@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from fabric.core.clock import Clock
-from fabric.core.errors import FabricError
+from fabric.core.errors import FabricError, UnavailableError
 from fabric.runtime.component import Component, Report
 from fabric.runtime.reports import ReportPublisher
 
@@ -72,7 +72,11 @@ class Reporter:
     def _publish_all(self) -> None:
         states = self._states()
         for component in self._components:
-            for section, body in component.reports().items():
+            try:
+                bodies = component.reports()
+            except UnavailableError:  # it has not started yet
+                continue
+            for section, body in bodies.items():
                 if body:
                     self._publish(section, self._decorate(section, with_state(body, states[component.name])))
 

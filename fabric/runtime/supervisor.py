@@ -78,12 +78,12 @@ class Supervisor:
     def _run(self, running: _Running) -> None:
         component = running.component
         try:
-            if self._guarded(running, component.start):
-                running.state = "running"
-                while not self._stopping.is_set():
-                    self._pause(running, self._tick(running))
-                    if running.state == "failed":
-                        return
+            while not self._guarded(running, component.start):
+                if running.state == "failed" or self._clock.wait(self._stopping, _back_off(running.failures)):
+                    return
+            running.state, running.failures = "running", 0
+            while not self._stopping.is_set() and running.state != "failed":
+                self._pause(running, self._tick(running))
         finally:
             self._guarded(running, component.stop)
             if running.state != "failed":
@@ -104,7 +104,7 @@ class Supervisor:
             return seconds
         if self._after_tick is not None and running.state == "failed":
             self._guarded(running, lambda: self._after_tick and self._after_tick(running.component))
-        return float(min(BACK_OFF_MOST, BACK_OFF_FIRST * 2 ** min(running.failures - 1, 16)))
+        return _back_off(running.failures)
 
     def _pause(self, running: _Running, seconds: float) -> None:
         if seconds > 0 and not self._stopping.is_set():
@@ -130,3 +130,7 @@ class Supervisor:
         logger.warning(
             "component failed", extra={"component": running.component.name, "state": running.state, "error": error}
         )
+
+
+def _back_off(failures: int) -> float:
+    return float(min(BACK_OFF_MOST, BACK_OFF_FIRST * 2 ** min(failures - 1, 16)))
