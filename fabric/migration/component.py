@@ -38,6 +38,8 @@ TAKE_MOST = 100  # decisions made into jobs in one tick
 SCAN_MOST = 200  # waiting jobs looked at in one tick
 BACK_OFF_SECONDS = 2.0  # before a job that could not go on is tried again
 BUSY_SECONDS = 0.02
+QUEUED_FOR_EACH_WORKER = 2  # the running one and the next, so that no thread waits for a tick
+PUBLISH_SECONDS = 0.25  # between two reports while jobs run
 SERIES_SECONDS = 5.0
 SERIES_POINTS = 240
 STOP_SECONDS = 1.8
@@ -47,8 +49,7 @@ STOP_SECONDS = 1.8
 class _Task:
     future: Future[object]
     key: str
-    stores: tuple[str, ...]
-    is_move: bool
+    stores: tuple[str, ...]  # of a move; a task that only tidies counts for none
 
 
 def _receipt_undo_cost(decision: Decision) -> float | None:
@@ -103,6 +104,7 @@ class Migration:
             reached=reached,
         )
         self._decisions = decisions
+        self._tasks_most = settings.workers * QUEUED_FOR_EACH_WORKER
         self._undo_cost = undo_cost
         self._read_rate = read_rate
         self._worker = Worker(self.tools)
@@ -112,7 +114,7 @@ class Migration:
         self._not_before: dict[str, float] = {}
         self._scan_after = ""
         self._recovered = 0
-        self._overlap_most = 0
+        self._published = float("-inf")
         self._series: deque[tuple[float, float]] = deque(maxlen=SERIES_POINTS)
         self._measured = (clock.monotonic(), 0)
         self._body: Report = {}
@@ -272,7 +274,7 @@ class Migration:
         waiting = tools.jobs.in_states([State.PENDING], risks=risks, after=self._scan_after, limit=SCAN_MOST)
         self._scan_after = waiting[-1].id if len(waiting) == SCAN_MOST else ""
         for job in waiting:
-            if len(self._tasks) >= tools.settings.workers:
+            if len(self._tasks) >= self._tasks_most:
                 self._scan_after = ""
                 break
             started += self._try(job, self._claim)
@@ -293,7 +295,7 @@ class Migration:
         return self.tools.go(job, State.VALIDATING, epoch=job.epoch + 1)
 
     def _may_start(self, job: Job) -> bool:
-        if self._pool is None or len(self._tasks) >= self.tools.settings.workers or self._is_busy(job.key):
+        if self._pool is None or len(self._tasks) >= self._tasks_most or self._is_busy(job.key):
             return False
         if self.tools.clock.monotonic() < self._not_before.get(job.id, float("-inf")):
             return False
@@ -305,16 +307,13 @@ class Migration:
 
     def _submit(self, job: Job) -> None:
         self._not_before[job.id] = self.tools.clock.monotonic() + BACK_OFF_SECONDS
-        self._run(job.id, job, lambda: self._worker.run(job), is_move=True)
+        self._run(job.id, job, lambda: self._worker.run(job), store_names(job))
 
-    def _run(self, name: str, job: Job, work: Callable[[], object], *, is_move: bool) -> None:
+    def _run(self, name: str, job: Job, work: Callable[[], object], stores: tuple[str, ...]) -> None:
         with self._lock:
             if self._pool is None:
                 return
-            stores = store_names(job) if is_move else ()
-            self._tasks[name] = _Task(self._pool.submit(work), job.key, stores, is_move)
-            moves = sum(task.is_move for task in self._tasks.values())
-            self._overlap_most = max(self._overlap_most, min(moves, self.tools.settings.workers))
+            self._tasks[name] = _Task(self._pool.submit(work), job.key, stores)
 
     def _start_tidying(self) -> int:
         """Reap grace copies whose time has come, go on with failures, and sweep litter."""
@@ -338,7 +337,7 @@ class Migration:
             if not self._may_start(job) or self.tools.jobs.has_open(job.key):
                 return False
             self._not_before[job.id] = self.tools.clock.monotonic() + RETRY_SECONDS
-            self._run(job.id, job, work, is_move=False)
+            self._run(job.id, job, work, ())
             return True
 
     def _wake_paused(self) -> None:
@@ -389,16 +388,19 @@ class Migration:
 
     def _publish(self) -> None:
         """Build the report whole, then swap it in; measure the throughput since the last time."""
-        tools = self.tools
+        tools, now = self.tools, self.tools.clock.monotonic()
+        if self._tasks and now - self._published < PUBLISH_SECONDS:
+            return
+        self._published = now
         rate = self._measure()
         counts = tools.jobs.counts()
         running = [(tools.jobs.get(job_id), gate) for job_id, gate in list(tools.gates.items())]
-        tools.measures.gauge("jobs_running", float(len([t for t in self._tasks.values() if t.is_move])))
+        tools.measures.gauge("jobs_running", float(tools.meter.carried))
         self._body = report.body(
             counts=counts,
             bytes_moved=tools.meter.total_bytes,
             rate=rate,
-            overlap_most=self._overlap_most,
+            overlap_most=tools.meter.carried_most,
             recovered=self._recovered,
             frozen=self._is_frozen(),
             running=running,

@@ -30,6 +30,7 @@ from fabric.migration.pointer import (
     switched,
 )
 from fabric.migration.tools import Tools, in_place
+from fabric.migration.verify import SHADOW_PREFIX
 
 
 def roll_back(tools: Tools, job: Job) -> Job:
@@ -101,12 +102,19 @@ def _remove_copy(tools: Tools, job: Job) -> bool:
         return False
     try:
         remove_unlisted(tools, tools.head(job), target, checkpoint)
+        _remove_shadow(tools, job, target)
     except (UnavailableError, UnknownOutcomeError, ModeError) as error:
         tools.jobs.record_litter(job, target, checkpoint.blob, tools.clock.now())
         tools.jobs.note(job, tools.clock.now(), "left behind", store=target, blob=checkpoint.blob, why=str(error))
         return True
     tools.reached("copy.removed")
     return False
+
+
+def _remove_shadow(tools: Tools, job: Job, target: str) -> None:
+    """Remove the write test's object, where a crash cut the test off."""
+    if tools.may_delete(target):
+        tools.fleet.member(target).store.delete(SHADOW_PREFIX + job.id)
 
 
 def remove_unlisted(tools: Tools, head: Head | None, store_name: str, copy: Checkpoint) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,11 +32,25 @@ AUDITED = frozenset({State.COMPLETED, State.FAILED, State.ROLLING_BACK, State.RO
 
 
 class Meter:
-    """Counts bytes moved since the engine started."""
+    """Counts bytes moved since the engine started, and the jobs carried at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.total_bytes = 0
+        self.carried = 0
+        self.carried_most = 0
+
+    @contextmanager
+    def carrying(self) -> Iterator[None]:
+        """Count one job as being carried."""
+        with self._lock:
+            self.carried += 1
+            self.carried_most = max(self.carried_most, self.carried)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.carried -= 1
 
     def add(self, size_bytes: int) -> None:
         """Count bytes that were written at a target."""

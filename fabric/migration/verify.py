@@ -78,11 +78,14 @@ class AccessTests:
         self._lock = threading.Lock()
         self._passed: dict[str, float] = {}
 
-    def check(self, store: Store, job_id: str, *, may_delete: bool) -> float:
+    def check(self, store: Store, job_id: str, *, may_delete: bool, again: bool = False) -> float:
         """Prove that ``store`` can be written and read now; return the age of the proof in seconds.
 
         The shadow lies under ``.fabric/shadow/``; no object of a user is touched. A store whose mode forbids
         deleting keeps one shadow object, written again by the next test.
+
+        Args:
+            again: test even if the store was proven just before; for a job that a crash may have cut off in a test.
 
         Raises:
             IntegrityError: what was read is not what was written.
@@ -90,7 +93,7 @@ class AccessTests:
         """
         with self._lock:
             age = self._clock.monotonic() - self._passed.get(store.name, float("-inf"))
-        if age < SHADOW_SECONDS:
+        if age < SHADOW_SECONDS and not again:
             return age
         self._try(store, SHADOW_PREFIX + (job_id if may_delete else "access"), may_delete=may_delete)
         with self._lock:

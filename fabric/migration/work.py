@@ -56,15 +56,19 @@ class Worker:
             LostLeaseError: another holder has claimed the job; it was left alone.
         """
         try:
-            while State(job.state) in RUNNING:
-                before = job
-                job = self._step(job)
-                if job == before:
-                    break  # the engine stops, or the roll-back must wait
-            return self._follow_up(job)
+            with self._tools.meter.carrying():
+                return self._follow_up(self._carry(job))
         finally:
             self._tools.gates.pop(job.id, None)
             self._tools.wishes.pop(job.id, None)
+
+    def _carry(self, job: Job) -> Job:
+        while State(job.state) in RUNNING:
+            before = job
+            job = self._step(job)
+            if job == before:
+                break  # the engine stops, or the roll-back must wait
+        return job
 
     def _step(self, job: Job) -> Job:
         try:
@@ -153,7 +157,7 @@ class Worker:
         gate.check(now=True)
         target_sha256 = prove_copy(edge.target, copy, job.checksums.get("source_read", ""), gate)
         may_delete = tools.may_delete(edge.target.name)
-        age = self._access.check(edge.target, job.id, may_delete=may_delete)
+        age = self._access.check(edge.target, job.id, may_delete=may_delete, again=job.epoch > 1)
         timed = {f"after_{name}": value for name, value in timed_reads(edge.target, copy, tools.clock).items()}
         performance = {**job.performance, **timed, "access_test_age_seconds": age}
         _check_speed(edge, performance)

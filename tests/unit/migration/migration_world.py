@@ -113,7 +113,7 @@ class World:
 
     folder: Path
     clock: Clock = field(default_factory=SystemClock)
-    settings: MigrationSettings = MigrationSettings()
+    settings: MigrationSettings = field(default_factory=MigrationSettings)
     reached: Reached = nothing
     sealer: Any = field(default_factory=PlainSealer)
     zones: dict[str, Zone] = field(default_factory=dict)
