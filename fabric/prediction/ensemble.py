@@ -19,6 +19,7 @@ ORIGIN_KEEP = 0.7  # an origin weighs this much of the one a week later
 WEIGHT_STEP = 0.05  # grid of the weights
 POOL_LEAST = 40  # residuals in a pool; with fewer, all volumes share one
 VOLUME_EDGES = np.array([1.0, 5.0, 20.0, 100.0, 1000.0])  # expected reads a week that part the pools
+ERROR_MOST = 10.0  # scaled error of one object, in usual changes: one object that woke up must not decide for all
 NOMINAL = (0.1, 0.9)  # quantiles of the interval: 80 % of outcomes should lie inside
 
 Ints = NDArray[np.int64]
@@ -114,10 +115,15 @@ def stack(outcomes: Outcomes) -> Floats:
     rows = outcomes.where(np.asarray(~np.isnan(outcomes.models).any(axis=1)))
     if not len(rows.day):
         return np.array([0.0, 0.0, 1.0])
-    share = origin_weights(rows) / rows.scale
+    share = origin_weights(rows)
     logs = np.log1p(rows.models)
-    errors = [share @ np.abs(np.expm1(logs @ weights) - rows.actual) for weights in SIMPLEX]
+    errors = [share @ scaled_error(rows, np.expm1(logs @ weights)) for weights in SIMPLEX]
     return np.asarray(SIMPLEX[int(np.argmin(errors))])
+
+
+def scaled_error(rows: Outcomes, forecast: Floats) -> Floats:
+    """Return shape (rows,), each absolute error over the object's usual change from week to week, at most 10."""
+    return np.asarray(np.minimum(np.abs(forecast - rows.actual) / rows.scale, ERROR_MOST))
 
 
 def _simplex(step: float) -> Floats:
@@ -199,7 +205,7 @@ class Score:
     Attributes:
         r2: share of the actual totals' variance explained (NaN when they do not vary).
         rmse, mae: reads a week.
-        mase: mean error over the object's usual change from week to week.
+        mase: mean error over the object's usual change from week to week, each object's at most 10.
         skill: 1 - mase / mase of the seasonal naive forecast (NaN when that is 0).
         coverage: share of actual totals inside the interval (ensemble only, else NaN).
     """
@@ -235,8 +241,8 @@ def scores(outcomes: Outcomes, day: int) -> list[Score]:
 def _score(rows: Outcomes, day: int, model: str, forecast: Floats, coverage: float) -> Score:
     error = forecast - rows.actual
     spread = float(((rows.actual - rows.actual.mean()) ** 2).sum())
-    mase = float((np.abs(error) / rows.scale).mean())
-    naive = float((np.abs(rows.last - rows.actual) / rows.scale).mean())
+    mase = float(scaled_error(rows, forecast).mean())
+    naive = float(scaled_error(rows, rows.last).mean())
     return Score(
         day=day,
         model=model,

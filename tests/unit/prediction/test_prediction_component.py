@@ -115,7 +115,6 @@ def test_what_came_is_filled_in_when_the_horizon_of_a_forecast_has_passed(world:
     assert {day for day, _, _ in world.forecasts.scores()} >= {TODAY, TODAY - 7}
 
 
-@pytest.mark.item(55)
 def test_accuracy_is_kept_by_model_and_origin(world: World) -> None:
     world.run()
 

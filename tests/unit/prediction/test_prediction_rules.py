@@ -34,6 +34,7 @@ def outcomes(day: int, models: NDArray[np.float64], actual: NDArray[np.float64],
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
+@pytest.mark.item(51, 52)
 def test_shuffling_the_future_leaves_every_feature_unchanged(seed: int, offset: int) -> None:
     counts = weekly_world(5, 64)
     day = TODAY - 64 + offset
@@ -46,6 +47,7 @@ def test_shuffling_the_future_leaves_every_feature_unchanged(seed: int, offset: 
     assert np.array_equal(shape_of_week(window(counts), day), shape_of_week(window(shuffled), day))
 
 
+@pytest.mark.item(51)
 def test_lags_are_the_last_seven_days_newest_first() -> None:
     counts = np.arange(1.0, 65.0)[None, :]
     found = features(window(counts), TODAY)
@@ -54,6 +56,17 @@ def test_lags_are_the_last_seven_days_newest_first() -> None:
     lags = [found[0, FEATURES.index(f"lag_{day}")] + base[0] for day in range(1, 8)]
 
     assert np.allclose(np.expm1(lags), [64, 63, 62, 61, 60, 59, 58])
+
+
+@pytest.mark.item(52)
+def test_rolling_means_are_over_the_last_7_14_and_30_days() -> None:
+    counts = np.arange(1.0, 65.0)[None, :]
+    found = features(window(counts), TODAY)[0]
+
+    means = np.expm1([found[0] + found[FEATURES.index(name)] for name in ("mean_7", "mean_30")])
+
+    assert np.isclose(np.expm1(found[FEATURES.index("level")]), counts[0, -14:].mean())
+    assert np.allclose(means, [counts[0, -7:].mean(), counts[0, -30:].mean()])
 
 
 def test_a_day_without_a_day_before_it_is_refused() -> None:
