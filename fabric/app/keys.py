@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fabric.core.clock import Clock
 from fabric.core.config import Settings
+from fabric.security.keyfile import FILE_NAME
 from fabric.security.keys import KeyTable
 from fabric.security.roots import RootKey, open_root
 
@@ -19,6 +20,6 @@ def key_folders(data_dir: Path, settings: Settings) -> tuple[Path, ...]:
 def open_keys(data_dir: Path, settings: Settings, clock: Clock) -> tuple[KeyTable, RootKey]:
     """Open the key table under its root key; a new root is made only where no table exists yet."""
     folders = key_folders(data_dir, settings)
-    known = any(any(folder.glob("key-table*")) for folder in folders if folder.exists())
+    known = any((folder / FILE_NAME).exists() for folder in folders)
     root = open_root(data_dir / "keys", settings.security.root_key, may_create=not known)
     return KeyTable(folders, root, clock), root

@@ -60,7 +60,7 @@ class Running:
                 self.folder,
                 clock,
                 author="start",
-                dress=self._sample.dress if self._sample else None,
+                wrap=self._sample.wrap if self._sample else None,
                 progress=self._sample.progress if self._sample else list,
             )
             proxy = os.environ.get("FABRIC_TLS") == "proxy"

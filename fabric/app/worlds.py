@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +11,7 @@ from fabric.catalog.database import Database
 from fabric.core.config import Settings
 from fabric.core.errors import ConfigError
 from fabric.runtime.folder import folder_world
-from fabric.storage.store import Store
+from fabric.storage.fleet import Wrap
 
 if TYPE_CHECKING:
     from fabric.app.engine import Engine
@@ -26,8 +26,8 @@ class SampleWorld(Protocol):
         """Return the sample's settings; its places lie in the data folder."""
 
     @property
-    def dress(self) -> Callable[[str, Store], Store]:
-        """Return what wraps a store: first-byte latency of its class, and a switch that makes it fail."""
+    def wrap(self) -> Mapping[str, Wrap]:
+        """Return what to put around each store: its class's first-byte latency, and a switch that makes it fail."""
 
     @property
     def progress(self) -> Callable[[], list[dict[str, Any]]]:
