@@ -5,8 +5,9 @@ Per key the table holds the latest decision and every move that was ever propose
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -43,10 +44,17 @@ decisions = Table(
     Column("saving", Float, nullable=False),  # USD a month
     Column("move_cost", Float, nullable=False),  # USD once
     Column("taken_at", Float, nullable=False),  # UTC seconds, 0 until taken
+    Column("survey", String, nullable=False, index=True),  # id in surveys, "" where the receipt needs none
     Column("record", LargeBinary, nullable=False),  # Decision, msgpack
     Index("decisions_by_key", "key", "made"),
     Index("decisions_open", "verdict", "state", "saving"),
     sqlite_with_rowid=False,
+)
+surveys = Table(
+    "surveys",
+    metadata,
+    Column("id", String, primary_key=True),  # hash of the record
+    Column("record", LargeBinary, nullable=False),  # the places, prices and settings some decisions share
 )
 
 
@@ -92,10 +100,12 @@ class DecisionTotals(msgspec.Struct, frozen=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Decision).decode
 _INSERT = text(
-    "INSERT INTO decisions (id, key, made, verdict, state, target, saving, move_cost, taken_at, record)"
-    " VALUES (:id, :key, :made, :verdict, :state, :target, :saving, :move_cost, 0, :record)"
+    "INSERT INTO decisions (id, key, made, verdict, state, target, saving, move_cost, taken_at, survey, record)"
+    " VALUES (:id, :key, :made, :verdict, :state, :target, :saving, :move_cost, 0, :survey, :record)"
 )
 _SUPERSEDE = text("UPDATE decisions SET state = 'superseded' WHERE key = :key AND verdict = 'move' AND state = 'open'")
+_KEEP_SURVEY = text("INSERT OR IGNORE INTO surveys (id, record) VALUES (:id, :record)")
+_DROP_SURVEYS = text("DELETE FROM surveys WHERE id NOT IN (SELECT survey FROM decisions)")
 _DROP_KEPT = text("DELETE FROM decisions WHERE key = :key AND verdict <> 'move'")
 
 
@@ -106,11 +116,22 @@ class Decisions:
         self._database = database
         self._clock = clock
 
-    def record(self, made: Sequence[Decision]) -> None:
-        """Write decisions in one transaction; an older open move of the same key is superseded, a keep replaced."""
+    def record(self, made: Sequence[Decision], shared: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """Write decisions in one transaction; an older open move of the same key is superseded, a keep replaced.
+
+        Args:
+            shared: surveys by id that receipts name under ``survey``; kept as long as a decision names them.
+        """
         if made:
             rows = [_row(decision) for decision in made]
-            self._database.write(lambda connection: _record(connection, rows))
+            views: list[dict[str, object]] = [{"id": name, "record": record} for name, record in shared.items()]
+            self._database.write(lambda connection: _record(connection, rows, views))
+
+    def survey(self, survey_id: str) -> bytes | None:
+        """Return what `record` kept under an id that a receipt names."""
+        with self._database.read() as connection:
+            row = connection.execute(select(surveys.c.record).where(surveys.c.id == survey_id)).first()
+        return None if row is None else bytes(row[0])
 
     def take(self, ids: Sequence[str]) -> list[str]:
         """Mark open moves as taken; return the ids that were still open (the others are not the caller's to act on)."""
@@ -173,10 +194,15 @@ class Decisions:
         return _totals(rows)
 
     def forget_superseded(self, before: float) -> None:
-        """Drop superseded moves made before ``before`` (UTC seconds)."""
+        """Drop superseded moves made before ``before`` (UTC seconds), and surveys nobody names any more."""
         c = decisions.c
         old = delete(decisions).where(c.verdict == "move", c.state == "superseded", c.made < before)
-        self._database.write(lambda connection: connection.execute(old) and None)
+
+        def forget(connection: Connection) -> None:
+            connection.execute(old)
+            connection.execute(_DROP_SURVEYS)
+
+        self._database.write(forget)
 
     def _read(self, query: Select[Any]) -> list[Decision]:
         with self._database.read() as connection:
@@ -211,11 +237,14 @@ def _row(decision: Decision) -> dict[str, object]:
         "target": decision.target,
         "saving": decision.saving_usd_month,
         "move_cost": decision.move_cost_usd,
+        "survey": str(decision.receipt.get("survey", "")),
         "record": _encode(decision),
     }
 
 
-def _record(connection: Connection, rows: list[dict[str, object]]) -> None:
+def _record(connection: Connection, rows: list[dict[str, object]], views: list[dict[str, object]]) -> None:
+    if views:
+        connection.execute(_KEEP_SURVEY, views)
     keys = [{"key": row["key"]} for row in rows]
     connection.execute(_SUPERSEDE, keys)
     connection.execute(_DROP_KEPT, keys)
