@@ -51,7 +51,7 @@ def encode(batch: AccessBatch) -> bytes:
 
 
 def decode(data: bytes | memoryview) -> AccessBatch:
-    """Return the batch that `encode` made ``data`` of; msgspec.DecodeError, KeyError or ValueError for anything else."""
+    """Return the batch that `encode` made ``data`` of; DecodeError, KeyError or ValueError for anything else."""
     stored = _decoder.decode(data)
     columns: dict[str, Any] = {name: _numbers(stored, name, dtype) for name, dtype in _NUMBERS.items()}
     columns |= {name: _strings(stored, name) for name in _STRINGS}

@@ -123,6 +123,17 @@ class History:
         with self._lock:
             return np.array(self._records.rows)
 
+    def record(self, row: int) -> np.void:
+        """Return a copy of one record."""
+        with self._lock:
+            found: np.void = np.array(self._records.rows[row : row + 1])[0]
+            return found
+
+    def rate_of(self, row: int, now: float) -> float:
+        """Return one object's reads per hour decayed to ``now``."""
+        with self._lock:
+            return float(rates_at(self._records.rows[row : row + 1], now, half_life_hours=self._half_life_hours)[0])
+
     def blocks(self, *, objects: int = BLOCK_OBJECTS) -> Iterator[tuple[int, NDArray[np.void]]]:
         """Yield (first row, copy of up to ``objects`` records) over all; for scans that must not hold everything."""
         for start in range(0, len(self), objects):
