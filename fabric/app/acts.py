@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fabric.app.operations import back_up, verify_replicas
 from fabric.core.clock import iso
-from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, NotFoundError
+from fabric.core.errors import BadInputError, ForbiddenError, NotFoundError
 from fabric.security.tokens import Action, Principal
 
 if TYPE_CHECKING:
@@ -60,28 +61,18 @@ class Acts:
         return {name: _allowed(action, act) for name, (action, act) in rules.items()}
 
     def _scan(self, who: Principal, body: Body) -> Body:
-        return self._engine.scan(body.get("store"), who.name)
+        return self._engine.scans.run(body.get("store"), who.name)
 
     def _plan(self, _who: Principal, _body: Body) -> Body:
-        return self._engine.plan()
+        return self._engine.plans.make()
 
     def _apply(self, who: Principal, body: Body) -> Body:
-        found = self._engine.plan()
-        if found["sha256"] != _text(body, "sha256"):
-            raise ConflictError(
-                "the plan has changed since it was shown",
-                asked=body["sha256"],
-                now=found["sha256"],
-                hint="look at it again: python -m fabric plan",
-            )
-        self._engine.freeze.check()
-        self._engine.audit.append("plan.apply", who.name, found["sha256"], moves=len(found["moves"]))
-        self._engine.wake("migration")
-        return {"applied": found["sha256"], "moves": len(found["moves"])}
+        return self._engine.plans.apply(_text(body, "sha256"), who.name)
 
     def _verify(self, who: Principal, body: Body) -> Body:
-        found = self._engine.verify(str(body.get("prefix", "")))
-        self._engine.audit.append("verify", who.name, str(body.get("prefix", "")), **found)
+        found = verify_replicas(self._engine, str(body.get("prefix", "")))
+        facts = {name: found[name] for name in ("good", "faulty", "lost")}
+        self._engine.audit.append("verify", who.name, str(body.get("prefix", "")), **facts)
         return found
 
     def _job(self, verb: str) -> Callable[[Principal, Body], Body]:
@@ -122,8 +113,8 @@ class Acts:
         return act
 
     def _backup(self, who: Principal, body: Body) -> Body:
-        found = self._engine.backup(Path(_text(body, "path")))
-        self._engine.audit.append("backup", who.name, str(found["path"]), sha256=found.get("sha256", ""))
+        found = back_up(self._engine, Path(_text(body, "path")))
+        self._engine.audit.append("backup", who.name, str(found["path"]), bytes=found["bytes"])
         return found
 
     def _token_add(self, who: Principal, body: Body) -> Body:
@@ -134,10 +125,10 @@ class Acts:
         return {"name": name, "token": secret, "note": "shown once; send it as Authorization: Bearer TOKEN"}
 
     def _token_list(self, _who: Principal, _body: Body) -> Body:
-        return {"tokens": [_plain(row, leave_out="sha256") for row in self._engine.tokens.list()]}
+        return {"tokens": [_plain(row, leave_out="sha256") for row in self._engine.tokens.all()]}
 
     def _token_revoke(self, who: Principal, body: Body) -> Body:
-        self._engine.tokens.revoke(_text(body, "name"), who.name)
+        self._engine.tokens.remove(_text(body, "name"), who.name)
         return {"revoked": body["name"]}
 
     def _erase(self, who: Principal, body: Body) -> Body:

@@ -42,7 +42,7 @@ def reach(data_dir: Path, own: Settings | None, *, sample: SampleWorld) -> Itera
     try:
         engine = Engine(settings, folder, SystemClock(), author="command line")
         try:
-            token = engine.publish("in-process")
+            token = engine.publish("in-process").token
             yield InProcess(engine.web(Exposure.LOOPBACK).app, token)
         finally:
             engine.stop()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+import secrets
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from flask import Request
 from fabric.app.acts import Acts
 from fabric.app.applied import AppliedMoves
 from fabric.app.keys import key_folders, open_keys
+from fabric.app.operations import AdoptedTotals, Plans, Scans
 from fabric.app.reporter import Reporter
 from fabric.app.secrets import report_key, session_key
-from fabric.catalog.adopted import AdoptedRows
+from fabric.catalog.adopted import Adopted
 from fabric.catalog.alerts import AlertRows
 from fabric.catalog.confighistory import ConfigHistory
 from fabric.catalog.database import Database
@@ -34,7 +35,7 @@ from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock
 from fabric.core.config import Settings
-from fabric.core.errors import FabricError, ForbiddenError, UnauthorisedError
+from fabric.core.errors import ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
 from fabric.dashboard.ports import DashboardPorts, Exposure
 from fabric.dashboard.server import Dashboard, build
@@ -62,7 +63,6 @@ from fabric.security.alerts import Alerts
 from fabric.security.audit import Audit
 from fabric.security.component import Security
 from fabric.security.erase import Eraser
-from fabric.security.keys import KeyTable
 from fabric.security.rules import built_in_rules
 from fabric.security.tokens import LOCAL, Action, Principal, Role, Tokens
 from fabric.security.vault import Vault
@@ -104,7 +104,7 @@ class Engine:
         self._open_history()
         self._build_data_plane()
         self._build_components()
-        self.acts = Acts(self)
+        self.scans, self.plans, self.acts = Scans(self), Plans(self), Acts(self)
         self._running = False
 
     # ---------------------------------------------------------------- building, from the ground up
@@ -120,7 +120,8 @@ class Engine:
         self.keys, root = open_keys(path, self.settings, self.clock)
         self.vault = Vault(self.keys)
         self.audit = Audit(path / "audit", self.clock, root.derive("audit"))
-        self.tokens = Tokens(TokenRows(self.database), self.clock, self.audit.append)
+        self._token = secrets.token_urlsafe(32)
+        self.tokens = Tokens(TokenRows(self.database), self.clock, self.audit.append, engine_token=self._token)
         self.head_log = HeadLog(key_folders(path, self.settings))
         self.heads = Heads(self.database, before_commit=self.head_log.append)
 
@@ -175,7 +176,7 @@ class Engine:
     def _build_components(self) -> None:
         settings, clock, measures = self.settings, self.clock, self.measures
         self.decisions, self.forecasts = Decisions(self.database, clock), Forecasts(self.database)
-        self.jobs, self.adopted = Jobs(self.database), AdoptedRows(self.database)
+        self.jobs, self.adopted = Jobs(self.database), Adopted(self.database)
         self.applied = AppliedMoves(
             self.decisions, self.folder.path / "applied.json", automatic=settings.migration.automatic
         )
@@ -223,7 +224,7 @@ class Engine:
             clock=self.clock,
             measures=self.measures,
             freeze=self.freeze,
-            adopted=self.adopted,
+            adopted=AdoptedTotals(self),
         )
 
     def _migration(self) -> Migration:
@@ -273,9 +274,8 @@ class Engine:
     # ---------------------------------------------------------------- life
 
     def publish(self, url: str) -> EngineMark:
-        """Make this engine known in the data folder, with a fresh token for its owner."""
-        self.mark = self.folder.publish_engine(url)
-        self.tokens.set_engine_token(self.mark.token)
+        """Make this engine known in the data folder, with its token for the folder's owner."""
+        self.mark = self.folder.publish_engine(url, self._token)
         return self.mark
 
     def start(self) -> None:
@@ -366,7 +366,7 @@ class Engine:
             return found
         if found.name == LOCAL.name:
             return LOCAL
-        row = next((row for row in self.tokens.list() if row.name == found.name), None)
+        row = next((row for row in self.tokens.all() if row.name == found.name), None)
         if row is None:
             raise UnauthorisedError("the token of this session was revoked", hint="sign in again")
         return Principal(row.name, Role(row.role), frozenset(row.classes))
@@ -382,7 +382,7 @@ class Engine:
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
-        if section == "consistency" and (extra := self._progress()):
+        if section == "consistency" and (extra := [*self._progress(), *self.scans.progress()]):
             body = {**body, "progress": [*body.get("progress", []), *extra]}
         return body
 

@@ -123,7 +123,5 @@ def hand_over(files: list[Path], data_dir: Path) -> list[Path]:
 
 def replaced(settings: Settings, **sections: dict[str, object]) -> Settings:
     """Return ``settings`` with fields of sections replaced."""
-    fresh = {
-        name: msgspec.structs.replace(getattr(settings, name), **fields) for name, fields in sections.items()
-    }
+    fresh = {name: msgspec.structs.replace(getattr(settings, name), **fields) for name, fields in sections.items()}
     return msgspec.structs.replace(settings, **fresh)

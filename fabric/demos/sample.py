@@ -145,5 +145,3 @@ class EnginePlane:
         """Return the stores that a job is copying to now."""
         jobs = self._engine.jobs.in_states([State.IN_PROGRESS])
         return {Place.parse(job.target).store for job in jobs}
-
-

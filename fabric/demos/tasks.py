@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote, urlsplit
 
 import click
 
-from fabric.core.errors import FabricError
 from fabric.core.units import format_size, format_usd
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.dashboard.ports import Exposure
 from fabric.dashboard.serve import DashboardServer, bind_free_port
-from fabric.demos.bench import Scratch, hand_over, replaced, scratch
+from fabric.demos.bench import replaced, scratch
 from fabric.demos.sample import CALLER, Outage
 from fabric.migration.machine import ENDED, State
 from fabric.plane.objects import PutOptions
@@ -91,8 +86,10 @@ def prediction() -> list[Path]:
         world.run(component, 15.0, lambda: bool(world.engine.forecasts.runs(1)))
         world.run(component, 0.3)
         for forecast in list(world.engine.forecasts.latest([o.key for o in world.trace.objects]).values())[:SHOWN]:
-            click.echo(f"  {forecast.key}: {forecast.expected:.1f} reads next week ({forecast.low:.1f} to "
-                       f"{forecast.high:.1f}), {forecast.last_week:.0f} last week; {forecast.method}")
+            click.echo(
+                f"  {forecast.key}: {forecast.expected:.1f} reads next week ({forecast.low:.1f} to "
+                f"{forecast.high:.1f}), {forecast.last_week:.0f} last week; {forecast.method}"
+            )
         return _handed(world, component)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from pathlib import Path
 
 import msgspec
@@ -100,9 +99,9 @@ class DataFolder:
             ) from None
         self._lease = handle
 
-    def publish_engine(self, url: str) -> EngineMark:
-        """Write ``engine.json`` (mode 0600) with a fresh token; needs the lease."""
-        engine = EngineMark(new_id(self._clock.now()), os.getpid(), url, secrets.token_urlsafe(32), self._clock.now())
+    def publish_engine(self, url: str, token: str) -> EngineMark:
+        """Write ``engine.json`` (mode 0600); needs the lease."""
+        engine = EngineMark(new_id(self._clock.now()), os.getpid(), url, token, self._clock.now())
         write_whole(self.path / "engine.json", msgspec.json.encode(engine), durable=False, mode=0o600)
         return engine
 

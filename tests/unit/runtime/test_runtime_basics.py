@@ -114,7 +114,7 @@ def test_a_damaged_freeze_file_is_not_taken_for_no_freeze(tmp_path) -> None:
 def test_a_second_engine_on_the_same_data_is_refused_and_told_which_one_runs(tmp_path) -> None:
     first = DataFolder(tmp_path / "data", "sample", ManualClock())
     first.take_lease()
-    published = first.publish_engine("http://127.0.0.1:5001")
+    published = first.publish_engine("http://127.0.0.1:5001", "secret")
     assert (tmp_path / "data" / "engine.json").stat().st_mode & 0o777 == 0o600
     assert read_engine(tmp_path / "data") == published
     with pytest.raises(InUseError, match=r"127\.0\.0\.1:5001"):
