@@ -50,6 +50,7 @@ class History:
         self._free: list[int] = []
         self._newest = -np.inf
         self._offset = 0
+        self.missing_rows = 0  # rows dropped from the log before any snapshot held them
         self._load()
 
     @property
@@ -96,7 +97,19 @@ class History:
             self._offset = end
 
     def catch_up(self, log: EventLog, *, rows_most: int | None = None) -> int:
-        """Apply what the log holds beyond `offset`; return how many rows that was."""
+        """Apply what the log holds beyond `offset`; return how many rows that was.
+
+        Where the log has dropped rows that no snapshot holds, the history goes on behind them and says how many are
+        missing. Where it reaches beyond the log's end (the log was put back from an older backup), it is rebuilt.
+        """
+        with self._lock:
+            if self._offset > log.end:
+                self._put_aside("it reaches beyond the event log's end")
+                self._forget()
+            if self._offset < log.start:
+                self.missing_rows += log.start - self._offset
+                logger.warning("the history lacks events that are no longer kept", extra={"rows": self.missing_rows})
+                self._offset = log.start
         before = self._offset
         for base, batch in log.read(before, rows_most=rows_most):
             self.apply(batch, base)
@@ -265,4 +278,12 @@ class History:
 
     def _put_aside(self, reason: str) -> None:
         logger.warning("history is rebuilt from the event log", extra={"reason": reason})
-        self._path.replace(self._path.with_suffix(".damaged"))
+        if self._path.exists():
+            self._path.replace(self._path.with_suffix(".damaged"))
+
+    def _forget(self) -> None:
+        """Begin again with no object and no event."""
+        self._records.load(blank_records(0))
+        self._rings.load(blank_rings(0))
+        self._readers, self._keys, self._row, self._free = Readers(), [], {}, []
+        self._newest, self._offset = -np.inf, 0

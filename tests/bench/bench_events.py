@@ -21,13 +21,13 @@ import sys
 import tempfile
 import threading
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import flask
 import msgspec
 import numpy as np
-import werkzeug
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -232,7 +232,7 @@ def main() -> None:
                 "versions": {
                     "numpy": np.__version__,
                     "msgspec": msgspec.__version__,
-                    "werkzeug": werkzeug.__version__ if hasattr(werkzeug, "__version__") else "",
+                    "werkzeug": metadata.version("werkzeug"),
                     "sqlite": sqlite3.sqlite_version,
                 },
             }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -209,6 +210,45 @@ def test_a_damaged_snapshot_is_put_aside_and_the_history_rebuilt(tmp_path: Path,
     assert again.offset == 0
     assert again.catch_up(log) == 500
     assert_history_is(again, rows)
+
+
+def test_rows_dropped_before_any_snapshot_are_counted_as_missing(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "log", ManualClock(), segment_bytes=500)
+    for batch in cut(made(5, 500, 10), 5):
+        log.append(batch)
+    log.drop_before(200)
+    history = History(tmp_path / "history")
+    history.catch_up(log)
+
+    assert history.missing_rows == log.start > 0
+    assert history.offset == log.end
+
+
+def test_a_history_ahead_of_a_restored_log_is_rebuilt_from_it(tmp_path: Path) -> None:
+    rows = made(6, 300, 10)
+    long, short = (EventLog(tmp_path / name, ManualClock()) for name in ("long", "short"))
+    history = History(tmp_path / "history")
+    for part in (rows[:200], rows[200:]):
+        history.apply(batch_of(part), long.append(batch_of(part)))
+    history.snapshot()
+    short.append(batch_of(rows[:100]))
+    history.catch_up(short)
+
+    assert history.offset == 100
+    assert_history_is(history, rows[:100])
+
+
+def test_a_folder_written_by_format_1_opens(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).with_name("frozen_format_1"), tmp_path / "frozen")
+    log = EventLog(tmp_path / "frozen" / "log", ManualClock())
+    from_snapshot = History(tmp_path / "frozen" / "history")
+    assert (from_snapshot.offset, log.end) == (120, 150)
+    from_snapshot.catch_up(log)
+    rebuilt = History(tmp_path / "rebuilt")
+    rebuilt.catch_up(log)
+
+    for history in (from_snapshot, rebuilt):
+        assert_history_is(history, made(11, 150, 30))
 
 
 def test_another_half_life_rebuilds_the_rates(tmp_path: Path) -> None:
