@@ -65,7 +65,7 @@ def decide(row: int, found: Group, valued: Valued, votes: Ballot, gate: Gate, *,
         column = _best(valued.net[row], votes.gate[row])
         return Verdict("move", "forecast" if asked else "gate", column, _why_moved(row, column, found, valued))
     if votes.rent[row].any():
-        column = _best(valued.rent[row] - valued.move_cost[row], votes.rent[row])
+        column = _best(valued.net[row], votes.rent[row])
         return Verdict("move", "rent_or_buy", column, _why_bought(row, column, found, valued))
     column = int(np.argmax(valued.net[row]))
     if not votes.room[row, column]:

@@ -5,7 +5,7 @@ not reads. Week totals w of one object have the dispersion phi = var(w) / mean(w
 in m weeks. The weekly burst rate has a gamma prior fitted to the whole fleet (empirical Bayes, moments), its posterior
 is Gamma(a0 + sum(w) / phi, b0 + m), and the bursts of the next h weeks are negative binomial:
 
-    P(reads <= n) = I_p(a, floor(n / phi) + 1),  p = b / (b + h),  I the regularised incomplete beta function
+    P(bursts <= k) = I_p(a, k + 1),  p = b / (b + h),  I the regularised incomplete beta function,  reads = phi bursts
 
 Source: Greenwood and Yule, J. R. Stat. Soc. 83(2), 1920, 255-279 (gamma-Poisson); quasi-Poisson dispersion as in
 McCullagh and Nelder, Generalized Linear Models, 1989, section 6.2. The model never sees the decision it judges.
@@ -124,15 +124,13 @@ def forecast_demand(expected_week: Array, low_week: Array, high_week: Array) -> 
     return Demand(mean**2 / variance, mean / variance, np.ones_like(mean))
 
 
-def probability_at_most(reads: Array, shape: Array, weeks: Array, burst: Array, horizon_days: float) -> Array:
-    """Return the probability that at most ``reads`` reads come within ``horizon_days``; arrays broadcast."""
+def probability_at_most(bursts: Array, shape: Array, weeks: Array, horizon_days: float) -> Array:
+    """Return the probability that at most ``bursts`` (whole, may be inf) come within ``horizon_days``; broadcasts."""
     from scipy.special import betainc
 
-    ahead = horizon_days / DAYS_PER_WEEK
-    bursts = np.floor(np.maximum(reads, 0.0) / burst)
-    finite = np.where(np.isfinite(bursts), bursts, 0.0)
-    chance = betainc(shape, finite + 1.0, weeks / (weeks + ahead))
-    return np.where(reads < 0, 0.0, np.where(np.isfinite(bursts), chance, 1.0))
+    finite = np.where(np.isfinite(bursts), np.maximum(bursts, 0.0), 0.0)
+    chance = betainc(shape, finite + 1.0, weeks / (weeks + horizon_days / DAYS_PER_WEEK))
+    return np.where(bursts < 0, 0.0, np.where(np.isfinite(bursts), chance, 1.0))
 
 
 def trend(daily: Array, observed_days: Array) -> Trend:

@@ -129,7 +129,7 @@ def value(found: Group, facts: Facts, horizon_days: float) -> Valued:
     options = found.options
     size = facts.inputs.size_bytes[:, None]
     per_read = facts.inputs.bytes_per_read[:, None]
-    saving = _storage(size, [o.source for o in options], options) - _storage(size, [o.target for o in options], options)
+    saving = _storage_saving(size, options)
     extra = _read(per_read, [o.read_after for o in options]) - _read(per_read, [o.read_before for o in options])
     ages = facts.inputs.age_days[:, np.array([o.copy for o in options], np.int64)]
     cost = move_cost(size, options, ages)
@@ -167,21 +167,27 @@ def move_cost(size: Array, options: Sequence[Option], ages: Array) -> Array:
     return np.asarray(fees + carried + rest + storage_usd(size, rate, least, grace), np.float64)
 
 
-def cautious_rate(price: ClassPrice, other: ClassPrice) -> float:
-    """Return the storage rate a comparison uses.
+def compared_rates(source: ClassPrice, target: ClassPrice) -> tuple[float, float]:
+    """Return the storage rates (source, target) that a comparison uses.
 
-    Own capacity compared with billed storage counts at the low end of its estimate, so that nothing leaves bought
-    disks for a bill on the strength of a guess.
+    Between own capacity and billed storage the estimate counts at the end that speaks against the move, so that
+    nothing leaves bought disks, or fills them, on the strength of a guess.
     """
-    span = price.tier.ranges.get("storage_per_gb_month")
-    return span[0] if price.sunk and not other.sunk and span else price.tier.storage_per_gb_month
+    leaving, arriving = source.tier.storage_per_gb_month, target.tier.storage_per_gb_month
+    if source.sunk and not target.sunk:
+        leaving = source.tier.ranges.get("storage_per_gb_month", (leaving, leaving))[0]
+    if target.sunk and not source.sunk:
+        arriving = target.tier.ranges.get("storage_per_gb_month", (arriving, arriving))[1]
+    return leaving, arriving
 
 
-def _storage(size: Array, views: Sequence[View], options: Sequence[Option]) -> Array:
-    pairs = zip(views, options, strict=True)
-    rates = [cautious_rate(v.price, o.target.price if v is o.source else o.source.price) for v, o in pairs]
-    least = _tier([view.price for view in views], "min_billable_bytes")
-    return np.asarray(storage_usd(size, np.array(rates), least), np.float64)
+def _storage_saving(size: Array, options: Sequence[Option]) -> Array:
+    rates = np.array([compared_rates(o.source.price, o.target.price) for o in options]).reshape(len(options), 2)
+    before = storage_usd(size, rates[:, 0], _tier([o.source.price for o in options], "min_billable_bytes"))
+    return np.asarray(
+        before - storage_usd(size, rates[:, 1], _tier([o.target.price for o in options], "min_billable_bytes")),
+        np.float64,
+    )
 
 
 def _read(per_read: Array, views: Sequence[View]) -> Array:
@@ -190,12 +196,12 @@ def _read(per_read: Array, views: Sequence[View]) -> Array:
 
 
 def _rent(saving: Array, extra: Array, ages: Array, facts: Facts) -> Array:
-    """Rent paid for every option that is a promotion (dearer to keep, cheaper to read); 0 for the others."""
+    """Rent paid for every option that is cheaper to read; 0 for the others."""
     rent = np.zeros_like(saving)
-    for column in np.flatnonzero(((saving < 0) & (extra < 0)).any(axis=0)):
-        up = (saving[:, column] < 0) & (extra[:, column] < 0)
-        paid = rent_paid(facts.inputs.daily, ages[:, column], -extra[:, column], -saving[:, column] / 30.0)
-        rent[:, column] = np.where(up, paid, 0.0)
+    for column in np.flatnonzero((extra < 0).any(axis=0)):
+        saved_day = np.maximum(0.0, -saving[:, column] / 30.0)  # by lying in the colder class
+        paid = rent_paid(facts.inputs.daily, ages[:, column], -extra[:, column], saved_day)
+        rent[:, column] = np.where(extra[:, column] < 0, paid, 0.0)
     return rent
 
 

@@ -17,7 +17,7 @@ from fabric.core.errors import ForbiddenError
 from fabric.core.words import Classification, ObjectPolicy, Suite, Zone
 from fabric.placement.demand import Prior
 from fabric.placement.facts import Facts, Inputs, derive
-from fabric.placement.options import Group, Market, Option, Terms, Valued, restore_group, value
+from fabric.placement.options import Group, Market, Option, Terms, Valued, compared_rates, restore_group, value
 from fabric.placement.places import Survey, View
 from fabric.placement.score import WEIGHTS, Gate, break_even_reads_month
 from fabric.pricing.cost import Line, compared, month_lines, move_lines, total
@@ -101,6 +101,7 @@ def choice_lines(row: int, facts: Facts, option: Option) -> dict[str, Any]:
         "now": _bill(now),
         "after": _bill(after),
         "move": _bill(moving),
+        "compared_storage_rates": list(compared_rates(option.source.price, option.target.price)),
         "notes": sorted({view.price.note for view in (option.source, option.target) if view.price.note}),
         "freed_bytes": size if option.source.price.sunk and not option.target.price.sunk else 0.0,
     }

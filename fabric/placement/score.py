@@ -99,9 +99,9 @@ def pay_back(moves: Moves) -> Array:
     months = moves.horizon_days / DAYS_PER_MONTH
     left = moves.storage_saving * months - moves.move_cost  # after it reads may cost this much more
     extra = np.broadcast_to(moves.read_extra, np.broadcast_shapes(left.shape, moves.read_extra.shape))
-    turning = left / np.where(extra == 0, 1.0, extra)  # reads at which the move breaks even
+    turning = left / np.where(extra == 0, 1.0, extra) / moves.burst  # bursts at which the move breaks even
     most = np.where(extra > 0, np.floor(turning + 1e-9), np.ceil(turning - 1e-9) - 1.0)
-    at_most = probability_at_most(most, moves.shape, moves.weeks, moves.burst, moves.horizon_days)
+    at_most = probability_at_most(most, moves.shape, moves.weeks, moves.horizon_days)
     known = np.where((left >= 0) & (moves.storage_saving > 0), 1.0, 0.0)
     return np.where(extra > 0, at_most, np.where(extra < 0, 1.0 - at_most, known))
 

@@ -36,6 +36,7 @@ from fabric.core.config import MigrationSettings, PlacementSettings
 from fabric.core.errors import BadInputError, NotFoundError
 from fabric.core.words import Classification, LatencyClass, ObjectPolicy
 from fabric.placement.component import Placement
+from fabric.placement.options import compared_rates
 from fabric.placement.ports import AdoptedRow, AgeBand
 from fabric.placement.receipt import decode_survey, replay
 from fabric.placement.work import Rules, Sources
@@ -142,6 +143,7 @@ def test_the_receipt_shows_four_factors_whose_weighted_sum_is_the_score(bench: B
 @pytest.mark.item(14)
 def test_the_receipt_lists_every_line_and_their_sums_are_the_figures_decided_on(bench: Bench) -> None:
     bench.busy_object("a", "gs/standard", reads=0.02, today=0)
+    bench.fleet.members = tuple(item for item in bench.fleet.members if item.name in ("s3", "gs", "az"))
     bench.placement.tick()
     made = bench.latest("a")
     lines = made.receipt["lines"]
@@ -151,9 +153,17 @@ def test_the_receipt_lists_every_line_and_their_sums_are_the_figures_decided_on(
     assert saving == pytest.approx(made.saving_usd_month, abs=1e-9)
     assert lines["move"]["compared_usd"] == pytest.approx(made.move_cost_usd, abs=1e-12)
     places = {item["place"] for item in made.receipt["alternatives"]}
-    assert {"gs/nearline", "gs/coldline", "s3/standard", "nas/hdd", "az/cool"} <= places
+    assert {"gs/nearline", "gs/coldline", "s3/standard", "az/cool"} <= places
     assert made.receipt["refused"]["s3/glacier_deep"] == "restore"
     assert "a month" in made.receipt["counterfactual"] or "rate" in made.receipt["counterfactual"]
+
+
+def test_own_disks_are_compared_at_the_end_of_their_estimate_that_speaks_against_the_move() -> None:
+    book = PriceBook.load()
+    own, cold = book.price("onprem", "hdd"), book.price("aws", "glacier_instant")
+    assert compared_rates(own, cold) == (0.003, 0.004)
+    assert compared_rates(cold, own) == (0.004, 0.010)
+    assert compared_rates(own, own) == (0.008, 0.008)
 
 
 def test_a_receipt_computes_again_bit_for_bit_from_itself_and_its_survey(bench: Bench) -> None:

@@ -174,10 +174,10 @@ def test_a_move_without_any_saving_never_pays_back() -> None:
     assert pay_back(moves(storage_saving=0.01, read_extra=0.0, move_cost=0.0))[0] == 1
 
 
-def test_reads_up_to_infinity_are_certain_and_below_zero_impossible() -> None:
+def test_bursts_up_to_infinity_are_certain_and_below_zero_impossible() -> None:
     one = np.ones(1)
-    assert probability_at_most(np.array([math.inf]), one, one, one, 90)[0] == 1
-    assert probability_at_most(np.array([-1.0]), one, one, one, 90)[0] == 0
+    assert probability_at_most(np.array([math.inf]), one, one, 90)[0] == 1
+    assert probability_at_most(np.array([-1.0]), one, one, 90)[0] == 0
 
 
 @pytest.mark.item(15)
