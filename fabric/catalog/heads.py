@@ -216,6 +216,12 @@ class Heads:
         if self._before_commit is not None:
             self._before_commit(head)
 
+    def restore(self, found: Sequence[Head]) -> None:
+        """Insert heads as they are into a table that has none of them: for `rebuild` alone. Not logged again."""
+        if found:
+            rows = [_row(head) for head in found]
+            self._database.write(lambda connection: connection.execute(insert(heads), rows))
+
     def forget_idempotency(self, before: float) -> None:
         """Drop idempotency keys older than ``before`` (UTC seconds)."""
         self._database.write(
