@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import simple_websocket
 
 from fabric.core.clock import SystemClock
 from fabric.core.errors import ConflictError, NotFoundError
@@ -84,7 +89,8 @@ def body(section: str, *, tick: int = 0, note: str = "") -> Report:
     progress = [
         {"id": "j1", "label": "releases/2026/11/sundials-000042.tar.gz to glacier/archive", "done": 412_000_000,
          "total": 912_000_000, "unit": "bytes", "rate": 41_000_000, "eta_seconds": 12.2},
-        {"id": "j2", "label": "Scan of nas", "done": 81_000, "total": 100_000, "unit": "", "rate": 9000, "eta_seconds": 2.1},
+        {"id": "j2", "label": "Scan of nas", "done": 81_000, "total": 100_000, "unit": "",
+         "rate": 9000, "eta_seconds": 2.1},
     ]  # fmt: skip
     report: Report = {
         "state": {"migration": "busy", "alerts": "degraded"}.get(section, "ok"),
@@ -151,6 +157,41 @@ class Ordered:
             return {"done": name}
 
         return carry_out
+
+
+class Viewer:
+    """A browser's socket without the browser: Socket.IO on a WebSocket, keeping what it hears and when."""
+
+    def __init__(self, url: str) -> None:
+        self.snapshots: list[dict[str, Any]] = []
+        self.changes: list[dict[str, Any]] = []
+        self.heard_at: list[float] = []
+        self.open = True
+        self._socket = simple_websocket.Client(f"ws{url.removeprefix('http')}socket.io/?EIO=4&transport=websocket")
+        self._socket.send("40")  # at once: this client leaves a frame that came with the handshake lying
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                self._take(str(self._socket.receive()))
+        except simple_websocket.ConnectionClosed:
+            self.open = False
+
+    def _take(self, text: str) -> None:
+        if text[0] == "2":
+            self._socket.send("3")
+        elif text.startswith("42"):
+            at = time.monotonic()
+            name, data = json.loads(text[2:])
+            (self.snapshots if name == "snapshot" else self.changes).append(data)
+            self.heard_at.append(at)
+
+    def close(self) -> None:
+        if self.open:
+            self._socket.close()
+        self._thread.join(2)
 
 
 @dataclass

@@ -62,4 +62,8 @@ def _shown(hub: Hub, clock: Clock) -> dict[str, Any]:
     viewers = hub.figures()["clients"]
     pushed = hub.pushed_at("optimization")
     last = f"; the placement report was last pushed at {iso(pushed)}" if pushed is not None else ""
-    return {"stage": "show", "at": iso(clock.now()), "did": f"shown in this answer, with {viewers} pages open{last}"}
+    return {
+        "stage": "show",
+        "at": iso(clock.now()),
+        "did": f"shown in this answer; pages open on the dashboard: {viewers}{last}",
+    }

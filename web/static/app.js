@@ -60,9 +60,11 @@ const live = new Live({
     byId("connection").dataset.state = name;
   },
   snapshot: ({ status }) => {
+    const first = !Object.keys(state.status).length;
     takeAll(status);
     changed();
     loadSession();
+    if (first) openFromAddress();
   },
   change: ({ section, data }) => {
     take(section, data);
@@ -84,4 +86,3 @@ byId("scale").addEventListener("change", (event) => {
 });
 addEventListener("hashchange", openFromAddress);
 live.connect();
-openFromAddress();

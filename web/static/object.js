@@ -35,7 +35,7 @@ function parts({ stages, facts }, again) {
 
 function timeline(stages) {
   return h("ol", { class: "timeline" }, stages.map(({ stage, at, did, earlier = [] }) =>
-    h("li", { "data-done": at !== null }, h("strong", {}, words(stage)), h("span", { class: "when" }, at ? time(at) : "–"), h("p", {}, did),
+    h("li", { "data-done": String(at !== null) }, h("strong", {}, words(stage)), h("span", { class: "when" }, at ? time(at) : "–"), h("p", {}, did),
       earlier.length ? h("details", {}, h("summary", {}, `${earlier.length} earlier`), h("ul", {}, earlier.map((one) => h("li", {}, `${time(one.at)}: ${one.did}`)))) : null)));
 }
 
