@@ -16,6 +16,7 @@ from fabric.app.keys import key_folders, open_keys
 from fabric.app.operations import AdoptedTotals, Plans, Scans
 from fabric.app.reporter import Reporter
 from fabric.app.secrets import report_key, session_key
+from fabric.app.worlds import remember_settings
 from fabric.catalog.adopted import Adopted
 from fabric.catalog.alerts import AlertRows
 from fabric.catalog.confighistory import ConfigHistory
@@ -28,7 +29,7 @@ from fabric.catalog.health import StoreHealth
 from fabric.catalog.jobs import Jobs
 from fabric.catalog.owed import Owed
 from fabric.catalog.tokens import TokenRows
-from fabric.consistency.component import Consistency
+from fabric.consistency.component import Consistency, StoreCounts
 from fabric.consistency.health import Health
 from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
@@ -110,10 +111,13 @@ class Engine:
     # ---------------------------------------------------------------- building, from the ground up
 
     def _open_catalog(self, author: str) -> None:
+        self.head_log = HeadLog(key_folders(self.folder.path, self.settings))
         self.database = Database(self.folder.path / "catalog" / CATALOG_FILE)
+        self.database.guard = self.head_log
         self.database.start()
         self.config_history = ConfigHistory(self.database)
         self.config_history.accept(self.settings, author, self.clock.now())
+        remember_settings(self.folder.path, self.settings)
 
     def _open_keys(self) -> None:
         path = self.folder.path
@@ -122,11 +126,11 @@ class Engine:
         self.audit = Audit(path / "audit", self.clock, root.derive("audit"))
         self._token = secrets.token_urlsafe(32)
         self.tokens = Tokens(TokenRows(self.database), self.clock, self.audit.append, engine_token=self._token)
-        self.head_log = HeadLog(key_folders(path, self.settings))
-        self.heads = Heads(self.database, before_commit=self.head_log.append)
+        self.heads = Heads(self.database, before_commit=self.head_log.note)
 
     def _open_stores(self, wrap: Mapping[str, Wrap] | None) -> None:
-        self.fleet = Fleet(self.settings, self.clock, wrap=wrap)
+        self.counts = StoreCounts()
+        self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap)
         self.owed = Owed(self.database)
         self.health = Health(
             self.fleet,
@@ -134,7 +138,7 @@ class Engine:
             self.settings.consistency,
             measures=self.measures,
             store_health=StoreHealth(self.database),
-            owed=self.owed.owes,
+            owed=self._owes,
         )
         self.prices = PriceBook.load(Path(self.settings.prices) if self.settings.prices else None)
         self.chooser = PlaceChooser(
@@ -245,14 +249,13 @@ class Engine:
 
     def _consistency(self) -> Consistency:
         return Consistency(
-            self.health,
-            self.repairer,
-            heads=self.heads,
-            fleet=self.fleet,
+            self.heads,
+            self.fleet,
+            health=self.health,
+            repairer=self.repairer,
             owed=self.owed,
             clock=self.clock,
-            measures=self.measures,
-            settings=self.settings.consistency,
+            counts=self.counts,
         )
 
     def _security(self) -> Security:
@@ -301,7 +304,6 @@ class Engine:
         else:
             self.intake.stop()
         self.fleet.close()
-        self.head_log.close()
         self.log.close()
         self.database.stop()
 
@@ -387,6 +389,19 @@ class Engine:
         return body
 
     # ---------------------------------------------------------------- what components ask of each other
+
+    def _observe(
+        self, store: str, operation: str, _class: str, _seconds: float, moved_bytes: int, answered: bool
+    ) -> None:
+        """Count every request that the fabric makes of a store, which is what a provider bills."""
+        self.measures.count("store_requests_total", 1, store=store, operation=operation, answered=str(answered).lower())
+        self.measures.count("store_bytes_total", moved_bytes, store=store, operation=operation)
+        if answered:
+            self.counts.observe(store, operation)
+
+    def _owes(self, store: str) -> bool:
+        """Say whether the store still waits for replicas."""
+        return any(name == store for name, _ in self.owed.counts())
 
     def _moving(self, keys: Collection[str]) -> set[str]:
         """Return those of ``keys`` that a job is working on."""

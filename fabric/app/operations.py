@@ -221,7 +221,7 @@ def verify_replicas(engine: Engine, prefix: str) -> Facts:
 def back_up(engine: Engine, path: Path) -> Facts:
     """Write catalog, keys, head log and marks into one archive."""
     folder = engine.folder.path
-    names = ("fabric.json", "report.key", "session.key", "freeze.json", "applied.json")
+    names = ("fabric.json", "settings.json", "report.key", "session.key", "freeze.json", "applied.json")
     files = {name: folder / name for name in names if (folder / name).exists()}
     folders = {name: folder / name for name in ("keys", "keys-copy", "audit", "events")}
     size = backup(path, catalog=folder / "catalog" / "catalog.db", folders=folders, files=files, clock=engine.clock)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fabric.catalog.confighistory import ConfigHistory
-from fabric.catalog.database import Database
+import msgspec
+
+from fabric.catalog.confighistory import canonical
 from fabric.core.config import Settings
-from fabric.core.errors import ConfigError
+from fabric.core.errors import ConfigError, CorruptError
+from fabric.core.files import write_whole
 from fabric.runtime.folder import folder_world
 from fabric.storage.fleet import Wrap
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from fabric.app.engine import Engine
 
 SAMPLE, OWN = "sample", "own"
+SETTINGS_FILE = "settings.json"
 
 
 class SampleWorld(Protocol):
@@ -51,17 +54,21 @@ def settings_of(data_dir: Path, own: Settings | None, sample: SampleWorld) -> tu
 
 def last_settings(data_dir: Path) -> Settings:
     """Return the settings that a folder of one's own world was last run with; ConfigError when there are none."""
-    path = data_dir / "catalog" / "catalog.db"
-    if path.exists():
-        database = Database(path)
-        try:
-            history = ConfigHistory(database)
-            if entries := history.entries(limit=1):
-                return history.settings(entries[0].number)
-        finally:
-            database.stop()
+    try:
+        return msgspec.json.decode((data_dir / SETTINGS_FILE).read_bytes(), type=Settings)
+    except FileNotFoundError:
+        pass
+    except msgspec.DecodeError as error:
+        raise CorruptError(
+            "the data folder's settings are damaged", file=SETTINGS_FILE, hint="give --config FILE or --store NAME=URL"
+        ) from error
     raise ConfigError(
         "the data folder does not say which stores it is about",
         path=str(data_dir),
         hint="give --config FILE or --store NAME=URL",
     )
+
+
+def remember_settings(data_dir: Path, settings: Settings) -> None:
+    """Keep what the folder is run with beside its catalog, which may be lost."""
+    write_whole(data_dir / SETTINGS_FILE, canonical(settings), durable=True)

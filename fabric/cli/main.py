@@ -41,8 +41,10 @@ class Session:
         from fabric.app.client import InProcess, reach
 
         with reach(self.data_dir, self.own_settings(), sample=self.hooks) as engine:
-            inside = isinstance(engine, InProcess)
-            yield LocalClient(engine.application, engine.token) if inside else HttpClient(engine)
+            if isinstance(engine, InProcess):
+                yield LocalClient(engine.application, engine.token)
+            else:
+                yield HttpClient(engine)
 
     def show(self, value: Any, title: str = "") -> None:
         show(value, title=title, as_json=self.as_json)

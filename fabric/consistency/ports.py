@@ -55,7 +55,7 @@ class FleetView(Protocol):
     def member(self, name: str) -> MemberView:
         """Return one; NotFoundError for an unknown name."""
 
-    def require(self, name: str, act: str) -> None:
+    def require(self, name: str, act: str) -> object:
         """ModeError unless the store's mode allows list, read, write or delete."""
 
     def latency_ms(self, place: Place) -> LatencyView | None:

@@ -37,10 +37,17 @@ class Person:
 class Freeze(Protocol):
     """One freeze in force, as ``runtime.freeze`` keeps it."""
 
-    name: str
-    who: str
-    at: float
-    why: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def who(self) -> str: ...
+
+    @property
+    def at(self) -> float: ...
+
+    @property
+    def why(self) -> str: ...
 
 
 class Source(Protocol):
