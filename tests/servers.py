@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 READY_SECONDS = 40.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 2.0
 ACCESS, SECRET = "test-access", "test-secret-key"
 
 
@@ -173,13 +173,18 @@ def _wait_ready(server: Server, process: subprocess.Popen[bytes] | None) -> None
     from botocore.exceptions import BotoCoreError, ClientError
 
     s3, until = client(server), time.monotonic() + READY_SECONDS
-    while True:
+    while not _answers(s3, server.bucket, (BotoCoreError, ClientError)):
         assert process is None or process.poll() is None, f"{server.kind} ended at its start"
-        try:
-            return _probe(s3, server.bucket)
-        except (BotoCoreError, ClientError) as error:
-            assert time.monotonic() < until, f"{server.kind} is not ready: {error}"
-            time.sleep(0.2)
+        assert time.monotonic() < until, f"{server.kind} was not ready in {READY_SECONDS} s"
+        time.sleep(0.2)
+
+
+def _answers(s3: object, bucket: str, failures: tuple[type[Exception], ...]) -> bool:
+    try:
+        _probe(s3, bucket)
+    except failures:
+        return False
+    return True
 
 
 def _probe(s3: object, bucket: str) -> None:
