@@ -136,6 +136,7 @@ class SecuritySettings(_Strict, frozen=True, forbid_unknown_fields=True):
     tls_cert: str = ""
     tls_key: str = ""
     hosts: tuple[str, ...] = ()  # Host names accepted beside loopback
+    alert_webhook: str = ""  # URL, or a secret reference to one, that every alert is posted to as JSON
 
 
 class DashboardSettings(_Strict, frozen=True, forbid_unknown_fields=True):

@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from fabric.core.errors import ConfigError, CorruptError
 from fabric.core.files import write_whole
 
@@ -41,6 +44,10 @@ class RootKey:
     def fresh() -> RootKey:
         """Return new random roots; nobody keeps them but the caller."""
         return RootKey(secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES))
+
+    def derive(self, purpose: str) -> bytes:
+        """Return 32 bytes for another purpose than wrapping keys, such as ``audit``; HKDF-SHA256 of the first root."""
+        return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose.encode()).derive(self.first)
 
     def marks(self) -> tuple[str, str]:
         """Return what tells these roots from others without giving them away."""
