@@ -153,13 +153,23 @@ class Heads:
             rows = connection.execute(select(heads.c.record).where(heads.c.key.in_(keys)))
             return {head.key: head for head in (_decode(row[0]) for row in rows)}
 
-    def page(self, *, prefix: str = "", after: str = "", limit: int = PAGE_MOST, deleted: bool = False) -> list[Head]:
+    def page(
+        self,
+        *,
+        prefix: str = "",
+        after: str = "",
+        limit: int = PAGE_MOST,
+        deleted: bool = False,
+        contains: str = "",
+    ) -> list[Head]:
         """Return up to ``limit`` heads with ``prefix``, key greater than ``after``, in key order."""
         query = select(heads.c.record).where(heads.c.key > after).order_by(heads.c.key).limit(min(limit, PAGE_MOST))
         if prefix:
             query = query.where(heads.c.key >= prefix, heads.c.key < prefix + "\U0010ffff")
         if not deleted:
             query = query.where(heads.c.deleted == 0)
+        if contains:
+            query = query.where(heads.c.key.contains(contains, autoescape=True))
         with self._database.read() as connection:
             return [_decode(row[0]) for row in connection.execute(query)]
 
@@ -169,6 +179,14 @@ class Heads:
         while found := self.page(prefix=prefix, after=after, deleted=deleted):
             yield from found
             after = found[-1].key
+
+    def count(self, *, contains: str = "") -> int:
+        """Return how many heads, tombstones left out, have ``contains`` in their key."""
+        query = select(func.count()).select_from(heads).where(heads.c.deleted == 0)
+        if contains:
+            query = query.where(heads.c.key.contains(contains, autoescape=True))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return per primary place (objects, plain bytes), tombstones left out."""

@@ -7,9 +7,10 @@ current. Tombstones stay deleted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import Column, Float, Integer, String, Table, insert, select
@@ -18,8 +19,6 @@ from fabric.catalog.database import Database, metadata
 from fabric.catalog.headlog import HeadLog
 from fabric.catalog.heads import PAGE_MOST, Head, Heads, Replica, Version
 from fabric.core.errors import ConflictError, FabricError
-from fabric.formats.blob import BlobHeader, Footer
-from fabric.storage.store import Store
 
 BLOBS = "objects/"
 
@@ -35,7 +34,51 @@ unknown_versions = Table(
     sqlite_with_rowid=False,
 )
 
-HeaderReader = Callable[[Store, str], tuple[BlobHeader, Footer]]
+
+class Listed(Protocol):
+    """What a listing says of one blob."""
+
+    @property
+    def key(self) -> str:
+        """Return its name in the store."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Return its stored length."""
+
+
+class BlobStore(Protocol):
+    """What a rebuild needs of a store."""
+
+    def list(self, prefix: str = "") -> Iterable[Listed]:
+        """Yield the blobs under ``prefix``."""
+
+
+class HeaderView(Protocol):
+    """What a blob's header says (`formats/blob.py`)."""
+
+    @property
+    def key(self) -> str:
+        """Return the object's key."""
+
+    @property
+    def version_id(self) -> str:
+        """Return the version's id."""
+
+    @property
+    def created(self) -> float:
+        """Return when it was written, UTC seconds."""
+
+
+class FooterView(Protocol):
+    """What a blob's footer says."""
+
+    @property
+    def plain_bytes(self) -> int:
+        """Return the plain length."""
+
+
+HeaderReader = Callable[[Any, str], tuple[HeaderView, FooterView]]  # (store, blob)
 
 
 class UnknownVersion(msgspec.Struct, frozen=True):
@@ -75,7 +118,7 @@ def set_aside(catalog: Path) -> Path | None:
     return kept
 
 
-def rebuild(stores: Mapping[str, Store], header_of: HeaderReader, log: HeadLog, database: Database) -> Rebuilt:
+def rebuild(stores: Mapping[str, BlobStore], header_of: HeaderReader, log: HeadLog, database: Database) -> Rebuilt:
     """Fill an empty, started catalog.
 
     Args:
@@ -106,7 +149,7 @@ def unknown(database: Database, *, limit: int = 100) -> list[UnknownVersion]:
         return [UnknownVersion(**row._mapping) for row in connection.execute(query)]
 
 
-def _blobs(name: str, store: Store, rebuilt: Rebuilt) -> dict[str, int] | None:
+def _blobs(name: str, store: BlobStore, rebuilt: Rebuilt) -> dict[str, int] | None:
     """Return blob -> stored bytes, or None where the store does not answer."""
     try:
         return {info.key: info.size_bytes for info in store.list(BLOBS)}
@@ -147,7 +190,7 @@ def _there(replica: Replica, blobs: Mapping[str, dict[str, int] | None]) -> bool
 
 
 def _list_unknown(
-    stores: Mapping[str, Store],
+    stores: Mapping[str, BlobStore],
     blobs: Mapping[str, dict[str, int] | None],
     heads: list[Head],
     header_of: HeaderReader,
