@@ -148,7 +148,6 @@ def test_a_move_into_another_zone_reseals_without_holding_the_object(keys: KeyTa
     assert vault.header(target, replica.blob)[0].suite is Suite.ENHANCED
 
 
-@pytest.mark.item(91)
 @pytest.mark.parametrize("suite", ENCRYPTED)
 def test_after_the_key_is_shredded_no_replica_of_any_version_can_be_read(
     keys: KeyTable, tmp_path: Path, suite: Suite
