@@ -116,7 +116,7 @@ def built_in_rules(limits: Thresholds) -> tuple[Rule, ...]:
             limits.throughput_drop_percent * (2 / 3),
             "percent",
             Severity.HIGH,
-            for_seconds=2.0,
+            for_seconds=5.0,
             no_data=NoData.RESOLVE,
             stale_seconds=120.0,
             inhibited_by="store_down",

@@ -19,8 +19,8 @@ MEASURE = "throughput_drop_percent"
 TIMED = frozenset({"put", "put_part", "read"})  # whose seconds cover all their bytes
 BYTES_LEAST = 64 * KIB  # smaller requests time the round trip, not the bytes
 PAST_MOST = 200  # earlier requests that make one baseline
-PAST_LEAST = 20
-RECENT = 15  # requests whose median is "now"
+PAST_LEAST = 30
+RECENT = 15  # requests that make "now": their 80 % quantile, since a busy machine slows some, a throttled store all
 HOLD_PERCENT = 20.0  # from this drop on nothing is learned, so that a slow store does not become the norm
 STORES_MOST = 200
 
@@ -43,7 +43,7 @@ class _Past:
             return False
         self.recent.append(rate / statistics.median(past))
         if len(self.recent) == RECENT:
-            self.drop_percent = max(0.0, 100.0 * (1.0 - statistics.median(self.recent)))
+            self.drop_percent = max(0.0, 100.0 * (1.0 - statistics.quantiles(self.recent, n=5)[-1]))
         if self.drop_percent < HOLD_PERCENT:
             past.append(rate)
         return len(self.recent) == RECENT
