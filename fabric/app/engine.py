@@ -40,7 +40,8 @@ from fabric.core.errors import ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
 from fabric.dashboard.ports import DashboardPorts, Exposure
 from fabric.dashboard.server import Dashboard, build
-from fabric.events.decode import decode
+from fabric.events.batch import AccessBatch
+from fabric.events.decode import decode_columns, decode_ndjson
 from fabric.events.history import History
 from fabric.events.log import EventLog
 from fabric.migration import machine
@@ -330,7 +331,7 @@ class Engine:
                 self.objects,
                 self.intake,
                 self._asking,
-                decode=decode,
+                decode=decode_events,
                 policy_of=self.settings.policy_for,
             )
         )
@@ -411,3 +412,8 @@ class Engine:
     def _read_rate(self, key: str) -> float:
         row = self.history.row(key)
         return 0.0 if row is None else self.history.rate_of(row, self.clock.now())
+
+
+def decode_events(body: bytes, content_type: str) -> AccessBatch:
+    """Read a body of ``POST /api/events``: NDJSON where its type says so, columns otherwise."""
+    return decode_ndjson(body) if "ndjson" in content_type else decode_columns(body)

@@ -38,7 +38,7 @@ def connect_store(url: str, mode: str) -> Facts:
         "provider": found.address.provider,
         "mode": found.mode.value,
         "checks": checks,
-        "access_times": found.atime.reason,
+        "access_times": found.atime.why,
         "needed": found.rights,
         "policy": found.policy,
     }

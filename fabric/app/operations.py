@@ -132,7 +132,7 @@ class AdoptedTotals:
     def _ages(self, member: Member) -> dict[str, tuple[AgeBand, ...]]:
         now, bands = self._engine.clock.now(), dict[str, list[AgeBand]]()
         trust = atime_trust(member.driver)
-        for column, source, worth in (("modified", "mtime", "good"), ("accessed", "atime", str(trust.reason))):
+        for column, source, worth in (("modified", "mtime", "good"), ("accessed", "atime", trust.why)):
             for age in self._engine.adopted.ages(member.name, column, now, AGE_LIMITS):
                 bands.setdefault(age.storage_class, []).append(_band(age, source, worth))
         return {name: tuple(found) for name, found in bands.items()}
@@ -205,7 +205,7 @@ def verify_replicas(engine: Engine, prefix: str) -> Facts:
     good, faults, moved = 0, list[Facts](), 0
     held: dict[tuple[str, str], bool] = {}
     for checked in engine.repairer.verify(prefix):
-        moved += checked.blob_bytes
+        moved += checked.bytes
         version = (checked.key, checked.version_id)
         held[version] = held.get(version, False) or not checked.fault
         if checked.fault:

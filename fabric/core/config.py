@@ -99,6 +99,7 @@ class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     spend_cap_usd: Annotated[float, Meta(ge=0)] = 100.0
     medium_risk_bytes: int = 1 << 30
     high_risk_bytes: int = 1 << 40
+    auto_approve_low: bool = True  # False: low-risk jobs wait for an approval too
     automatic: bool = False  # carry out placement's moves at once; False: only plans applied by name
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import click
 
+from fabric.core.errors import FabricError
 from fabric.core.units import format_size, format_usd
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.dashboard.ports import Exposure
 from fabric.dashboard.serve import DashboardServer, bind_free_port
-from fabric.demos.bench import replaced, scratch
+from fabric.demos.bench import Scratch, hand_over, replaced, scratch
 from fabric.demos.sample import CALLER, Outage
 from fabric.migration.machine import ENDED, State
 from fabric.plane.objects import PutOptions
@@ -29,9 +34,9 @@ def placement(data_dir: Path) -> list[Path]:
         stored = world.load(60)
         rows = world.import_past()
         click.echo(f"60 objects of {format_size(stored)} written three times; {rows:,} rows of real history read")
-        world.run(world.engine.placement, 5.0, lambda: world.engine.decisions.totals().decisions >= 60)
+        world.run(world.engine.placement, 5.0, lambda: _decided(world) >= 60)
         moves = world.engine.decisions.open_moves(1000)
-        click.echo(f"{world.engine.decisions.totals().decisions} decisions with receipts, {len(moves)} of them moves:")
+        click.echo(f"{_decided(world)} decisions with receipts, {len(moves)} of them moves:")
         for move in moves[:SHOWN]:
             saving = format_usd(move.saving_usd_month)
             click.echo(f"  {move.key}: {move.source} -> {move.target}, saves {saving} a month; {move.reason}")
@@ -125,7 +130,7 @@ def security(data_dir: Path) -> list[Path]:
             click.echo(f"  {name}: {where}")
         world.load(20)
         world.import_past()
-        world.run(world.engine.placement, 3.0, lambda: world.engine.decisions.totals().decisions >= 20)
+        world.run(world.engine.placement, 3.0, lambda: _decided(world) >= 20)
         world.run(world.engine.security, 4.0, lambda: any(a.state == "firing" for a in world.engine.alerts.current()))
         for alert in world.engine.alerts.current():
             click.echo(f"  alert {alert.rule}: {alert.state}, measured {alert.value:.6g}")
@@ -172,6 +177,11 @@ def _run(title: str, demo: Callable[[Path], list[Path]], data_dir: Path) -> None
     click.echo(f"done in {time.monotonic() - began:.1f} s")
 
 
+def _decided(world: Scratch) -> int:
+    totals = world.engine.decisions.totals()
+    return totals.kept + totals.refused + totals.moves_open
+
+
 def _handed(world: Scratch, component: Component, data_dir: Path) -> list[Path]:
     return hand_over(world.publish(component), data_dir)
 
@@ -185,7 +195,9 @@ def _under_load(world: Scratch, url: str, rate: float, seconds: float) -> int:
         connection = http.client.HTTPConnection(urlsplit(url).netloc)
         next_at = time.monotonic()
         while not ended.is_set():
-            connection.request("GET", "/api/objects/" + quote(keys[counts[number] % len(keys)]), headers={"Range": "bytes=0-1023"})
+            connection.request(
+                "GET", "/api/objects/" + quote(keys[counts[number] % len(keys)]), headers={"Range": "bytes=0-1023"}
+            )
             connection.getresponse().read()
             counts[number] += 1
             next_at += CLIENTS / rate

@@ -53,6 +53,11 @@ class ClassRow(msgspec.Struct, frozen=True):
     verdict: str
 
 
+def unpriced(rows: Sequence[AdoptedRow], sites: Mapping[str, Site], book: PriceBook) -> list[AdoptedRow]:
+    """Return the rows whose class the provider's sheet lacks: they are named, never priced at a guess."""
+    return [row for row in rows if row.storage_class not in book.classes(sites[row.store].provider)]
+
+
 def bill_rows(rows: Sequence[AdoptedRow], sites: Mapping[str, Site], book: PriceBook) -> list[BillRow]:
     """Return today's storage bill per store, class and prefix, the dearest first."""
     found = [
@@ -102,7 +107,9 @@ def _bill(row: AdoptedRow, price: ClassPrice) -> BillRow:
         high=high,
         mark=price.mark("storage"),
         sunk=price.sunk,
-        age="; ".join(f"{band.label}: {band.objects} objects by {band.source} ({band.trust})" for band in row.ages),
+        age="; ".join(
+            f"{band.label}: {band.objects} of the class by {band.source} ({band.trust})" for band in row.ages
+        ),
         source=f"listing of {row.objects} objects, prices {price.label()}",
     )
 

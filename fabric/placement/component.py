@@ -15,10 +15,10 @@ from fabric.catalog.heads import Head
 from fabric.core.clock import SECONDS_PER_DAY, Clock
 from fabric.core.errors import BadInputError, FrozenError, NotFoundError
 from fabric.core.units import format_usd
-from fabric.placement.bill import bill_rows, class_rows
+from fabric.placement.bill import bill_rows, class_rows, unpriced
 from fabric.placement.demand import Prior
 from fabric.placement.facts import prior_of
-from fabric.placement.ports import Adopted, Freeze, Gauges, Heads
+from fabric.placement.ports import Adopted, AdoptedRow, Freeze, Gauges, Heads
 from fabric.placement.receipt import decode_survey, replay
 from fabric.placement.report import (
     COLUMNS,
@@ -74,7 +74,10 @@ class Placement:
         self._standing = Standing(gate=rules.gate, horizon_days=rules.placement.horizon_days)
 
     def start(self) -> None:
-        """Nothing to finish: a batch was recorded whole or not at all."""
+        """Refuse a fleet with a class that has no price; nothing to finish, for a batch was recorded whole or not."""
+        for member in self._sources.fleet.members:
+            for storage_class in member.address.classes:
+                self._rules.book.price(member.address.provider, storage_class, member.address.region)
         self._looked = self._clock.now()
 
     def tick(self) -> float:
@@ -160,13 +163,11 @@ class Placement:
                 self._sources.forecasts.answer(trigger.id, "")
 
     def _recently_read(self) -> list[str]:
-        history = self._sources.history
-        if not len(history.keys):
-            return []
-        last = history.records()["last_read"]
+        last = self._sources.history.records()["last_read"]
+        keys = self._sources.history.keys  # after the records: rows are only added
         rows = np.flatnonzero(last > self._looked)
         newest = rows[np.argsort(last[rows])[::-1][:URGENT_MOST]]
-        return [history.keys[int(row)] for row in newest]
+        return [keys[int(row)] for row in newest]
 
     def _count_triggered(self, batch: Sequence[Head], triggers: Mapping[str, Trigger], scene: Scene) -> None:
         """Bring objects that a trigger had decided already into the pass's sums, so that its bill is whole."""
@@ -205,10 +206,12 @@ class Placement:
         if self._adopted is None:
             return standing
         sites = {m.name: Site(m.address.provider, m.address.region) for m in self._sources.fleet.members}
-        rows = [row for row in self._adopted.aggregates() if row.store in sites]
+        found = [row for row in self._adopted.aggregates() if row.store in sites]
         book = self._rules.book
-        classes = tuple(class_rows(rows, sites, book))
-        return replace(standing, bill=tuple(bill_rows(rows, sites, book)), classes=classes)
+        lacking = unpriced(found, sites, book)
+        rows = [row for row in found if row not in lacking]
+        bill, classes = tuple(bill_rows(rows, sites, book)), tuple(class_rows(rows, sites, book))
+        return replace(standing, bill=bill, classes=classes, note=standing.note + _lacking(lacking))
 
     def _measure(self, standing: Standing, usd: float) -> None:
         stores = dict(standing.tally.by_store()) if standing.tally else {}
@@ -222,6 +225,13 @@ class Placement:
         self._billed |= set(stores)
         self._measures.gauge("own_capacity_estimate_usd", sunk_now(standing))
         self._measures.gauge("freed_bytes", standing.tally.freed_bytes if standing.tally else 0.0)
+
+
+def _lacking(rows: Sequence[AdoptedRow]) -> str:
+    if not rows:
+        return ""
+    names = ", ".join(sorted({f"{row.store}/{row.storage_class}" for row in rows}))
+    return f"; {sum(row.objects for row in rows)} listed objects lie in classes without a price: {names}"
 
 
 def _did(decision: Decision) -> str:

@@ -238,7 +238,7 @@ def _sent(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 def _written(result: WriteResult) -> Response:
     if result.outcome is Outcome.UNKNOWN:
         assert result.error is not None
-        response = problem_response(result.error)
+        response = problem_response(result.error.problem())
     else:
         body: dict[str, object] = {
             "version": result.version_id,

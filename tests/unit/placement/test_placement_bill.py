@@ -9,10 +9,12 @@ import pytest
 from placement_fakes import NOW
 
 from fabric.catalog.decisions import Decision
+from fabric.core.clock import ManualClock
 from fabric.core.errors import BadInputError
 from fabric.placement.bill import bill_rows, class_rows, month_range
 from fabric.placement.plan import make_plan, read_plan, write_plan
 from fabric.placement.ports import AdoptedRow
+from fabric.placement.scanned import Scans
 from fabric.pricing.cost import storage_line
 from fabric.pricing.sheet import PriceBook, Site
 
@@ -117,3 +119,63 @@ def test_a_plan_survives_its_file_and_a_changed_one_is_refused() -> None:
     for data in (write_plan(changed), b"{}", b"\x00"):
         with pytest.raises(BadInputError, match="plan"):
             read_plan(data)
+
+
+class Scan(msgspec.Struct):
+    completed: float | None
+
+
+class Total(msgspec.Struct):
+    store: str
+    storage_class: str
+    prefix: str
+    objects: int
+    size_bytes: int
+    small_objects: int
+    billable_bytes: int
+
+
+class Age(msgspec.Struct):
+    storage_class: str
+    days: int
+    objects: int
+    size_bytes: int
+
+
+class Table:
+    """A scan of three objects: one of 1,000 bytes, one of 131,072, one of a million; written 400 days ago."""
+
+    def __init__(self) -> None:
+        self.completed, self.asked = 1.0, 0
+
+    def state(self, store: str) -> Scan:
+        return Scan(self.completed)
+
+    def totals(self) -> list[Total]:
+        return [Total("cloud", "standard_ia", "a/", 3, 1_132_072, 1, 131_072 * 2 + 1_000_000)]
+
+    def ages(self, store: str, column: str, now: float, days: tuple[int, ...]) -> list[Age]:
+        self.asked += 1
+        return [Age("standard_ia", 365, 3, 1_132_072)]
+
+
+def test_sums_of_a_scan_become_rows_and_ages_are_counted_once_per_scan() -> None:
+    table = Table()
+    scans = Scans(table, lambda store: ("day", "mounted relatime"), ManualClock(NOW))
+    found = scans.aggregates()[0]
+    assert (found.small_objects, found.small_bytes) == (1, 1000)
+    assert [(band.source, band.label) for band in found.ages] == [
+        ("mtime", "over 365 days"),
+        ("atime", "over 365 days"),
+    ]
+    assert "relatime" in found.ages[1].trust
+    scans.aggregates()
+    assert table.asked == 2
+    table.completed = 2.0
+    scans.aggregates()
+    assert table.asked == 4
+
+
+def test_access_times_that_mean_nothing_are_left_out() -> None:
+    scans = Scans(Table(), lambda store: ("none", "mounted noatime"), ManualClock(NOW))
+    assert {band.source for band in scans.aggregates()[0].ages} == {"mtime"}

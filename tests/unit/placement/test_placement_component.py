@@ -33,7 +33,7 @@ from fabric.catalog.forecasts import Trigger
 from fabric.catalog.heads import Head, Heads
 from fabric.core.clock import ManualClock
 from fabric.core.config import MigrationSettings, PlacementSettings
-from fabric.core.errors import BadInputError, NotFoundError
+from fabric.core.errors import BadInputError, ConfigError, NotFoundError
 from fabric.core.words import Classification, LatencyClass, ObjectPolicy
 from fabric.placement.component import Placement
 from fabric.placement.options import compared_rates
@@ -340,7 +340,7 @@ def test_the_monthly_cost_is_measured_from_the_objects_there_are(bench: Bench) -
     assert bench.gauges("monthly_cost_usd")["total"] == pytest.approx(2.3 + 0.0125 + reads)
 
 
-@pytest.mark.item(5)
+@pytest.mark.item(5, 20)
 def test_the_report_matches_its_schema_before_and_after_the_first_pass(bench: Bench) -> None:
     text = resources.files("fabric.runtime").joinpath("schemas", "optimization.json").read_text("utf-8")
     check = jsonschema.Draft202012Validator(json.loads(text))
@@ -416,3 +416,25 @@ def test_a_large_catalog_is_scored_over_several_ticks_each_object_once(bench: Be
     body = bench.placement.reports()["optimization"]
     assert body["objects_scored"] == 520
     assert msgspec.json.encode(body)
+
+
+def test_scanned_objects_in_a_class_without_a_price_are_named_and_not_priced(tmp_path: Path) -> None:
+    fleet = FakeFleet(member("cloud", "aws", "standard", kind="adopted", mode="look", region="us-east-1"))
+    known = AdoptedRow("cloud", "standard", "a/", 10, 10 * GB)
+    found = build(tmp_path, fleet, known, AdoptedRow("cloud", "outposts", "b/", 7, GB))
+    found.placement.tick()
+    body = found.placement.reports()["optimization"]
+    assert "7 listed objects lie in classes without a price: cloud/outposts" in body["note"]
+    assert body["monthly_cost_usd"] == pytest.approx(0.23)
+
+
+def test_a_store_with_a_class_that_has_no_price_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="lacks the storage class"):
+        build(tmp_path, FakeFleet(member("s3", "aws", "warm")))
+
+
+def test_the_card_of_an_empty_world_says_nothing_is_there(tmp_path: Path) -> None:
+    found = build(tmp_path, FakeFleet())
+    assert found.placement.tick() > 0
+    body = found.placement.reports()["optimization"]
+    assert (body["monthly_cost_usd"], body["objects_scored"]) == (0.0, 0)
