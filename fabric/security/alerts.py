@@ -21,13 +21,11 @@ from fabric.core.ids import new_id
 from fabric.runtime.measures import Measure
 from fabric.security.machine import ACTIVE, FLAP_SECONDS, FLAP_TIMES, Look, advanced, fresh
 from fabric.security.ports import Record
-from fabric.security.rules import Baseline, Rule
+from fabric.security.rules import Rule
 
 logger = logging.getLogger(__name__)
 
 CONDITIONS_MOST = 5000  # sets of labels watched at once
-
-Labels = tuple[tuple[str, str], ...]
 
 
 class AlertStore(Protocol):
@@ -49,7 +47,6 @@ class Alerts:
         self._rows, self._clock, self._record = rows, clock, record
         self._lock = threading.Lock()
         self._alerts: dict[str, Alert] = {}  # by fingerprint; pending ones too
-        self._baselines: dict[Labels, Baseline] = {}
         self._fired: dict[str, deque[float]] = {}
         self._quiet_since: dict[str, float] = {}
         self._silences: list[Silence] = []
@@ -127,21 +124,11 @@ class Alerts:
             for measure in known:
                 if rule.matches(measure.name, measure.labels):
                     labels = dict(measure.labels)
-                    found[fingerprint(rule.name, labels)] = rule, labels, self._figure(rule, measure, now)
+                    found[fingerprint(rule.name, labels)] = rule, labels, _figure(rule, measure, now)
             for name, alert in self._alerts.items():
                 if alert.rule == rule.name and name not in found:
                     found[name] = rule, alert.labels, None
         return list(found.values())[:CONDITIONS_MOST]
-
-    def _figure(self, rule: Rule, measure: Measure, now: float) -> float | None:
-        if rule.source == "drop":
-            baseline = self._baselines.setdefault(measure.labels, Baseline())
-            open_alert = self._alerts.get(fingerprint(rule.name, dict(measure.labels)))
-            baseline.learn(measure.value, measure.at, hold=open_alert is not None)
-            value = baseline.drop_percent()
-        else:
-            value = 1.0 - measure.value if rule.source == "inverse" else measure.value
-        return value if rule.fresh(measure.at, now) else None
 
     def _judge_all(
         self, seen: list[tuple[Rule, dict[str, str], float | None]], now: float
@@ -187,3 +174,10 @@ class Alerts:
     @staticmethod
     def _cause(rule: str, labels: dict[str, str]) -> tuple[str, str]:
         return rule, labels.get("store", "")
+
+
+def _figure(rule: Rule, measure: Measure, now: float) -> float | None:
+    """Return what the rule judges, None where the figure is too old."""
+    if not rule.fresh(measure.at, now):
+        return None
+    return 1.0 - measure.value if rule.source == "inverse" else measure.value

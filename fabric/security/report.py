@@ -250,7 +250,7 @@ def _rules(alerts: Alerts) -> Table:
         {
             "id": rule.name,
             "title": rule.title,
-            "measure": rule.measure + (" (drop under its own past)" if rule.source == "drop" else ""),
+            "measure": rule.measure,
             "threshold": rule.threshold,
             "clear": rule.clear,
             "unit": rule.unit,

@@ -7,17 +7,12 @@ fresh figure is said by each rule.
 
 from __future__ import annotations
 
-import statistics
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from fabric.core.config import Thresholds
 
 CLEAR_SHARE = 0.95  # of the threshold
-BASELINE_SAMPLES_LEAST = 20  # figures of a store's own past before a drop can be told
-BASELINE_SAMPLES_MOST = 500
-RECENT_SAMPLES = 5
 
 
 class Severity(StrEnum):
@@ -61,7 +56,7 @@ class Rule:
     no_data: NoData = NoData.KEEP
     stale_seconds: float = 900.0  # a figure older than this is none
     inhibited_by: str = ""  # rule that explains this one, for the same store
-    source: str = "measure"  # what is judged: the measure; "inverse": 1 - it; "drop": percent under its own past
+    source: str = "measure"  # what is judged: the measure; "inverse": 1 - it
 
     def matches(self, name: str, labels: tuple[tuple[str, str], ...]) -> bool:
         """Say whether the rule judges this measure."""
@@ -116,16 +111,15 @@ def built_in_rules(limits: Thresholds) -> tuple[Rule, ...]:
         Rule(
             "throughput_drop",
             "a store moves bytes more slowly than it used to",
-            "throughput_bytes_per_second",
+            "throughput_drop_percent",
             limits.throughput_drop_percent,
             limits.throughput_drop_percent * (2 / 3),
             "percent",
             Severity.HIGH,
-            for_seconds=1.0,
+            for_seconds=5.0,
             no_data=NoData.RESOLVE,
             stale_seconds=120.0,
             inhibited_by="store_down",
-            source="drop",
         ),
         Rule(
             "buffer_fill",
@@ -138,36 +132,6 @@ def built_in_rules(limits: Thresholds) -> tuple[Rule, ...]:
             no_data=NoData.RESOLVE,
         ),
     )
-
-
-@dataclass(slots=True)
-class Baseline:
-    """What one store's throughput used to be while it was loaded, and how far it lies under that now.
-
-    The baseline is the median of up to `BASELINE_SAMPLES_MOST` figures; "now" is the median of the last
-    `RECENT_SAMPLES`, which are kept out of the baseline. While the drop lasts nothing is learned, so that a slow
-    store does not become the norm.
-    """
-
-    past: deque[float] = field(default_factory=lambda: deque(maxlen=BASELINE_SAMPLES_MOST))
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_SAMPLES))
-    seen: float = float("-inf")  # when the last figure was measured
-
-    def learn(self, value: float, at: float, *, hold: bool) -> None:
-        """Take in a figure measured at ``at``; the same one again, or an idle store's zero, is nothing new."""
-        if at <= self.seen or value <= 0:
-            return
-        self.seen = at
-        if len(self.recent) == RECENT_SAMPLES and not hold:
-            self.past.append(self.recent[0])
-        self.recent.append(value)
-
-    def drop_percent(self) -> float | None:
-        """Return by how much "now" lies under the baseline, in percent, >= 0; None until enough was seen."""
-        if len(self.past) < BASELINE_SAMPLES_LEAST or len(self.recent) < RECENT_SAMPLES:
-            return None
-        usual = statistics.median(self.past)
-        return max(0.0, 100.0 * (1.0 - statistics.median(self.recent) / usual))
 
 
 def overdue(severity: Severity, age_seconds: float) -> bool:

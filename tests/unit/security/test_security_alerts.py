@@ -15,7 +15,8 @@ from fabric.core.config import Thresholds, load_settings
 from fabric.core.errors import BadInputError, ConfigError, ConflictError, NotFoundError, UnavailableError
 from fabric.runtime.measures import Measures
 from fabric.security.alerts import Alerts
-from fabric.security.rules import BASELINE_SAMPLES_LEAST, RECENT_SAMPLES, Severity, built_in_rules
+from fabric.security.rules import Severity, built_in_rules
+from fabric.security.throughput import Throughput
 from fabric.security.webhook import BACKOFF_MOST_SECONDS, Webhook, post_json
 
 
@@ -94,25 +95,35 @@ def test_a_store_filled_to_86_percent_fires_and_its_neighbour_does_not(watch: Wa
     assert watch.only().labels == {"store": "nas"}
 
 
-@pytest.mark.item(85)
-def test_throughput_a_third_under_a_stores_own_past_fires_and_ends_when_it_is_back(watch: Watch) -> None:
-    for n in range(BASELINE_SAMPLES_LEAST + RECENT_SAMPLES):
-        assert watch.see("throughput_bytes_per_second", 1e8 + 1e6 * (n % 3), store="nas") == []
-    events = [event for _ in range(12) for event in watch.see("throughput_bytes_per_second", 6e7, store="nas")]
-    assert events == [("fired", "throughput_drop")]
-    assert 39.0 < watch.only().value < 42.0
-    for _ in range(600):  # a slow store does not become the norm
-        assert watch.see("throughput_bytes_per_second", 6e7, store="nas") == []
-    events = [event for _ in range(6) for event in watch.see("throughput_bytes_per_second", 1e8, store="nas")]
-    assert events == [("resolved", "throughput_drop")]
+def transfer(watch: Watch, throughput: Throughput, rate: float, times: int, size: int = 1 << 20) -> list[str]:
+    """Let a store answer ``times`` writes at ``rate`` bytes per second; return what became of alerts."""
+    events = []
+    for n in range(times):
+        wobble = 1.0 + 0.05 * (n % 3)
+        throughput.observe("nas", "put", "hdd", size / rate * wobble, size, True)
+        events += [event for event, _ in watch.look()]
+    return events
 
 
 @pytest.mark.item(85)
-def test_a_drop_of_a_quarter_and_an_idle_store_are_no_alert(watch: Watch) -> None:
-    for _ in range(BASELINE_SAMPLES_LEAST + RECENT_SAMPLES):
-        watch.see("throughput_bytes_per_second", 1e8, store="nas")
-    assert not [event for _ in range(20) for event in watch.see("throughput_bytes_per_second", 7.5e7, store="nas")]
-    assert not [event for _ in range(20) for event in watch.see("throughput_bytes_per_second", 0.0, store="nas")]
+def test_a_throttled_store_fires_against_its_own_past_and_ends_when_it_is_back(watch: Watch) -> None:
+    throughput = Throughput(watch.measures)
+    assert transfer(watch, throughput, 1e8, 60) == []
+    assert transfer(watch, throughput, 6e7, 40) == ["fired"]
+    assert watch.only().rule == "throughput_drop"
+    assert 35.0 < watch.only().value < 45.0
+    assert transfer(watch, throughput, 6e7, 600) == []  # a slow store does not become the norm
+    assert transfer(watch, throughput, 1e8, 30) == ["resolved"]
+
+
+@pytest.mark.item(85)
+def test_a_drop_of_a_quarter_a_quiet_night_and_smaller_objects_are_no_alert(watch: Watch) -> None:
+    throughput = Throughput(watch.measures)
+    assert transfer(watch, throughput, 1e8, 60) == []
+    assert transfer(watch, throughput, 7.5e7, 60) == []
+    assert watch.look(3600.0) == []
+    assert transfer(watch, throughput, 1e7, 60, size=100_000) == []
+    assert transfer(watch, throughput, 1e3, 60, size=1000) == []
 
 
 @pytest.mark.item(38)

@@ -92,7 +92,6 @@ def test_a_folder_that_cannot_be_written_refuses_new_keys_and_keeps_the_old_ones
     assert key_table(tmp_path, root).key_for("new") == fresh
 
 
-@pytest.mark.item(91)
 def test_a_shredded_key_is_in_no_copy_and_never_comes_back(tmp_path: Path) -> None:
     root = RootKey.fresh()
     table = key_table(tmp_path, root)
@@ -112,7 +111,6 @@ def test_a_shredded_key_is_in_no_copy_and_never_comes_back(tmp_path: Path) -> No
     assert again.key_for("people/ada") != key_id
 
 
-@pytest.mark.item(91)
 def test_shredding_overwrites_the_old_file_not_only_its_name(tmp_path: Path) -> None:
     table = key_table(tmp_path)
     key_id = table.key_for("people/ada")
