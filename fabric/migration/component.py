@@ -314,7 +314,7 @@ class Migration:
         tools, started = self.tools, 0
         for job in tools.jobs.due(tools.clock.now(), limit=tools.settings.workers):
             if job.state == State.FAILED:
-                started += self._try(job, self._go_on_failing)
+                started += self._try(job, partial(self._go_back, job.reason))
             else:
                 started += self._try_tidy(job, partial(tidy, tools, job))
         for job_id, store, blob in tools.jobs.litter(limit=tools.settings.workers):
@@ -322,9 +322,6 @@ class Migration:
                 job = tools.jobs.get(job_id)
                 started += self._try_tidy(job, partial(sweep, tools, job, store, blob))
         return started
-
-    def _go_on_failing(self, job: Job) -> Job:
-        return self.tools.go(job, State.ROLLING_BACK, reason=job.reason, epoch=job.epoch + 1)
 
     def _try_tidy(self, job: Job, work: Callable[[], object]) -> bool:
         with self._lock:
@@ -336,12 +333,17 @@ class Migration:
 
     def _wake_paused(self) -> None:
         for job in self.tools.jobs.in_states([State.PAUSED]):
-            with self._lock:
-                verdict = wake(self.tools, job) if self._may_start(job) else ""
-                if verdict == "resume":
-                    self._submit(self._resumed(job, "the store answers again"))
-                elif verdict:
-                    self._submit_roll_back(job, "migration", verdict)
+            verdict = wake(self.tools, job) if self._may_start(job) else ""  # asks stores: not under the lock
+            if verdict == "resume":
+                self._try(job, self._wake_one)
+            elif verdict:
+                self._try(job, partial(self._go_back, verdict))
+
+    def _wake_one(self, job: Job) -> Job:
+        return self._resumed(job, "what held it up has passed")
+
+    def _go_back(self, reason: str, job: Job) -> Job:
+        return self.tools.go(job, State.ROLLING_BACK, reason=reason, epoch=job.epoch + 1)
 
     def _resumed(self, job: Job, reason: str, who: str = "") -> Job:
         state = State(job.paused_from)

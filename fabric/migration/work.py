@@ -221,8 +221,10 @@ class Worker:
             return self._cannot_roll_back(job, error, passes=passes)
         if state is State.VALIDATING:
             return self._not_started(job, error, passes=passes)
+        if isinstance(error, FrozenError):
+            return self._pause(job, "freeze", str(error))
         if passes and job.attempts < PAUSES_MOST:
-            return self._pause(job, "freeze" if isinstance(error, FrozenError) else "store", str(error))
+            return self._pause(job, "store", str(error), attempts=job.attempts + 1)
         if self._is_overwritten(job, error):
             return self._tools.go(job, State.ROLLING_BACK, reason=OVERWRITTEN)
         failed = self._tools.go(job, State.FAILED, reason=str(error))
@@ -234,7 +236,7 @@ class Worker:
         reason = OVERWRITTEN if self._is_overwritten(job, error) else str(error)
         return self._tools.go(job, State.FAILED, reason=reason, ended=self._tools.clock.now())
 
-    def _pause(self, job: Job, kind: str, reason: str) -> Job:
+    def _pause(self, job: Job, kind: str, reason: str, **changes: int) -> Job:
         now = self._tools.clock.now()
         return self._tools.go(
             job,
@@ -243,7 +245,7 @@ class Worker:
             paused_from=job.state,
             paused_since=now,
             pause_kind=kind,
-            attempts=job.attempts + 1,
+            **changes,
         )
 
     def _cannot_roll_back(self, job: Job, error: FabricError, *, passes: bool) -> Job:
