@@ -224,7 +224,7 @@ class Worker:
         if isinstance(error, FrozenError):
             return self._pause(job, "freeze", str(error))
         if passes and job.attempts < PAUSES_MOST:
-            return self._pause(job, "store", str(error), attempts=job.attempts + 1)
+            return self._pause(job, "store", str(error), attempt=1)
         if self._is_overwritten(job, error):
             return self._tools.go(job, State.ROLLING_BACK, reason=OVERWRITTEN)
         failed = self._tools.go(job, State.FAILED, reason=str(error))
@@ -236,7 +236,7 @@ class Worker:
         reason = OVERWRITTEN if self._is_overwritten(job, error) else str(error)
         return self._tools.go(job, State.FAILED, reason=reason, ended=self._tools.clock.now())
 
-    def _pause(self, job: Job, kind: str, reason: str, **changes: int) -> Job:
+    def _pause(self, job: Job, kind: str, reason: str, *, attempt: int = 0) -> Job:
         now = self._tools.clock.now()
         return self._tools.go(
             job,
@@ -245,7 +245,7 @@ class Worker:
             paused_from=job.state,
             paused_since=now,
             pause_kind=kind,
-            **changes,
+            attempts=job.attempts + attempt,
         )
 
     def _cannot_roll_back(self, job: Job, error: FabricError, *, passes: bool) -> Job:
@@ -314,8 +314,8 @@ def successor(job: Job, head: Head | None, now: float) -> Job | None:
 
 
 def _check_speed(edge: Edge, performance: dict[str, float]) -> None:
-    """Refuse a target whose reads break the object's deadline where the source's keep it."""
-    after, before = performance.get("after_first_byte_p50_ms"), performance.get("before_first_byte_p50_ms")
+    """Refuse a target of whose reads even the best breaks the object's deadline, where the source's best keeps it."""
+    after, before = performance.get("after_first_byte_best_ms"), performance.get("before_first_byte_best_ms")
     deadline = DEADLINE_MS[edge.head.policy.latency]
     if after is not None and before is not None and before <= deadline < after:
         raise PreconditionError(
