@@ -82,7 +82,7 @@ class LocalStore:
         self.root = root
         self.classes = classes
         self.capabilities = Capabilities(class_change=len(classes) > 1)
-        self._flat = adopted and len(classes) == 1
+        self.flat = adopted and len(classes) == 1
         self._work = root / WORK_FOLDER
         self._uploads = Uploads(self._work / "uploads", name)
         self._room = Room(self, capacity_bytes)
@@ -385,12 +385,12 @@ class LocalStore:
         """Nothing is held open."""
 
     def _base(self, storage_class: str) -> Path:
-        return self.root if self._flat else self.root / storage_class
+        return self.root if self.flat else self.root / storage_class
 
     def _folder(
         self, storage_class: str, parents: Sequence[str], *, create: bool = False
     ) -> AbstractContextManager[int]:
-        segments = parents if self._flat else [storage_class, *parents]
+        segments = parents if self.flat else [storage_class, *parents]
         return folder(self.root, self.name, segments, create=create)
 
     def _check_writable_key(self, key: str) -> None:
