@@ -80,7 +80,9 @@ class Rows(Protocol):
     accessed: Any  # array of float, NaN for none
     classes: list[str]  # one for all, or one each
     digest: bytes
-    tags: Callable[[], list[str]]
+
+    @property
+    def tags(self) -> Callable[[], list[str]]: ...
 
 
 class AdoptedObject(msgspec.Struct, frozen=True):

@@ -155,7 +155,8 @@ def unpack_footer(data: bytes | memoryview) -> Footer:
     """Read the last 64 bytes of a blob; CorruptError where they are damaged or cut off."""
     if len(data) != FOOTER_BYTES:
         raise CorruptError("the blob is cut off", hint=_HINT)
-    plain, body, digest, mark = _FOOTER.unpack_from(data)
-    if mark != FOOTER_MARK or _LENGTH.unpack_from(data, _FOOTER.size)[0] != zlib.crc32(data[: _FOOTER.size]):
+    plain, body, digest, _ = _FOOTER.unpack_from(data)
+    footer = Footer(plain, body, digest)
+    if pack_footer(footer) != data:
         raise CorruptError("the blob's footer is damaged", hint=_HINT)
-    return Footer(plain, body, digest)
+    return footer

@@ -31,7 +31,7 @@ class Fleet(Protocol):
     def member(self, name: str) -> Member:
         """Return a store; NotFoundError for an unknown name."""
 
-    def require(self, name: str, act: str) -> None:
+    def require(self, name: str, act: str) -> object:
         """Raise ModeError unless the store's mode allows ``act``: list, read, write or delete."""
 
 

@@ -4,8 +4,9 @@ Each line of ``audit.log`` holds the hash of the line before it; every `CHECKPOI
 is an Ed25519 signature of the chain so far. A forger without the signing key can cut off only what came after the
 last checkpoint, and the head that every report shows tells even that.
 
-The log cannot forget, so it holds no object's name: ``key`` in the details and subjects ``object:KEY`` are kept as a
-keyed hash, by which `Audit.subject` finds the lines of one object.
+The log cannot forget, so it holds no object's name: a subject is kept as a keyed hash, by which `Audit.subject` finds
+the lines of one object, unless the action belongs to a family that is never about an object (`PLAIN_FAMILIES`); so
+is ``key`` in the details.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ CHECKPOINT = "checkpoint"
 CHECKPOINT_RECORDS = 256
 DETAIL_MOST = 16 << 10  # bytes of one line
 START = "0" * 64
+_PLAIN = (
+    "alert audit backup checkpoint config engine freeze job plan rebuild restore root rule scan store token unfreeze"
+)
+PLAIN_FAMILIES = frozenset(_PLAIN.split())
+"""The part of an action before its first dot; subjects of these are ids and names of things, never of objects."""
 _TAIL_BYTES = 64 << 10
 
 
@@ -114,7 +120,7 @@ class Audit:
             "at": round(self._clock.now(), 3),
             "action": action,
             "who": who,
-            "subject": self.subject(subject.removeprefix("object:")) if subject.startswith("object:") else subject,
+            "subject": subject if _is_plain(action) else self.subject(subject.removeprefix("object:")),
             "details": {name: self.subject(str(value)) if name == "key" else value for name, value in details.items()},
         }
         try:
@@ -230,6 +236,10 @@ def _problem(record: dict[str, object] | None, count: int, head: str, public: Ed
     except (InvalidSignature, ValueError):
         return "its signature does not fit the lines before it"
     return ""
+
+
+def _is_plain(action: str) -> bool:
+    return action.partition(".")[0] in PLAIN_FAMILIES
 
 
 def _signed_text(records: int, head: str) -> bytes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from fabric.catalog.heads import Head
+from fabric.core.config import StoreAddress, StoreSettings
 
 Tombstone = Callable[[str], object]  # deletes an object by its key
 
@@ -46,10 +47,14 @@ class StoreFacts(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def address(self) -> StoreAddress: ...
+    @property
+    def settings(self) -> StoreSettings: ...
 
 
 class FleetPort(Protocol):
     """The stores."""
 
     @property
-    def members(self) -> tuple[StoreFacts, ...]: ...
+    def members(self) -> Sequence[StoreFacts]: ...

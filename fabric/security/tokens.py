@@ -103,6 +103,10 @@ class Tokens:
         self._lock = threading.Lock()
         self._known: dict[str, TokenRow] | None = None
 
+    def set_engine_token(self, token: str) -> None:
+        """Take the token of ``engine.json``, made anew at each start, as that of the person at this machine."""
+        self._engine_token = token
+
     def who(self, token: str) -> Principal | None:
         """Return who holds ``token``, None where nobody does."""
         if self._engine_token and hmac.compare_digest(token.encode(), self._engine_token.encode()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -33,6 +33,7 @@ from fabric.formats.blob import (
     unpack_header,
 )
 from fabric.security import matrix
+from fabric.security.hashing import Hasher
 from fabric.security.keys import WRAP_BYTES, KeyTable, unwrap, wrap
 from fabric.security.opening import Layer, Readable, Source, StoredBody, decrypted_whole
 from fabric.security.stream import Chunk, encrypted
@@ -50,18 +51,19 @@ class Sealed:
     Memory: about 2 MiB for each layer. The pieces are not used again, so they may be kept or handed to threads.
     """
 
-    def __init__(self, header: bytes, suite: Suite, data_keys: tuple[bytes, ...], chunks: Iterable[Chunk]) -> None:
+    def __init__(
+        self, header: bytes, suite: Suite, data_keys: tuple[bytes, ...], chunks: Iterable[Chunk], hasher: Hasher
+    ) -> None:
         self.suite = suite
         self.plain_bytes = 0
         self.blob_bytes = 0
         self.sha256 = ""  # of the plain bytes, hex
         self.blob_sha256 = ""
-        self._header, self._data_keys, self._chunks = header, data_keys, chunks
+        self._header, self._data_keys, self._chunks, self._hasher = header, data_keys, chunks, hasher
 
     def __iter__(self) -> Iterator[Chunk]:
         whole = hashlib.sha256()
-        for piece in self._pieces():
-            whole.update(piece)
+        for piece in self._hasher.passed(self._pieces(), whole, kept=bool(self._data_keys)):
             self.blob_bytes += len(piece)
             yield piece
         self.blob_sha256 = whole.hexdigest()
@@ -69,7 +71,7 @@ class Sealed:
     def _pieces(self) -> Iterator[Chunk]:
         yield self._header
         plain = hashlib.sha256()
-        stream: Iterator[Chunk] = self._counted(plain.update)
+        stream = self._counted(self._hasher.passed(self._chunks, plain, kept=False))
         for key in self._data_keys:
             stream = encrypted(key, hashlib.sha256(self._header).digest(), stream)
         body_bytes = 0
@@ -80,9 +82,8 @@ class Sealed:
         masked = _masked(plain.digest(), self._data_keys)
         yield pack_footer(Footer(self.plain_bytes, body_bytes, masked))
 
-    def _counted(self, update: Callable[[Chunk], None]) -> Iterator[Chunk]:
-        for chunk in self._chunks:
-            update(chunk)
+    def _counted(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        for chunk in chunks:
             self.plain_bytes += len(chunk)
             yield chunk
 
@@ -92,6 +93,7 @@ class Vault:
 
     def __init__(self, keys: KeyTable) -> None:
         self.keys = keys
+        self._hasher = Hasher()
 
     def suite_for(self, classification: str, zone: str) -> Suite:
         """Return how a class is encrypted in a zone; ForbiddenError where it may not lie (`matrix`)."""
@@ -109,7 +111,7 @@ class Vault:
         """
         data_keys = tuple(secrets.token_bytes(length) for length in DATA_KEY_BYTES[suite])
         wrapped = self._wrap(draft, data_keys) if data_keys else b""
-        return Sealed(pack_header(header_of(draft, suite, wrapped)), suite, data_keys, chunks)
+        return Sealed(pack_header(header_of(draft, suite, wrapped)), suite, data_keys, chunks, self._hasher)
 
     @contextmanager
     def unseal(
@@ -202,7 +204,19 @@ class Vault:
         if body_bytes < 0:
             raise IntegrityError("the blob is cut off", key=header.key, blob_bytes=blob_bytes)
         plain = decrypted_whole(keys, hashlib.sha256(packed).digest(), source.upto(body_bytes), body_bytes)
-        return _checked(plain, source, header, keys, body_bytes)
+        return self._checked(plain, source, header, keys, body_bytes)
+
+    def _checked(
+        self, plain: Iterator[Chunk], source: Source, header: BlobHeader, keys: tuple[bytes, ...], body_bytes: int
+    ) -> Iterator[Chunk]:
+        """Pass plain pieces on; at their end compare length and hash with the footer that follows in ``source``."""
+        digest, plain_bytes = hashlib.sha256(), 0
+        for piece in self._hasher.passed(plain, digest, kept=bool(keys)):
+            plain_bytes += len(piece)
+            yield piece
+        found = Footer(plain_bytes, body_bytes, _masked(digest.digest(), keys))
+        if unpack_footer(source.exactly(FOOTER_BYTES)) != found:
+            raise IntegrityError("the bytes are not what was written", key=header.key, version_id=header.version_id)
 
     def _readable(self, store: Store, replica: Replica) -> Readable:
         header, packed, opening = _read_header(store, replica.blob, replica.blob_bytes)
@@ -214,20 +228,6 @@ class Vault:
         for key in reversed(self._data_keys(header)):
             below = Layer(below, key, hashlib.sha256(packed).digest())
         return below
-
-
-def _checked(
-    plain: Iterator[Chunk], source: Source, header: BlobHeader, keys: tuple[bytes, ...], body_bytes: int
-) -> Iterator[Chunk]:
-    """Pass plain pieces on; at their end compare length and hash with the footer that follows in ``source``."""
-    digest, plain_bytes = hashlib.sha256(), 0
-    for piece in plain:
-        digest.update(piece)
-        plain_bytes += len(piece)
-        yield piece
-    found = Footer(plain_bytes, body_bytes, _masked(digest.digest(), keys))
-    if unpack_footer(source.exactly(FOOTER_BYTES)) != found:
-        raise IntegrityError("the bytes are not what was written", key=header.key, version_id=header.version_id)
 
 
 def _expected(header: BlobHeader, replica: Replica) -> BlobHeader:

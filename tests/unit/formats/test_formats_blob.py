@@ -41,7 +41,7 @@ def test_a_footer_comes_back_as_it_was(plain: int, body: int, digest: bytes) -> 
 
 def test_every_flipped_bit_of_a_footer_is_found() -> None:
     packed = blob.pack_footer(Footer(1, 2, bytes(32)))
-    for at in range(60):
+    for at in range(blob.FOOTER_BYTES):
         with pytest.raises(CorruptError):
             blob.unpack_footer(packed[:at] + bytes([packed[at] ^ 4]) + packed[at + 1 :])
 

@@ -53,7 +53,6 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-@pytest.mark.item(91)
 def test_erasing_leaves_no_readable_replica_a_tombstone_and_one_line(world: World, tmp_path: Path) -> None:
     done = world.eraser.erase("people/ada", SECURITY)
     assert (done.versions, done.replicas, done.plain_replicas) == (2, 2, 0)

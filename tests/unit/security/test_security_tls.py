@@ -57,7 +57,6 @@ def client(port: int, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_openssl
-@pytest.mark.item(88)
 def test_a_tls_1_2_client_is_refused_and_a_tls_1_3_client_served(listener: tuple[int, Path]) -> None:
     port, cert = listener
     refused = client(port, "-tls1_2")

@@ -36,7 +36,6 @@ def tokens(database: Database, lines: Lines) -> Tokens:
     return Tokens(TokenRows(database), ManualClock(), record, engine_token="engine-secret")
 
 
-@pytest.mark.item(81)
 def test_a_token_reads_the_classes_it_was_given_and_public_ones(tokens: Tokens) -> None:
     token = tokens.add("ada", "viewer", ["sensitive", "private"], by="local")
     ada = tokens.who(token)
@@ -45,7 +44,6 @@ def test_a_token_reads_the_classes_it_was_given_and_public_ones(tokens: Tokens) 
     assert not ada.may_read("unknown")
 
 
-@pytest.mark.item(81)
 @pytest.mark.parametrize("role", list(Role))
 def test_a_role_may_what_the_table_says_and_nothing_unknown(tokens: Tokens, role: Role) -> None:
     someone = tokens.who(tokens.add("someone", role, [], by="local"))
@@ -57,7 +55,6 @@ def test_a_role_may_what_the_table_says_and_nothing_unknown(tokens: Tokens, role
     assert someone.may("approve") == (role in (Role.APPROVER, Role.ADMIN))
 
 
-@pytest.mark.item(81)
 def test_once_one_token_exists_only_public_objects_are_read_without_one(tokens: Tokens) -> None:
     assert all(tokens.anonymous().may_read(kind) for kind in Classification)
     tokens.add("ada", "viewer", [], by="local")

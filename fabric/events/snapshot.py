@@ -1,0 +1,102 @@
+"""A history's snapshot: one file, whole or not at all, with a checksum over everything in it.
+
+b"FABHIST\n", u32 format, u32 CRC-32 of what follows, u64 length of the msgpack, msgpack(State), arrays in order
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fabric.core.errors import CorruptError
+from fabric.core.files import TEMP_MARK, sync_directory
+
+FORMAT_VERSION = 1
+_MARK = b"FABHIST\n"
+_OPENING = struct.Struct("<8sIIQ")
+BLOCK_BYTES = 1 << 24
+
+
+class State(msgspec.Struct, frozen=True):
+    """What a snapshot says beside its arrays."""
+
+    offset: int  # the first row not yet applied
+    newest: float  # latest time applied, UTC seconds
+    half_life_hours: float
+    keys: str  # joined by NUL, in row order
+    arrays: list[tuple[str, int, int]] = []  # name, rows, bytes; in order
+
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def save(path: Path, state: State, arrays: Arrays) -> None:
+    """Replace the snapshot at ``path``, durably: after a crash the old one is there or the new one, whole."""
+    described = [(name, len(array), array.nbytes) for name, array in arrays.items()]
+    head = msgspec.msgpack.encode(msgspec.structs.replace(state, arrays=described))
+    temporary = path.with_name(f"{TEMP_MARK}{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(_OPENING.pack(_MARK, FORMAT_VERSION, 0, len(head)) + head)
+            crc = zlib.crc32(head)
+            for block in _blocks(arrays):
+                crc = zlib.crc32(block, crc)
+                file.write(block)
+            file.seek(0)
+            file.write(_OPENING.pack(_MARK, FORMAT_VERSION, crc, len(head)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def load(path: Path, dtypes: dict[str, np.dtype[np.void]]) -> tuple[State, Arrays] | None:
+    """Return the snapshot at ``path``, None where there is none; arrays without a dtype given are uint64.
+
+    Raises:
+        CorruptError: the file is damaged or of another format; removing it makes the history be rebuilt from the log.
+    """
+    try:
+        data = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    try:
+        mark, version, crc, length = _OPENING.unpack_from(data)
+        if mark != _MARK or version != FORMAT_VERSION or zlib.crc32(data[_OPENING.size :]) != crc:
+            raise ValueError
+        state = msgspec.msgpack.decode(data[_OPENING.size : _OPENING.size + length], type=State)
+        return state, dict(_arrays(data[_OPENING.size + length :], state, dtypes))
+    except (struct.error, ValueError, msgspec.DecodeError) as error:
+        raise CorruptError(
+            "the history's snapshot is damaged",
+            hint="it is rebuilt from the event log at the next start; nothing is lost",
+            path=str(path),
+        ) from error
+
+
+def _blocks(arrays: Arrays) -> Iterator[memoryview]:
+    for array in arrays.values():
+        raw = memoryview(np.ascontiguousarray(array).view(np.uint8).data) if array.nbytes else memoryview(b"")
+        for start in range(0, len(raw), BLOCK_BYTES):
+            yield raw[start : start + BLOCK_BYTES]
+
+
+def _arrays(
+    data: memoryview, state: State, dtypes: dict[str, np.dtype[np.void]]
+) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    position = 0
+    for name, rows, size in state.arrays:
+        dtype = dtypes.get(name, np.dtype(np.uint64))
+        yield name, np.frombuffer(data[position : position + size], dtype=dtype, count=rows)
+        position += size
