@@ -391,14 +391,11 @@ class Engine:
 
     # ---------------------------------------------------------------- what components ask of each other
 
-    def _observe(
-        self, store: str, operation: str, _class: str, _seconds: float, moved_bytes: int, answered: bool
-    ) -> None:
+    def _observe(self, store: str, operation: str, storage_class: str, seconds: float, moved: int, ok: bool) -> None:
         """Count every request that the fabric makes of a store, which is what a provider bills."""
-        self.measures.count("store_requests_total", 1, store=store, operation=operation, answered=str(answered).lower())
-        self.measures.count("store_bytes_total", moved_bytes, store=store, operation=operation)
-        if answered:
-            self.counts.observe(store, operation)
+        self.measures.count("store_requests_total", 1, store=store, operation=operation, answered=str(ok).lower())
+        self.measures.count("store_bytes_total", moved, store=store, operation=operation)
+        self.counts.observe(store, operation, storage_class, seconds, moved, ok)
 
     def _owes(self, store: str) -> bool:
         """Say whether the store still waits for replicas."""

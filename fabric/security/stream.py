@@ -28,7 +28,7 @@ PREFIX_BYTES = 7
 BLOCK_SEGMENTS = 16  # segments worked through at a time: 1 MiB of memory in, 1 MiB out
 SEGMENTS_MOST = 1 << 32
 
-Chunk = bytes | memoryview
+Chunk = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
