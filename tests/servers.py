@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 READY_SECONDS = 40.0
@@ -145,6 +147,63 @@ def _process(command: list[str], logs: Path) -> Iterator[subprocess.Popen[bytes]
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@dataclass(slots=True)
+class Recording:
+    """What went through a recording proxy: request lines, and how many connections were opened."""
+
+    server: Server
+    requests: list[tuple[str, str]] = field(default_factory=list)  # method, path with query
+    connections: int = 0
+
+    def writes(self) -> list[tuple[str, str]]:
+        return [request for request in self.requests if request[0] not in ("GET", "HEAD")]
+
+    def object_reads(self) -> list[tuple[str, str]]:
+        bucket = f"/{self.server.bucket}"
+        paths = [(method, path.partition("?")[0].rstrip("/")) for method, path in self.requests]
+        return [(method, path) for method, path in paths if method in ("GET", "HEAD") and path != bucket]
+
+
+_REQUEST = re.compile(rb"(GET|HEAD|PUT|POST|DELETE|OPTIONS) (\S+) HTTP/1\.1\r\n")
+
+
+@contextmanager
+def recording(server: Server) -> Iterator[Recording]:
+    """Put a proxy in front of ``server`` that keeps every request line."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        kept = Recording(replace(server, endpoint=f"http://127.0.0.1:{port}"))
+        thread = threading.Thread(target=_accept, args=(listener, server, kept), daemon=True)
+        thread.start()
+        yield kept
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def _accept(listener: socket.socket, server: Server, kept: Recording) -> None:
+    host, _, port = server.endpoint.removeprefix("http://").partition(":")
+    while True:
+        try:
+            near, _ = listener.accept()
+        except OSError:
+            return
+        kept.connections += 1
+        far = socket.create_connection((host, int(port)))
+        threading.Thread(target=_forward, args=(near, far, kept), daemon=True).start()
+        threading.Thread(target=_forward, args=(far, near, None), daemon=True).start()
+
+
+def _forward(source: socket.socket, target: socket.socket, kept: Recording | None) -> None:
+    try:
+        while data := source.recv(1 << 16):
+            if kept is not None:
+                kept.requests += [(m[1].decode(), m[2].decode()) for m in _REQUEST.finditer(data)]
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        target.close()
 
 
 def client(server: Server) -> object:

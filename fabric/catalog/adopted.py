@@ -20,6 +20,7 @@ PAGE_MOST = 1000
 PREFIXES_MOST = 200  # top folders that totals keep apart; the rest is one line
 SMALL_BYTES = 128 * 1024  # cold classes bill an object as if it had at least this
 WAITING_MOST = 2  # blocks handed to the writer and not yet durable
+SMALL_MOST = 128  # one-row statements gathered into one commit
 OTHER = "(other)"
 
 adopted = Table(
@@ -43,7 +44,11 @@ adopted_blocks = Table(
     Column("first", String, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("sums", LargeBinary, nullable=False),  # {class: {prefix: [objects, bytes, small objects, billable bytes]}}
-    Column("seen", Float, nullable=False),
+    Column("objects", Integer, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("folders", LargeBinary, nullable=False),  # the scan's own: what it trusts the block by
+    Column("verified", Float, nullable=False),  # when its objects were last asked
+    Column("seen", Float, nullable=False),  # when it was last found in place, by its objects or by its folders
     sqlite_with_rowid=False,
 )
 adopted_scans = Table(
@@ -62,8 +67,12 @@ _INSERT = (
 )
 _CLEAR = "DELETE FROM adopted WHERE store=? AND key>? AND key<=?"
 _CLEAR_BLOCKS = "DELETE FROM adopted_blocks WHERE store=? AND last>? AND first<?"
-_BLOCK = "INSERT OR REPLACE INTO adopted_blocks(store,last,first,digest,sums,seen) VALUES(?,?,?,?,?,?)"
+_BLOCK = (
+    "INSERT OR REPLACE INTO adopted_blocks(store,last,first,digest,sums,objects,size_bytes,folders,verified,seen) "
+    "VALUES(?,?,?,?,?,?,?,?,?,?)"
+)
 _SEEN = "UPDATE adopted_blocks SET seen=? WHERE store=? AND last=?"
+_VERIFIED = "UPDATE adopted_blocks SET seen=?, verified=?, folders=? WHERE store=? AND last=?"
 _CURSOR = "UPDATE adopted_scans SET cursor=? WHERE store=?"
 
 Sums = dict[str, dict[str, list[int]]]
@@ -80,9 +89,8 @@ class Rows(Protocol):
     accessed: Any  # array of float, NaN for none
     classes: list[str]  # one for all, or one each
     digest: bytes
-
-    @property
-    def tags(self) -> Callable[[], list[str]]: ...
+    tags: Callable[[], list[str]]
+    folders: bytes
 
 
 class AdoptedObject(msgspec.Struct, frozen=True):
@@ -136,6 +144,7 @@ class Adopted:
         self._database = database
         self._known: dict[str, dict[str, tuple[str, bytes]]] = {}
         self._waiting: list[Future[None]] = []
+        self._small: list[tuple[str, tuple[object, ...]]] = []  # statements that wait for a commit to share
 
     # --- written by the scan
 
@@ -158,8 +167,23 @@ class Adopted:
     def record(self, store: str, block: Rows, now: float) -> bool:
         """Record ``block`` with the cursor; return False if it was as recorded before. Durable after `flush`."""
         same = self._known.get(store, {}).get(block.last) == (block.first, block.digest)
-        self._hand_in((lambda c: _touch(c, store, block.last, now)) if same else _replacing(store, block, now))
+        if same:
+            self._later(_VERIFIED, (now, now, block.folders, store, block.last))
+            self._later(_CURSOR, (block.last, store))
+        else:
+            self._hand_in(_replacing(store, block, now))
         return not same
+
+    def known(self, store: str) -> list[tuple[str, str, int, int, bytes, float]]:
+        """Return of each recorded block: first, last, objects, bytes, folders and when it was verified."""
+        query = "SELECT first, last, objects, size_bytes, folders, verified FROM adopted_blocks WHERE store=?"
+        with self._database.read() as connection:
+            return [(r[0], r[1], r[2], r[3], r[4], r[5]) for r in connection.exec_driver_sql(query, (store,))]
+
+    def confirm(self, store: str, last: str, now: float) -> None:
+        """Note that the block that ends at ``last`` was found in place, and the cursor."""
+        self._later(_SEEN, (now, store, last))
+        self._later(_CURSOR, (last, store))
 
     def finish(self, store: str, last: str, now: float) -> None:
         """Drop what lies behind ``last`` and note that the scan is complete."""
@@ -174,13 +198,31 @@ class Adopted:
 
     def flush(self) -> None:
         """Return when everything recorded so far is durable; raise what went wrong."""
+        self._hand_in_small()
         while self._waiting:
             self._waiting.pop(0).result()
 
+    def _later(self, statement: str, bounds: tuple[object, ...]) -> None:
+        self._small.append((statement, bounds))
+        if len(self._small) >= SMALL_MOST:
+            self._hand_in_small()
+
+    def _hand_in_small(self) -> None:
+        if self._small:
+            self._hand_in(lambda _: None)
+
     def _hand_in(self, work: Callable[[Connection], None]) -> None:
+        """Give the writer the small statements that wait, then ``work``; wait while too much is under way."""
+        small, self._small = self._small, []
+
+        def both(connection: Connection) -> None:
+            for statement, bounds in small:
+                _run(connection, statement, bounds)
+            work(connection)
+
         while len(self._waiting) >= WAITING_MOST:
             self._waiting.pop(0).result()
-        self._waiting.append(self._database.submit(work))
+        self._waiting.append(self._database.submit(both))
 
     def forget(self, store: str) -> None:
         """Drop everything known of a store that left the settings."""
@@ -264,11 +306,6 @@ def _run(connection: Connection, statement: str, bounds: tuple[object, ...]) -> 
     connection.exec_driver_sql(statement, bounds)
 
 
-def _touch(connection: Connection, store: str, last: str, now: float) -> None:
-    _run(connection, _SEEN, (now, store, last))
-    _run(connection, _CURSOR, (last, store))
-
-
 def _replacing(store: str, block: Rows, now: float) -> Callable[[Connection], None]:
     rows = list(_rows(store, block, now))
     packed = msgspec.msgpack.encode(_sums(block))
@@ -277,7 +314,8 @@ def _replacing(store: str, block: Rows, now: float) -> Callable[[Connection], No
         _run(connection, _CLEAR, (store, block.first, block.last))
         _run(connection, _CLEAR_BLOCKS, (store, block.first, block.last))
         connection.exec_driver_sql(_INSERT, rows)
-        _run(connection, _BLOCK, (store, block.last, block.first, block.digest, packed, now))
+        sums = (block.digest, packed, len(rows), sum(block.sizes), block.folders, now, now)
+        _run(connection, _BLOCK, (store, block.last, block.first, *sums))
         _run(connection, _CURSOR, (block.last, store))
 
     return work

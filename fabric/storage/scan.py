@@ -3,6 +3,12 @@
 A scan walks a store in key order and cuts it into blocks where a key's own hash says so, so that one new key moves at
 most two borders. A block whose digest is the one recorded for the same key range is left alone; another replaces the
 range. The cursor is recorded with each block: a scan that was stopped goes on behind the last one.
+
+Of a folder store, a later scan may trust a block: when every folder that reaches into its key range still has the
+change time it had when its files were last asked, no name can have come or gone. What trust cannot see is a file
+rewritten in place. So each scan asks at least `VERIFY_LEAST` files again, or `VERIFY_SHARE` of them, those first that
+were asked longest ago: a store of up to 20,000 files is asked whole each time, a larger one in turns, and ``deep``
+asks everything.
 """
 
 from __future__ import annotations
@@ -10,14 +16,17 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
+
+import msgspec
 
 from fabric.core.clock import Clock
 from fabric.core.errors import ForbiddenError
@@ -29,6 +38,11 @@ from fabric.storage.wrappers import Around
 
 BLOCK_MASK = (1 << 12) - 1  # a block has 4,096 keys on average
 BLOCK_MOST = 1 << 14
+VERIFY_LEAST = 20_000  # files asked again in each scan
+VERIFY_SHARE = 0.125  # of all files, if that is more
+SETTLED_SECONDS = (
+    2.0  # a folder touched later than this before it was read may have changed within one tick of its time
+)
 NAMED_MOST = 20  # unreadable folders that are named
 
 
@@ -45,17 +59,34 @@ class Block:
     classes: list[str]  # one per key, or a single one for all
     digest: bytes
     tags: Callable[[], list[str]]  # made only for a block that is recorded
+    folders: bytes = b""  # msgpack of what trust goes by, "" where there is none
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is recorded of a block."""
+
+    first: str
+    last: str
+    objects: int
+    size_bytes: int
+    folders: bytes
+    verified: float  # when its files were last asked, UTC seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a scan is. ``objects`` counts this run; ``unchanged`` those in blocks that were left alone."""
+    """How far a scan is.
+
+    ``objects`` counts this run; ``unchanged`` those in blocks that were left alone, ``trusted`` those among them whose
+    folders alone were asked.
+    """
 
     store: str
-    objects: int
-    size_bytes: int
-    unchanged: int
-    seconds: float
+    objects: int = 0
+    size_bytes: int = 0
+    unchanged: int = 0
+    trusted: int = 0
+    seconds: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -84,6 +115,12 @@ class Book(Protocol):
     def record(self, store: str, block: Block, now: float) -> bool:
         """Record ``block`` and the cursor ``block.last``; return False if it was as recorded before."""
 
+    def known(self, store: str) -> list[tuple[str, str, int, int, bytes, float]]:
+        """Return of each recorded block: first, last, objects, bytes, folders and when it was verified."""
+
+    def confirm(self, store: str, last: str, now: float) -> None:
+        """Note that the block that ends at ``last`` was trusted, and the cursor."""
+
     def finish(self, store: str, last: str, now: float) -> None:
         """Drop what lies behind ``last`` and note that the scan is complete."""
 
@@ -110,6 +147,7 @@ def scan(
     *,
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
+    deep: bool = False,
 ) -> ScanResult:
     """Record what ``store`` holds; ``progress`` is told after each block, ``stop`` is obeyed there.
 
@@ -119,11 +157,17 @@ def scan(
     """
     began, notes = clock.monotonic(), _Notes()
     cursor = book.begin(store.name, clock.now())
-    seen, last = Progress(store.name, 0, 0, 0, 0.0), cursor
-    finished = True
-    for block in blocks(store, cursor, notes):
-        changed = book.record(store.name, block, clock.now())
-        last, seen = block.last, _added(seen, block, changed, clock.monotonic() - began)
+    known = [] if deep else [Known(*row) for row in book.known(store.name)]
+    seen, last, finished = Progress(store.name), cursor, True
+    for found in _steps(store, cursor, known, notes):
+        trusted = isinstance(found, Known)
+        if isinstance(found, Known):
+            book.confirm(store.name, found.last, clock.now())
+            seen = _added(seen, found.objects, found.size_bytes, unchanged=True, trusted=True)
+        else:
+            changed = book.record(store.name, found, clock.now())
+            seen = _added(seen, len(found.keys), sum(found.sizes), unchanged=not changed, trusted=trusted)
+        last, seen = found.last, replace(seen, seconds=clock.monotonic() - began)
         if progress is not None:
             progress(seen)
         if stop is not None and stop.is_set():
@@ -132,25 +176,78 @@ def scan(
     if finished:
         book.finish(store.name, last, clock.now())
     book.flush()
+    seen = replace(seen, seconds=clock.monotonic() - began)
     return ScanResult(seen, finished, bool(cursor), tuple(notes.unreadable), notes.unreadable_total, notes.not_keys)
 
 
-def _added(seen: Progress, block: Block, changed: bool, seconds: float) -> Progress:
-    count = len(block.keys)
-    return Progress(
-        seen.store,
-        seen.objects + count,
-        seen.size_bytes + sum(block.sizes),
-        seen.unchanged + (0 if changed else count),
-        seconds,
+def _added(seen: Progress, objects: int, size_bytes: int, *, unchanged: bool, trusted: bool) -> Progress:
+    return replace(
+        seen,
+        objects=seen.objects + objects,
+        size_bytes=seen.size_bytes + size_bytes,
+        unchanged=seen.unchanged + objects * unchanged,
+        trusted=seen.trusted + objects * trusted,
     )
+
+
+def _steps(store: Store, cursor: str, known: list[Known], notes: _Notes) -> Iterator[Block | Known]:
+    """Yield the blocks behind ``cursor`` in key order: trusted ones as they are recorded, the others read afresh."""
+    driver = _driver(store)
+    root = driver.root if isinstance(driver, LocalStore) and driver.flat else None
+    trusted = {} if root is None else {block.first: block for block in _old_enough(known)}
+    walk: Iterator[Block] | None = None
+    while True:
+        block = trusted.get(cursor)
+        if block is not None and root is not None and _folders_unchanged(root, block):
+            walk, cursor = None, block.last
+            yield block
+            continue
+        walk = walk if walk is not None else blocks(store, cursor, notes)
+        fresh = next(walk, None)
+        if fresh is None:
+            return
+        cursor = fresh.last
+        yield fresh
+
+
+def _old_enough(known: list[Known]) -> list[Known]:
+    """Return the blocks that may be trusted: all but those whose turn it is to be asked again."""
+    left = max(VERIFY_LEAST, int(VERIFY_SHARE * sum(block.objects for block in known)))
+    may_trust: list[Known] = []
+    for block in sorted(known, key=lambda block: (block.verified, block.first)):
+        if left > 0:
+            left -= block.objects
+        else:
+            may_trust.append(block)
+    return may_trust
+
+
+def _folders_unchanged(root: Path, block: Known) -> bool:
+    """Say whether every folder that reaches into the block's range is as it was, and had settled when it was read."""
+    if not block.folders:
+        return False
+    at_ns, folders = msgspec.msgpack.decode(block.folders, type=tuple[int, list[tuple[str, int, int, int]]])
+    for name, device, inode, changed in folders:
+        if changed > at_ns - SETTLED_SECONDS * 1e9:
+            return False
+        try:
+            state = os.stat(root / name, follow_symlinks=not name)  # the root alone may be a link
+        except OSError:
+            return False
+        if (state.st_dev, state.st_ino, state.st_ctime_ns) != (device, inode, changed):
+            return False
+    return True
+
+
+def _driver(store: Store) -> Store:
+    while isinstance(store, Around):
+        store = store.inner
+    return store
 
 
 def blocks(store: Store, after: str = "", notes: _Notes | None = None) -> Iterator[Block]:
     """Yield the store's objects behind ``after`` as blocks; the fabric's own ``.fabric/`` is left out."""
-    driver = store
-    while isinstance(driver, Around):
-        driver = driver.inner
+    driver = _driver(store)
     kept = notes if notes is not None else _Notes()
     if isinstance(driver, LocalStore) and driver.flat:
         yield from _local_blocks(driver, after, kept)
@@ -163,13 +260,13 @@ def _ends(key: str, count: int) -> bool:
 
 
 def _local_blocks(store: LocalStore, after: str, notes: _Notes) -> Iterator[Block]:
-    rows = _LocalRows(store.classes[0])
-    first = after
-    for key, state in _walk(store, after, notes):
+    walk = _Walk(store, notes)
+    rows, first = _LocalRows(store.classes[0], walk), after
+    for key, state in walk.files(after):
         rows.add(key, state)
         if _ends(key, len(rows.keys)):
             yield rows.block(first)
-            first, rows = key, _LocalRows(store.classes[0])
+            first, rows = key, _LocalRows(store.classes[0], walk)
     if rows.keys:
         yield rows.block(first)
 
@@ -177,10 +274,11 @@ def _local_blocks(store: LocalStore, after: str, notes: _Notes) -> Iterator[Bloc
 class _LocalRows:
     """Gathers the columns of one block from file states."""
 
-    __slots__ = ("accessed", "devices", "inodes", "keys", "modified", "sizes", "storage_class")
+    __slots__ = ("accessed", "devices", "inodes", "keys", "modified", "sizes", "storage_class", "walk")
 
-    def __init__(self, storage_class: str) -> None:
+    def __init__(self, storage_class: str, walk: _Walk) -> None:
         self.storage_class = storage_class
+        self.walk = walk
         self.keys: list[str] = []
         self.sizes, self.modified, self.accessed = array("q"), array("q"), array("q")
         self.inodes, self.devices = array("Q"), array("Q")
@@ -207,6 +305,7 @@ class _LocalRows:
             [self.storage_class],
             digest.digest(),
             self._tags,
+            self.walk.take_folders(),
         )
 
     def _tags(self) -> list[str]:
@@ -214,28 +313,55 @@ class _LocalRows:
         return [f"{device:x}-{inode:x}-{size:x}-{modified:x}" for device, inode, size, modified in columns]
 
 
-def _walk(store: LocalStore, after: str, notes: _Notes) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield (key, state) of regular files in key order; one sorted folder per level is held."""
-    os.close(open_root(store.root, store.name))
-    root = os.fspath(store.root)
-    levels = [("", _entries(root, notes))]
-    if notes.unreadable:
-        hint = "give the fabric's user the right to read and enter it"
-        raise ForbiddenError("the store's folder cannot be read", hint=hint, store=store.name, path=root)
-    while levels:
-        prefix, entries = levels[-1]
-        if not entries:
-            levels.pop()
-            continue
-        name, entry = entries.pop()
-        key = prefix + name
-        if name[-1] == "/":
-            if (key > after or after.startswith(key)) and key != f"{WORK_FOLDER}/":
-                levels.append((key, _entries(entry.path, notes)))
-        elif key > after:
-            state = _state(entry)
-            if state is not None:
-                yield key, state
+class _Walk:
+    """Goes through a folder store in key order; one sorted folder per level is held."""
+
+    def __init__(self, store: LocalStore, notes: _Notes) -> None:
+        self._store = store
+        self._notes = notes
+        self._began_ns = time.time_ns()  # compared with times of files alone
+        self._levels: list[tuple[str, list[tuple[str, os.DirEntry[str]]]]] = []
+        self._open: list[tuple[str, int, int, int]] = []  # folders of the levels: name, device, inode, ctime
+        self._passed: list[tuple[str, int, int, int]] = []  # folders that were open since the last block
+
+    def files(self, after: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield (key, state) of regular files behind ``after``."""
+        os.close(open_root(self._store.root, self._store.name))
+        self._enter("", os.fspath(self._store.root), follow=True)
+        if self._notes.unreadable_total and not self._levels[0][1]:
+            hint = "give the fabric's user the right to read and enter it"
+            path = os.fspath(self._store.root)
+            raise ForbiddenError("the store's folder cannot be read", hint=hint, store=self._store.name, path=path)
+        levels = self._levels
+        while levels:
+            prefix, entries = levels[-1]
+            if not entries:
+                levels.pop()
+                self._passed.append(self._open.pop())
+                continue
+            name, entry = entries.pop()
+            key = prefix + name
+            if name[-1] == "/":
+                if (key > after or after.startswith(key)) and key != f"{WORK_FOLDER}/":
+                    self._enter(key, entry.path, follow=False)
+            elif key > after:
+                state = _state(entry)
+                if state is not None:
+                    yield key, state
+
+    def _enter(self, key: str, path: str, *, follow: bool) -> None:
+        """Open a folder; its own state is taken first, so that a change while it is read shows later."""
+        try:
+            state = os.stat(path, follow_symlinks=follow)
+        except FileNotFoundError:
+            return
+        self._open.append((key, state.st_dev, state.st_ino, state.st_ctime_ns))
+        self._levels.append((key, _entries(path, self._notes)))
+
+    def take_folders(self) -> bytes:
+        """Return every folder that reaches into the range since the last block, and when this walk began."""
+        folders, self._passed = [*self._passed, *self._open], []
+        return msgspec.msgpack.encode((self._began_ns, folders))
 
 
 _by_name = itemgetter(0)
@@ -313,9 +439,7 @@ class AtimeTrust:
 
 def atime_trust(store: Store, *, mounts: Path = Path("/proc/self/mountinfo")) -> AtimeTrust:
     """Say which trust the access times of ``store`` deserve, from the options of the mount it lies on."""
-    driver = store
-    while isinstance(driver, Around):
-        driver = driver.inner
+    driver = _driver(store)
     if not isinstance(driver, LocalStore):
         return AtimeTrust("none", "the store keeps no access times")
     options = _mount_options(os.path.realpath(driver.root), mounts)
