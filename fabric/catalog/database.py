@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -32,6 +32,19 @@ T = TypeVar("T")
 Work = Callable[[Connection], Any]
 
 
+class Guard(Protocol):
+    """What must reach the disk before a group's commit may (`headlog.HeadLog`)."""
+
+    def begin(self) -> None:
+        """A group begins; nothing of it was handed over yet."""
+
+    def flush(self) -> None:
+        """Make durable what the group's work handed over; what it raises refuses the commit."""
+
+    def abandon(self) -> None:
+        """Take back what was flushed for a commit that did not happen; raises nothing."""
+
+
 class Database:
     """Opens the catalog; `start` must be called before the first write.
 
@@ -47,6 +60,7 @@ class Database:
         self._engine = _engine(path)
         self._work: queue.Queue[tuple[Work, Future[Any]] | None] = queue.Queue(QUEUE_MOST)
         self._thread: threading.Thread | None = None
+        self.guard: Guard | None = None  # set before `start`
 
     def start(self) -> None:
         """Create missing tables, check the format and start the writer thread."""
@@ -99,13 +113,19 @@ class Database:
 
     def _commit(self, group: list[tuple[Work, Future[Any]]]) -> None:
         done: list[tuple[Future[Any], Any]] = []
+        if self.guard is not None:
+            self.guard.begin()
         try:
             with _translated(self.path), self._engine.connect() as connection:
                 connection.execute(text("BEGIN IMMEDIATE"))
                 for work, future in group:
                     _run_one(connection, work, future, done)
+                if self.guard is not None:
+                    self.guard.flush()
                 connection.commit()
         except BaseException as error:  # noqa: BLE001 - carried to every caller that waits
+            if self.guard is not None:
+                self.guard.abandon()
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)

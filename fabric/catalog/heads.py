@@ -41,6 +41,7 @@ heads = Table(
     Column("classification", String, nullable=False, index=True),
     Column("place", String, nullable=False, index=True),  # the primary's, "" for a tombstone
     Column("modified", Float, nullable=False),
+    Column("version_id", String, nullable=False, index=True),  # of the version that answers a plain read
     Column("record", LargeBinary, nullable=False),  # Head, msgpack
     sqlite_with_rowid=False,
 )
@@ -140,19 +141,35 @@ class Heads:
         with self._database.read() as connection:
             return _get(connection, key)
 
+    def key_of(self, version_id: str) -> str | None:
+        """Return the key whose current version has this id."""
+        with self._database.read() as connection:
+            row = connection.execute(select(heads.c.key).where(heads.c.version_id == version_id)).first()
+            return None if row is None else str(row[0])
+
     def get_many(self, keys: Sequence[str]) -> dict[str, Head]:
         """Return the heads of those of at most PAGE_MOST ``keys`` that have one."""
         with self._database.read() as connection:
             rows = connection.execute(select(heads.c.record).where(heads.c.key.in_(keys)))
             return {head.key: head for head in (_decode(row[0]) for row in rows)}
 
-    def page(self, *, prefix: str = "", after: str = "", limit: int = PAGE_MOST, deleted: bool = False) -> list[Head]:
+    def page(
+        self,
+        *,
+        prefix: str = "",
+        after: str = "",
+        limit: int = PAGE_MOST,
+        deleted: bool = False,
+        contains: str = "",
+    ) -> list[Head]:
         """Return up to ``limit`` heads with ``prefix``, key greater than ``after``, in key order."""
         query = select(heads.c.record).where(heads.c.key > after).order_by(heads.c.key).limit(min(limit, PAGE_MOST))
         if prefix:
             query = query.where(heads.c.key >= prefix, heads.c.key < prefix + "\U0010ffff")
         if not deleted:
             query = query.where(heads.c.deleted == 0)
+        if contains:
+            query = query.where(heads.c.key.contains(contains, autoescape=True))
         with self._database.read() as connection:
             return [_decode(row[0]) for row in connection.execute(query)]
 
@@ -162,6 +179,14 @@ class Heads:
         while found := self.page(prefix=prefix, after=after, deleted=deleted):
             yield from found
             after = found[-1].key
+
+    def count(self, *, contains: str = "") -> int:
+        """Return how many heads, tombstones left out, have ``contains`` in their key."""
+        query = select(func.count()).select_from(heads).where(heads.c.deleted == 0)
+        if contains:
+            query = query.where(heads.c.key.contains(contains, autoescape=True))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return per primary place (objects, plain bytes), tombstones left out."""
@@ -209,6 +234,12 @@ class Heads:
         if self._before_commit is not None:
             self._before_commit(head)
 
+    def restore(self, found: Sequence[Head]) -> None:
+        """Insert heads as they are into a table that has none of them: for `rebuild` alone. Not logged again."""
+        if found:
+            rows = [_row(head) for head in found]
+            self._database.write(lambda connection: connection.execute(insert(heads), rows))
+
     def forget_idempotency(self, before: float) -> None:
         """Drop idempotency keys older than ``before`` (UTC seconds)."""
         self._database.write(
@@ -231,5 +262,6 @@ def _row(head: Head) -> dict[str, object]:
         "classification": head.policy.classification.value,
         "place": current.replicas[0].place if current.replicas else "",
         "modified": current.created,
+        "version_id": current.id,
         "record": _encode(head),
     }

@@ -10,7 +10,7 @@ import difflib
 import logging
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
@@ -99,7 +99,8 @@ class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     spend_cap_usd: Annotated[float, Meta(ge=0)] = 100.0
     medium_risk_bytes: int = 1 << 30
     high_risk_bytes: int = 1 << 40
-    auto_approve_low: bool = True
+    auto_approve_low: bool = True  # False: low-risk jobs wait for an approval too
+    automatic: bool = False  # carry out placement's moves at once; False: only plans applied by name
 
 
 class StreamingSettings(_Strict, frozen=True, forbid_unknown_fields=True):
@@ -136,6 +137,7 @@ class SecuritySettings(_Strict, frozen=True, forbid_unknown_fields=True):
     tls_cert: str = ""
     tls_key: str = ""
     hosts: tuple[str, ...] = ()  # Host names accepted beside loopback
+    alert_webhook: str = ""  # URL, or a secret reference to one, that every alert is posted to as JSON
 
 
 class DashboardSettings(_Strict, frozen=True, forbid_unknown_fields=True):
@@ -273,6 +275,15 @@ def parse_store_argument(text: str) -> tuple[str, StoreSettings]:
     if not equals or not name or not url:
         raise ConfigError("a store is written as NAME=URL", hint="for example --store nas=/srv/data", given=text)
     return name, StoreSettings(url=url)
+
+
+def own_settings(path: Path | None, stores: Sequence[str]) -> Settings | None:
+    """Return the settings of one's own world: a file and stores written NAME=URL; None when neither is given."""
+    if path is None and not stores:
+        return None
+    settings = load_settings(path)
+    named = dict(parse_store_argument(text) for text in stores)
+    return msgspec.structs.replace(settings, stores={**settings.stores, **named})
 
 
 class StoreAddress(msgspec.Struct, frozen=True):

@@ -1,0 +1,49 @@
+# Each target makes .venv and installs what it needs; nothing else has to be done by hand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.run-packages
+DEV_STAMP := $(VENV)/.dev-packages
+EXTRA_STAMP := $(VENV)/.extras
+
+.PHONY: setup run test check bench demo clean
+.DEFAULT_GOAL := run
+
+$(RUN_STAMP): requirements.txt constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	touch $@
+
+$(DEV_STAMP): $(RUN_STAMP) requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	touch $@
+
+# Chromium and axe-core are for the browser tests, which say why they skip where the machine did not let them in.
+$(EXTRA_STAMP): $(DEV_STAMP) tools/setup_extras.sh package.json
+	sh tools/setup_extras.sh
+	touch $@
+
+setup: $(EXTRA_STAMP)
+
+run: $(RUN_STAMP)
+	$(BIN)/python run_complete_system.py
+
+test: $(EXTRA_STAMP)
+	$(BIN)/python -m pytest
+
+check: $(DEV_STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+bench: $(EXTRA_STAMP)
+	for script in tests/bench/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+
+demo: $(RUN_STAMP)
+	for n in 1 2 3 4 5 6; do $(BIN)/python demo_task$${n}_complete.py || exit 1; done
+
+clean:
+	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache

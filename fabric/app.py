@@ -1,1 +1,0 @@
-"""Builds and wires everything; the only file that knows every name."""

@@ -1,0 +1,196 @@
+"""What people ask the engine to do, by name: the same functions behind the page, the API and the command line.
+
+Each checks the caller's role, does one thing and returns JSON-ready facts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fabric.app.operations import back_up, verify_replicas
+from fabric.core.clock import iso
+from fabric.core.errors import BadInputError, ForbiddenError, NotFoundError
+from fabric.security.tokens import Action, Principal
+
+if TYPE_CHECKING:
+    from fabric.app.engine import Engine
+
+Body = dict[str, Any]
+Act = Callable[[Any, Body], Body]
+LOG_MOST = 1000
+
+
+class Acts:
+    """The acts of one engine; ``table()`` gives them by name."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def table(self) -> Mapping[str, Act]:
+        """Return every act: name -> (principal, body) -> facts."""
+        rules: dict[str, tuple[Action, Callable[[Principal, Body], Body]]] = {
+            "scan": (Action.OPERATE, self._scan),
+            "plan": (Action.VIEW, self._plan),
+            "apply": (Action.OPERATE, self._apply),
+            "verify": (Action.OPERATE, self._verify),
+            "approve": (Action.APPROVE, self._job("approve")),
+            "cancel": (Action.OPERATE, self._job("cancel")),
+            "pause": (Action.OPERATE, self._job("pause")),
+            "resume": (Action.OPERATE, self._job("resume")),
+            "roll_back": (Action.OPERATE, self._job("roll_back")),
+            "acknowledge": (Action.ACKNOWLEDGE, self._acknowledge),
+            "freeze": (Action.FREEZE, self._freeze),
+            "unfreeze": (Action.FREEZE, self._unfreeze),
+            "pin": (Action.OPERATE, self._pin(pinned=True)),
+            "unpin": (Action.OPERATE, self._pin(pinned=False)),
+            "backup": (Action.CONFIGURE, self._backup),
+            "token_add": (Action.TOKENS, self._token_add),
+            "token_list": (Action.TOKENS, self._token_list),
+            "token_revoke": (Action.TOKENS, self._token_revoke),
+            "erase": (Action.ERASE, self._erase),
+            "key_export": (Action.EXPORT_KEY, self._key_export),
+            "config_log": (Action.VIEW, self._config_log),
+            "config_diff": (Action.VIEW, self._config_diff),
+            "config_rollback": (Action.CONFIGURE, self._config_rollback),
+        }
+        return {name: _allowed(action, act) for name, (action, act) in rules.items()}
+
+    def _scan(self, who: Principal, body: Body) -> Body:
+        return self._engine.scans.run(body.get("store"), who.name)
+
+    def _plan(self, _who: Principal, _body: Body) -> Body:
+        return self._engine.plans.make()
+
+    def _apply(self, who: Principal, body: Body) -> Body:
+        return self._engine.plans.apply(_text(body, "sha256"), who.name)
+
+    def _verify(self, who: Principal, body: Body) -> Body:
+        found = verify_replicas(self._engine, str(body.get("prefix", "")))
+        facts = {name: found[name] for name in ("good", "faulty", "lost")}
+        self._engine.audit.append("verify", who.name, str(body.get("prefix", "")), **facts)
+        return found
+
+    def _job(self, verb: str) -> Callable[[Principal, Body], Body]:
+        def act(who: Principal, body: Body) -> Body:
+            job = getattr(self._engine.migration, verb)(_text(body, "id"), who.name)
+            self._engine.wake("migration")
+            return {"id": job.id, "key": job.key, "state": str(job.state)}
+
+        return act
+
+    def _acknowledge(self, who: Principal, body: Body) -> Body:
+        alert = self._engine.alerts.acknowledge(_text(body, "id"), who.name)
+        self._engine.wake("security")
+        return {"id": body["id"], "state": str(getattr(alert, "state", "acknowledged"))}
+
+    def _freeze(self, who: Principal, body: Body) -> Body:
+        state = self._engine.freeze.freeze(_text(body, "name"), who.name, str(body.get("why", "")))
+        self._engine.audit.append("freeze", who.name, state.name, why=state.why)
+        return {"name": state.name, "since": iso(state.at), "who": state.who}
+
+    def _unfreeze(self, who: Principal, body: Body) -> Body:
+        name = _text(body, "name")
+        self._engine.freeze.lift(name)
+        self._engine.audit.append("unfreeze", who.name, name)
+        return {"lifted": name, "still_in_force": [state.name for state in self._engine.freeze.states()]}
+
+    def _pin(self, *, pinned: bool) -> Callable[[Principal, Body], Body]:
+        def act(who: Principal, body: Body) -> Body:
+            key = _text(body, "key")
+            head = self._engine.heads.get(key)
+            if head is None or head.deleted:
+                raise NotFoundError("there is no such object", key=key)
+            if head.pinned != pinned:
+                self._engine.heads.commit(msgspec.structs.replace(head, pinned=pinned))
+                self._engine.audit.append("pin" if pinned else "unpin", who.name, key)
+            return {"key": key, "pinned": pinned}
+
+        return act
+
+    def _backup(self, who: Principal, body: Body) -> Body:
+        found = back_up(self._engine, Path(_text(body, "path")))
+        self._engine.audit.append("backup", who.name, str(found["path"]), bytes=found["bytes"])
+        return found
+
+    def _token_add(self, who: Principal, body: Body) -> Body:
+        name, classes = _text(body, "name"), body.get("classes", ["public"])
+        if not isinstance(classes, list):
+            raise BadInputError("classes is a list of class names", given=str(classes))
+        secret = self._engine.tokens.add(name, _text(body, "role"), [str(one) for one in classes], who.name)
+        return {"name": name, "token": secret, "note": "shown once; send it as Authorization: Bearer TOKEN"}
+
+    def _token_list(self, _who: Principal, _body: Body) -> Body:
+        return {"tokens": [_plain(row, leave_out="sha256") for row in self._engine.tokens.all()]}
+
+    def _token_revoke(self, who: Principal, body: Body) -> Body:
+        self._engine.tokens.remove(_text(body, "name"), who.name)
+        return {"revoked": body["name"]}
+
+    def _erase(self, who: Principal, body: Body) -> Body:
+        done = self._engine.eraser.erase(_text(body, "key"), who)
+        return dataclasses.asdict(done) | {"at": iso(done.at)}
+
+    def _key_export(self, who: Principal, body: Body) -> Body:
+        key = _text(body, "key")
+        found = self._engine.vault.export_key(key)
+        self._engine.audit.append("key.export", who.name, key)
+        return found
+
+    def _config_log(self, _who: Principal, _body: Body) -> Body:
+        entries = self._engine.config_history.entries(LOG_MOST)
+        rows = [{"number": e.number, "at": iso(e.at), "who": e.who, "sha256": e.sha256} for e in entries]
+        return {"entries": rows}
+
+    def _config_diff(self, _who: Principal, body: Body) -> Body:
+        history = self._engine.config_history
+        return {"lines": history.diff(_number(body, "older"), _number(body, "newer"))}
+
+    def _config_rollback(self, who: Principal, body: Body) -> Body:
+        number = _number(body, "number")
+        settings = self._engine.config_history.settings(number)
+        author = f"{who.name}, rollback to {number}"
+        entry = self._engine.config_history.accept(settings, author, self._engine.clock.now())
+        self._engine.audit.append("config.rollback", who.name, str(number), sha256=entry.sha256)
+        return {
+            "number": entry.number,
+            "settings_of": number,
+            "note": "in force at the next start without --config and --store",
+        }
+
+
+def _allowed(action: Action, act: Callable[[Principal, Body], Body]) -> Act:
+    def guarded(who: Any, body: Body) -> Body:
+        if not who.may(action):
+            raise ForbiddenError(
+                "your role does not allow this",
+                role=str(who.role),
+                action=action.value,
+                hint="ask for a token with another role: python -m fabric token add",
+            )
+        return act(who, body)
+
+    return guarded
+
+
+def _text(body: Body, name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadInputError("a field is missing", field=name, hint=f'send {{"{name}": "..."}}')
+    return value
+
+
+def _number(body: Body, name: str) -> int:
+    value = body.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadInputError("a field is not a whole number", field=name)
+    return value
+
+
+def _plain(row: Any, *, leave_out: str) -> Body:
+    found: Body = msgspec.to_builtins(row)
+    return {name: value for name, value in found.items() if name != leave_out}

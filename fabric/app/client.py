@@ -1,0 +1,50 @@
+"""Reaches the engine for one command: the one that runs, or this process for as long as the command takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fabric.app.engine import Engine
+from fabric.app.worlds import SampleWorld, settings_of
+from fabric.core.clock import SystemClock
+from fabric.core.config import Settings
+from fabric.dashboard.ports import Exposure
+from fabric.runtime.folder import DataFolder, EngineMark, read_engine
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """This process as the engine: its pages as a WSGI application, and the token that opens them."""
+
+    application: Any
+    token: str
+
+
+@contextmanager
+def reach(data_dir: Path, own: Settings | None, *, sample: SampleWorld) -> Iterator[EngineMark | InProcess]:
+    """Give the running engine's mark, or take the lease and be the engine until the block ends.
+
+    Raises:
+        WorldError, ConfigError, CorruptError: as for a start.
+        InUseError: another command has the lease just now.
+    """
+    running = read_engine(data_dir)
+    if running is not None:
+        yield running
+        return
+    world, settings = settings_of(data_dir, own, sample)
+    folder = DataFolder(data_dir, world, SystemClock())
+    folder.take_lease()
+    try:
+        engine = Engine(settings, folder, SystemClock(), author="command line")
+        try:
+            token = engine.publish("in-process").token
+            yield InProcess(engine.web(Exposure.LOOPBACK).app, token)
+        finally:
+            engine.stop()
+    finally:
+        folder.release()

@@ -1,0 +1,419 @@
+"""The engine: every part of the fabric over one data folder, built in the order in which they need each other."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Request
+
+from fabric.app.acts import Acts
+from fabric.app.applied import AppliedMoves
+from fabric.app.keys import key_folders, open_keys
+from fabric.app.operations import AdoptedTotals, Plans, Scans
+from fabric.app.reporter import Reporter
+from fabric.app.secrets import report_key, session_key
+from fabric.app.worlds import remember_settings
+from fabric.catalog.adopted import Adopted
+from fabric.catalog.alerts import AlertRows
+from fabric.catalog.confighistory import ConfigHistory
+from fabric.catalog.database import Database
+from fabric.catalog.decisions import Decisions
+from fabric.catalog.forecasts import Forecasts
+from fabric.catalog.headlog import HeadLog
+from fabric.catalog.heads import Heads
+from fabric.catalog.health import StoreHealth
+from fabric.catalog.jobs import Jobs
+from fabric.catalog.owed import Owed
+from fabric.catalog.tokens import TokenRows
+from fabric.consistency.component import Consistency, StoreCounts
+from fabric.consistency.health import Health
+from fabric.consistency.reading import Reader
+from fabric.consistency.repair import Repairer
+from fabric.consistency.replication import Replication
+from fabric.core.clock import Clock
+from fabric.core.config import Settings
+from fabric.core.errors import ForbiddenError, UnauthorisedError
+from fabric.dashboard.guard import PRINCIPAL
+from fabric.dashboard.ports import DashboardPorts, Exposure
+from fabric.dashboard.server import Dashboard, build
+from fabric.events.batch import AccessBatch
+from fabric.events.decode import decode_columns, decode_ndjson
+from fabric.events.history import History
+from fabric.events.log import EventLog
+from fabric.migration import machine
+from fabric.migration.component import Migration
+from fabric.migration.sealing import VaultSealer
+from fabric.placement.component import Placement
+from fabric.placement.places import PlaceChooser
+from fabric.placement.work import Rules, Sources
+from fabric.plane.http import object_api
+from fabric.plane.objects import Objects
+from fabric.prediction.child import ChildFit
+from fabric.prediction.component import Prediction
+from fabric.pricing.sheet import PriceBook, Site
+from fabric.runtime.component import Component, Report
+from fabric.runtime.folder import DataFolder, EngineMark
+from fabric.runtime.freeze import Freeze
+from fabric.runtime.measures import Measures
+from fabric.runtime.reports import ReportPublisher
+from fabric.runtime.supervisor import Supervisor
+from fabric.security.alerts import Alerts
+from fabric.security.audit import Audit
+from fabric.security.component import Security
+from fabric.security.erase import Eraser
+from fabric.security.rules import built_in_rules
+from fabric.security.tokens import LOCAL, Action, Principal, Role, Tokens
+from fabric.security.vault import Vault
+from fabric.storage.fleet import Fleet, Wrap
+from fabric.streaming.component import Streaming
+from fabric.streaming.intake import Intake
+
+CATALOG_FILE = "catalog.db"
+ON_PREMISE = Site("onprem")  # where reads are taken to come from
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Everything, wired. The folder's lease must be held; `start` starts the threads.
+
+    Args:
+        author: who gave the settings, for their history.
+        wrap: what the sample world puts around its stores.
+        progress: long work that no component owns, shown with ``consistency``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: DataFolder,
+        clock: Clock,
+        *,
+        author: str,
+        wrap: Mapping[str, Wrap] | None = None,
+        progress: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
+        self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
+        self.measures = Measures(clock)
+        self.freeze = Freeze(folder.path / "freeze.json", clock)
+        self._open_catalog(author)
+        self._open_keys()
+        self._open_stores(wrap)
+        self._open_history()
+        self._build_data_plane()
+        self._build_components()
+        self.scans, self.plans, self.acts = Scans(self), Plans(self), Acts(self)
+        self._running = False
+
+    # ---------------------------------------------------------------- building, from the ground up
+
+    def _open_catalog(self, author: str) -> None:
+        self.head_log = HeadLog(key_folders(self.folder.path, self.settings))
+        self.database = Database(self.folder.path / "catalog" / CATALOG_FILE)
+        self.database.guard = self.head_log
+        self.database.start()
+        self.config_history = ConfigHistory(self.database)
+        self.config_history.accept(self.settings, author, self.clock.now())
+        remember_settings(self.folder.path, self.settings)
+
+    def _open_keys(self) -> None:
+        path = self.folder.path
+        self.keys, root = open_keys(path, self.settings, self.clock)
+        self.vault = Vault(self.keys)
+        self.audit = Audit(path / "audit", self.clock, root.derive("audit"))
+        self._token = secrets.token_urlsafe(32)
+        self.tokens = Tokens(TokenRows(self.database), self.clock, self.audit.append, engine_token=self._token)
+        self.heads = Heads(self.database, before_commit=self.head_log.note)
+
+    def _open_stores(self, wrap: Mapping[str, Wrap] | None) -> None:
+        self.counts = StoreCounts()
+        self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap)
+        self.owed = Owed(self.database)
+        self.health = Health(
+            self.fleet,
+            self.clock,
+            self.settings.consistency,
+            measures=self.measures,
+            store_health=StoreHealth(self.database),
+            owed=self._owes,
+        )
+        self.prices = PriceBook.load(Path(self.settings.prices) if self.settings.prices else None)
+        self.chooser = PlaceChooser(
+            self.fleet,
+            self.prices,
+            self.health,
+            self.vault.suite_for,
+            settings=self.settings.placement,
+            clock=self.clock,
+        )
+
+    def _open_history(self) -> None:
+        path = self.folder.path / "events"
+        self.log = EventLog(path / "log", self.clock, segment_bytes=self.settings.streaming.segment_bytes)
+        self.history = History(path / "history", half_life_hours=self.settings.placement.half_life_hours)
+        self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)
+
+    def _build_data_plane(self) -> None:
+        shared: dict[str, Any] = {"health": self.health, "clock": self.clock}
+        strict = self.settings.consistency.strict_critical
+        self.replication = Replication(
+            self.heads, self.fleet, self.vault, owed=self.owed, strict_critical=strict, **shared
+        )
+        self.repairer = Repairer(self.heads, self.fleet, self.vault, owed=self.owed, **shared)
+        self.reader = Reader(self.heads, self.fleet, self.vault, suspect=self.repairer.suspect, **shared)
+        self.objects = Objects(
+            self.heads,
+            self.replication,
+            self.reader,
+            fleet=self.fleet,
+            chooser=self.chooser,
+            intake=self.intake,
+            audit=self.audit,
+            freeze=self.freeze,
+            settings=self.settings,
+            clock=self.clock,
+        )
+
+    def _build_components(self) -> None:
+        settings, clock, measures = self.settings, self.clock, self.measures
+        self.decisions, self.forecasts = Decisions(self.database, clock), Forecasts(self.database)
+        self.jobs, self.adopted = Jobs(self.database), Adopted(self.database)
+        self.applied = AppliedMoves(
+            self.decisions, self.folder.path / "applied.json", automatic=settings.migration.automatic
+        )
+        models = self.folder.path / "models"
+        self.streaming = Streaming(
+            self.intake, self.log, self.history, clock, settings=settings.streaming, measures=measures
+        )
+        self.prediction = Prediction(
+            self.history,
+            self.forecasts,
+            ChildFit(models),
+            clock=clock,
+            measures=measures,
+            settings=settings.prediction,
+            folder=models,
+        )
+        self.placement = self._placement()
+        self.migration = self._migration()
+        self.consistency = self._consistency()
+        self.security = self._security()
+        self.components: list[Component] = [
+            self.consistency,
+            self.streaming,
+            self.prediction,
+            self.placement,
+            self.migration,
+            self.security,
+        ]
+
+    def _placement(self) -> Placement:
+        sources = Sources(
+            fleet=self.fleet,
+            history=self.history,
+            forecasts=self.forecasts,
+            decisions=self.decisions,
+            health=self.health,
+            suite_for=self.vault.suite_for,
+            busy=self._moving,
+        )
+        rules = Rules(self.prices, self.settings.placement, self.settings.migration, ON_PREMISE)
+        return Placement(
+            self.heads,
+            sources,
+            rules,
+            clock=self.clock,
+            measures=self.measures,
+            freeze=self.freeze,
+            adopted=AdoptedTotals(self),
+        )
+
+    def _migration(self) -> Migration:
+        return Migration(
+            jobs=self.jobs,
+            heads=self.heads,
+            decisions=self.applied,
+            fleet=self.fleet,
+            health=self.health,
+            sealer=VaultSealer(self.vault),
+            freeze=self.freeze,
+            audit=self.audit,
+            measures=self.measures,
+            clock=self.clock,
+            settings=self.settings.migration,
+            read_rate=self._read_rate,
+        )
+
+    def _consistency(self) -> Consistency:
+        return Consistency(
+            self.heads,
+            self.fleet,
+            health=self.health,
+            repairer=self.repairer,
+            owed=self.owed,
+            clock=self.clock,
+            counts=self.counts,
+        )
+
+    def _security(self) -> Security:
+        rows = AlertRows(self.database)
+        self.alerts = Alerts(rows, built_in_rules(self.settings.thresholds), self.clock, self.audit.append)
+        self.eraser = Eraser(self.keys, self.heads, self.replication.delete, self.audit.append, self.clock)
+        return Security(
+            clock=self.clock,
+            measures=self.measures,
+            heads=self.heads,
+            keys=self.keys,
+            tokens=self.tokens,
+            audit=self.audit,
+            alerts=self.alerts,
+            alert_rows=rows,
+            fleet=self.fleet,
+        )
+
+    # ---------------------------------------------------------------- life
+
+    def publish(self, url: str) -> EngineMark:
+        """Make this engine known in the data folder, with its token for the folder's owner."""
+        self.mark = self.folder.publish_engine(url, self._token)
+        return self.mark
+
+    def start(self) -> None:
+        """Attach the stores and start the components and the reporter."""
+        assert self.mark is not None, "publish comes first"
+        publisher = ReportPublisher(
+            self.folder.exports, self.mark.id, report_key(self.folder.path), self.clock, self.folder.mark.world
+        )
+        self.supervisor = Supervisor(self.components, self.clock, after_tick=self._ring)
+        self._reporter = Reporter(
+            self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
+        )
+        self.fleet.start()
+        self.supervisor.start()
+        self._reporter.start()
+        self._running = True
+
+    def stop(self) -> None:
+        """Stop what was started, in the reverse order, and close the catalog; within 5 s."""
+        if self._running:
+            self.supervisor.stop()
+            self._reporter.stop()
+        else:
+            self.intake.stop()
+        self.fleet.close()
+        self.log.close()
+        self.database.stop()
+
+    def web(self, exposure: Exposure, *, secure: bool = False) -> Dashboard:
+        """Build the pages, the API and the object API over this engine."""
+        ports = DashboardPorts(
+            folder=self.folder.exports,
+            clock=self.clock,
+            session_key=session_key(self.folder.path),
+            report_key=report_key(self.folder.path),
+            who=self.tokens.who,
+            sources=self._sources(),
+            acts=self._acts(),
+            measures=self.measures.snapshot,
+            freezes=self.freeze.states,
+            resolve=self.heads.key_of,
+            exposure=exposure,
+            hosts=self.settings.security.hosts,
+            secure=secure,
+        )
+        dashboard = build(ports)
+        dashboard.app.register_blueprint(
+            object_api(
+                self.objects,
+                self.intake,
+                self._asking,
+                decode=decode_events,
+                policy_of=self.settings.policy_for,
+            )
+        )
+        return dashboard
+
+    def wake(self, component: str) -> None:
+        """Ring a component's doorbell, where the components run."""
+        if self._running:
+            self.supervisor.wake(component)
+
+    # ---------------------------------------------------------------- what pages ask
+
+    def _sources(self) -> dict[str, Component]:
+        return {
+            "optimization": self.placement,
+            "migration": self.migration,
+            "streaming": self.streaming,
+            "ml_predictions": self.prediction,
+            "consistency": self.consistency,
+            "security": self.security,
+            "alerts": self.security,
+        }
+
+    def _acts(self) -> dict[str, Any]:
+        def asked_by(act: Any) -> Any:
+            return lambda who, body: act(self.principal(who), body)
+
+        return {name: asked_by(act) for name, act in self.acts.table().items()}
+
+    def principal(self, found: Any) -> Principal:
+        """Return who asks: a token's principal, a page session's by its name as of now, or nobody in particular."""
+        if found is None:
+            return self.tokens.anonymous()
+        if isinstance(found, Principal):
+            return found
+        if found.name == LOCAL.name:
+            return LOCAL
+        row = next((row for row in self.tokens.all() if row.name == found.name), None)
+        if row is None:
+            raise UnauthorisedError("the token of this session was revoked", hint="sign in again")
+        return Principal(row.name, Role(row.role), frozenset(row.classes))
+
+    def _asking(self, request: Request) -> Principal:
+        who = self.principal(request.environ.get(PRINCIPAL))
+        if request.method not in ("GET", "HEAD") and not who.may(Action.WRITE):
+            raise ForbiddenError("your role does not write", role=str(who.role), hint="ask for the role operator")
+        return who
+
+    def _ring(self, component: Component) -> None:
+        self._reporter.ring(component)
+
+    def _decorate(self, section: str, body: Report) -> Report:
+        """Add what no component knows: the freezes in force, and the sample world's loading."""
+        if section == "consistency" and (extra := [*self._progress(), *self.scans.progress()]):
+            body = {**body, "progress": [*body.get("progress", []), *extra]}
+        return body
+
+    # ---------------------------------------------------------------- what components ask of each other
+
+    def _observe(
+        self, store: str, operation: str, _class: str, _seconds: float, moved_bytes: int, answered: bool
+    ) -> None:
+        """Count every request that the fabric makes of a store, which is what a provider bills."""
+        self.measures.count("store_requests_total", 1, store=store, operation=operation, answered=str(answered).lower())
+        self.measures.count("store_bytes_total", moved_bytes, store=store, operation=operation)
+        if answered:
+            self.counts.observe(store, operation)
+
+    def _owes(self, store: str) -> bool:
+        """Say whether the store still waits for replicas."""
+        return any(name == store for name, _ in self.owed.counts())
+
+    def _moving(self, keys: Collection[str]) -> set[str]:
+        """Return those of ``keys`` that a job is working on."""
+        states = [state for state in machine.State if state not in machine.ENDED]
+        return {job.key for job in self.jobs.in_states(states)} & set(keys)
+
+    def _read_rate(self, key: str) -> float:
+        row = self.history.row(key)
+        return 0.0 if row is None else self.history.rate_of(row, self.clock.now())
+
+
+def decode_events(body: bytes, content_type: str) -> AccessBatch:
+    """Read a body of ``POST /api/events``: NDJSON where its type says so, columns otherwise."""
+    return decode_ndjson(body) if "ndjson" in content_type else decode_columns(body)

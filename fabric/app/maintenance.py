@@ -1,0 +1,102 @@
+"""Work on a data folder whose engine is stopped, and on stores that no engine knows yet."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from fabric.app.keys import key_folders, open_keys
+from fabric.app.worlds import SampleWorld, settings_of
+from fabric.catalog.backup import restore
+from fabric.catalog.database import Database
+from fabric.catalog.headlog import HeadLog
+from fabric.catalog.rebuild import rebuild, set_aside
+from fabric.core.clock import SystemClock
+from fabric.core.config import Settings, StoreSettings
+from fabric.core.errors import ConflictError
+from fabric.core.words import Mode
+from fabric.runtime.folder import DataFolder, read_engine
+from fabric.security.audit import verify
+from fabric.security.vault import Vault
+from fabric.storage.connect import connect
+from fabric.storage.fleet import Fleet
+
+SHOWN = 100
+
+Facts = dict[str, Any]
+
+
+def connect_store(url: str, mode: str) -> Facts:
+    """Test the store at ``url`` for a mode; in look and shadow nothing is written and no object is opened."""
+    found = connect("store", StoreSettings(url=url, mode=Mode(mode)), SystemClock())
+    checks = [dataclasses.asdict(check) for check in found.checks]
+    return {
+        "ok": all(check["ok"] for check in checks),
+        "url": url,
+        "zone": found.address.zone.value,
+        "provider": found.address.provider,
+        "mode": found.mode.value,
+        "checks": checks,
+        "access_times": found.atime.why,
+        "needed": found.rights,
+        "policy": found.policy,
+    }
+
+
+def restore_folder(archive: Path, data_dir: Path) -> Facts:
+    """Make a data folder from an archive; ConflictError when the folder holds something."""
+    if data_dir.exists() and any(data_dir.iterdir()):
+        raise ConflictError("the data folder is not empty", path=str(data_dir), hint="give another with --data-dir")
+    (data_dir / "catalog").mkdir(parents=True, exist_ok=True)
+    folders = {name: data_dir / name for name in ("keys", "keys-copy", "audit", "events")}
+    names = ("fabric.json", "settings.json", "report.key", "session.key", "freeze.json", "applied.json")
+    files = {name: data_dir / name for name in names}
+    done = restore(archive, catalog=data_dir / "catalog" / "catalog.db", folders=folders, files=files)
+    return {"restored": str(data_dir), "files": len(done)}
+
+
+def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld) -> Facts:
+    """Make the catalog anew from the stores, the key table and the head log; the old one is set aside.
+
+    Raises:
+        InUseError: an engine holds the folder; stop it first.
+        ConfigError: nothing says which stores the folder is about.
+    """
+    clock = SystemClock()
+    world, settings = settings_of(data_dir, own, sample)
+    folder = DataFolder(data_dir, world, clock)
+    folder.take_lease()
+    try:
+        catalog = folder.path / "catalog" / "catalog.db"
+        kept = set_aside(catalog)
+        keys, _root = open_keys(folder.path, settings, clock)
+        fleet = Fleet(settings, clock)
+        database = Database(catalog)
+        database.start()
+        try:
+            stores = {m.name: m.store for m in fleet.members if not m.adopted}
+            done = rebuild(stores, Vault(keys).header, HeadLog(key_folders(folder.path, settings)), database)
+        finally:
+            database.stop()
+            fleet.close()
+    finally:
+        folder.release()
+    return {
+        "objects": done.heads,
+        "deleted": done.deleted,
+        "replicas": done.replicas,
+        "replicas_gone": len(done.lost),
+        "objects_without_bytes": done.missing[:SHOWN],
+        "unknown_versions": len(done.unknown),
+        "damaged_blobs": done.damaged[:SHOWN],
+        "stores_that_did_not_answer": done.unreachable,
+        "old_catalog": str(kept) if kept else None,
+    }
+
+
+def verify_audit(data_dir: Path) -> Facts:
+    """Check the audit chain of a data folder; works beside a running engine."""
+    report = dataclasses.asdict(verify(data_dir / "audit"))
+    running = read_engine(data_dir)
+    return report | {"engine": running.pid if running else None}

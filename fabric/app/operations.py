@@ -1,0 +1,228 @@
+"""Long or wide work on one engine: scan, plan, apply, verify, back up."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fabric.catalog.adopted import Age
+from fabric.catalog.backup import backup
+from fabric.core.clock import iso
+from fabric.core.errors import BadInputError, ConflictError, NotFoundError
+from fabric.core.files import write_whole
+from fabric.placement.plan import Plan, make_plan, read_plan, write_plan
+from fabric.placement.ports import AdoptedRow, AgeBand
+from fabric.storage.fleet import Member
+from fabric.storage.scan import Progress, atime_trust, scan
+
+if TYPE_CHECKING:
+    from fabric.app.engine import Engine
+
+PLANS_KEPT = 50
+MOVES_MOST = 10_000  # in one plan
+FAULTS_SHOWN = 100
+AGE_LIMITS = (0, 30, 90, 365)  # days
+
+Facts = dict[str, Any]
+
+
+class Scans:
+    """Scans adopted stores, one scan of a store at a time, and shows how far they are."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._running: dict[str, Progress | None] = {}
+
+    def run(self, store: str | None, who: str) -> Facts:
+        """Scan one adopted store or all; NotFoundError for an unknown one, ConflictError for a managed one."""
+        members = [self._engine.fleet.member(store)] if store else [m for m in self._engine.fleet.members if m.adopted]
+        if store and not members[0].adopted:
+            raise ConflictError("the store is managed: the fabric knows its objects already", store=store)
+        if not members:
+            raise NotFoundError("no store holds objects of its own", hint="name one with --store NAME=URL")
+        return {"stores": [self._scan(member, who) for member in members]}
+
+    def progress(self) -> list[Facts]:
+        """Return what runs now, in the shape of a report's ``progress``."""
+        with self._lock:
+            running = dict(self._running)
+        return [
+            {
+                "id": f"scan-{name}",
+                "label": f"scan of {name}",
+                "done": seen.objects if seen else 0,
+                "total": None,
+                "unit": "objects",
+                "rate": seen.rate if seen else None,
+                "eta_seconds": None,
+            }
+            for name, seen in running.items()
+        ]
+
+    def _scan(self, member: Member, who: str) -> Facts:
+        with self._lock:
+            if member.name in self._running:
+                raise ConflictError("the store is being scanned", store=member.name, hint="see its progress")
+            self._running[member.name] = None
+        try:
+            found = scan(member.store, self._engine.adopted, self._engine.clock, progress=self._seen)
+        finally:
+            with self._lock:
+                del self._running[member.name]
+        seen = found.progress
+        self._engine.audit.append("scan", who, member.name, objects=seen.objects, unchanged=seen.unchanged)
+        self._engine.wake("placement")
+        return {
+            "store": member.name,
+            "objects": seen.objects,
+            "bytes": seen.size_bytes,
+            "unchanged": seen.unchanged,
+            "seconds": round(seen.seconds, 3),
+            "objects_per_second": round(seen.rate),
+            "resumed": found.resumed,
+            "unreadable_folders": found.unreadable_total,
+            "first_unreadable": list(found.unreadable),
+            "names_that_are_no_keys": found.not_keys,
+        }
+
+    def _seen(self, progress: Progress) -> None:
+        with self._lock:
+            self._running[progress.store] = progress
+
+
+class AdoptedTotals:
+    """The scans' sums as placement prices them (`placement.ports.Adopted`)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def aggregates(self) -> list[AdoptedRow]:
+        """Return sums per store, class and top folder; the ages stand on each class's largest line."""
+        rows: list[AdoptedRow] = []
+        for member in self._engine.fleet.members:
+            if member.adopted:
+                rows += self._of(member)
+        return rows
+
+    def _of(self, member: Member) -> list[AdoptedRow]:
+        totals = self._engine.adopted.totals(member.name)
+        ages = self._ages(member) if totals else {}
+        rows = []
+        for total in totals:
+            small_bytes = total.small_objects * 128 * 1024 - (total.billable_bytes - total.size_bytes)
+            rows.append(
+                AdoptedRow(
+                    total.store,
+                    total.storage_class,
+                    total.prefix,
+                    total.objects,
+                    total.size_bytes,
+                    total.small_objects,
+                    small_bytes,
+                    ages.pop(total.storage_class, ()),
+                )
+            )
+        return rows
+
+    def _ages(self, member: Member) -> dict[str, tuple[AgeBand, ...]]:
+        now, bands = self._engine.clock.now(), dict[str, list[AgeBand]]()
+        trust = atime_trust(member.driver)
+        for column, source, worth in (("modified", "mtime", "good"), ("accessed", "atime", trust.why)):
+            for age in self._engine.adopted.ages(member.name, column, now, AGE_LIMITS):
+                bands.setdefault(age.storage_class, []).append(_band(age, source, worth))
+        return {name: tuple(found) for name, found in bands.items()}
+
+
+def _band(age: Age, source: str, trust: str) -> AgeBand:
+    later = [limit for limit in AGE_LIMITS if limit > age.days]
+    label = f"{age.days} to {later[0]} days" if later else f"over {age.days} days"
+    return AgeBand(label, age.objects, age.size_bytes, float(age.days), source, trust)
+
+
+class Plans:
+    """Makes plans of the open moves and applies them by their hash."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._folder = engine.folder.path / "plans"
+
+    def make(self) -> Facts:
+        """Plan the open moves, keep the plan under its hash and return it."""
+        moves = self._engine.decisions.open_moves(MOVES_MOST)
+        plan = make_plan(moves, now=self._engine.clock.now())
+        self._folder.mkdir(exist_ok=True)
+        write_whole(self._folder / f"{plan.sha256}.json", write_plan(plan), durable=True)
+        for old in sorted(self._folder.glob("*.json"), key=os.path.getmtime)[:-PLANS_KEPT]:
+            old.unlink(missing_ok=True)
+        facts: Facts = msgspec.to_builtins(plan)
+        return facts | {"made": iso(plan.made), "pays_back": None if plan.pays_back is None else iso(plan.pays_back)}
+
+    def apply(self, sha256: str, who: str) -> Facts:
+        """Let the plan's moves be carried out.
+
+        Raises:
+            NotFoundError: no such plan.
+            ConflictError: a move of it is no longer open; nothing was applied.
+            FrozenError: a freeze is in force.
+        """
+        self._engine.freeze.check()
+        plan = self._read(sha256)
+        open_ids = {move.id for move in self._engine.decisions.open_moves(MOVES_MOST)}
+        gone = [move.key for move in plan.moves if move.decision not in open_ids]
+        if gone:
+            raise ConflictError(
+                "the plan is out of date: some of its moves are done or decided anew",
+                moves=len(gone),
+                first=gone[0],
+                hint="make a new one: python -m fabric plan",
+            )
+        self._engine.audit.append("plan.apply", who, sha256, moves=len(plan.moves), once_usd=plan.once_usd)
+        self._engine.applied.apply(move.decision for move in plan.moves)
+        self._engine.wake("migration")
+        return {"applied": sha256, "moves": len(plan.moves), "once_usd": plan.once_usd}
+
+    def _read(self, sha256: str) -> Plan:
+        if not sha256.isalnum():
+            raise BadInputError("a plan is named by its SHA-256", given=sha256[:80])
+        try:
+            return read_plan((self._folder / f"{sha256}.json").read_bytes())
+        except FileNotFoundError:
+            raise NotFoundError(
+                "there is no such plan", sha256=sha256[:80], hint="make one with: python -m fabric plan"
+            ) from None
+
+
+def verify_replicas(engine: Engine, prefix: str) -> Facts:
+    """Read every replica under ``prefix``, compare it with its hash, and mend what is wrong from a good copy.
+
+    ``lost`` counts versions none of whose replicas held.
+    """
+    good, faults, moved = 0, list[Facts](), 0
+    held: dict[tuple[str, str], bool] = {}
+    for checked in engine.repairer.verify(prefix):
+        moved += checked.bytes
+        version = (checked.key, checked.version_id)
+        held[version] = held.get(version, False) or not checked.fault
+        if checked.fault:
+            faults.append({"key": checked.key, "place": checked.place, "fault": checked.fault})
+        else:
+            good += 1
+    while faults and engine.repairer.step():
+        pass
+    lost = sum(not any_good for any_good in held.values())
+    return {"good": good, "faults": faults[:FAULTS_SHOWN], "faulty": len(faults), "bytes": moved, "lost": lost}
+
+
+def back_up(engine: Engine, path: Path) -> Facts:
+    """Write catalog, keys, head log and marks into one archive."""
+    folder = engine.folder.path
+    names = ("fabric.json", "settings.json", "report.key", "session.key", "freeze.json", "applied.json")
+    files = {name: folder / name for name in names if (folder / name).exists()}
+    folders = {name: folder / name for name in ("keys", "keys-copy", "audit", "events")}
+    size = backup(path, catalog=folder / "catalog" / "catalog.db", folders=folders, files=files, clock=engine.clock)
+    return {"path": str(path), "bytes": size}

@@ -1,0 +1,131 @@
+"""Runs an engine with its dashboard until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import ssl
+import threading
+import webbrowser
+from pathlib import Path
+
+import click
+
+from fabric.app.engine import Engine
+from fabric.app.worlds import SAMPLE, SampleWorld, settings_of
+from fabric.core.clock import Clock, SystemClock
+from fabric.core.config import Settings
+from fabric.core.log import start_logging
+from fabric.dashboard.ports import Exposure, exposure_of
+from fabric.dashboard.serve import DashboardServer, bind_free_port
+from fabric.runtime.folder import DataFolder
+from fabric.security.tls import server_context
+
+logger = logging.getLogger(__name__)
+
+
+class Running:
+    """An engine, its pages on a bound port, and the sample world where it is that.
+
+    Taking the lease, building and binding happen here; threads start in `start`.
+
+    Raises:
+        InUseError: another engine holds the folder, or no port is free.
+        FabricError: what building the engine raises; lease and port are given back.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        own: Settings | None,
+        sample: SampleWorld,
+        clock: Clock,
+        *,
+        workload: bool = True,
+        inside: bool = False,
+    ) -> None:
+        self.world, settings = settings_of(data_dir, own, sample)
+        self._sample = sample if self.world == SAMPLE else None
+        self._workload = workload
+        self.folder = DataFolder(data_dir, self.world, clock)
+        self.folder.take_lease()
+        try:
+            board = settings.dashboard
+            bind, first, last = ("127.0.0.1", 0, 0) if inside else (board.bind, board.port_first, board.port_last)
+            context = None if inside else _context(settings)
+            listener = bind_free_port(bind, first, last)
+            self.engine = Engine(
+                settings,
+                self.folder,
+                clock,
+                author="start",
+                wrap=self._sample.wrap if self._sample else None,
+                progress=self._sample.progress if self._sample else list,
+            )
+            proxy = os.environ.get("FABRIC_TLS") == "proxy"
+            exposure = exposure_of(bind, tls=context is not None or proxy)
+            self.dashboard = self.engine.web(exposure, secure=context is not None or proxy)
+            self.server = DashboardServer(self.dashboard, listener, clock, context=context)
+            self.exposure = exposure
+        except BaseException:
+            self.folder.release()
+            raise
+
+    def start(self) -> None:
+        """Serve, publish the engine's address, start the components and then the sample world."""
+        self.engine.publish(self.server.url)
+        self.server.start()
+        self.engine.start()
+        if self._sample is not None:
+            self._sample.start(self.engine, workload=self._workload)
+
+    def stop(self) -> None:
+        """Stop everything in the reverse order and give up the lease; within 5 s."""
+        if self._sample is not None:
+            self._sample.stop()
+        self.server.stop()
+        self.engine.stop()
+        self.folder.release()
+
+
+def run_engine(
+    data_dir: Path,
+    own: Settings | None,
+    *,
+    sample: SampleWorld,
+    browser: bool = True,
+    duration: float | None = None,
+    workload: bool = True,
+) -> int:
+    """Run the fabric until SIGINT, SIGTERM or ``duration`` seconds; return 0."""
+    start_logging()
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    running = Running(data_dir, own, sample, SystemClock(), workload=workload)
+    try:
+        running.start()
+        _greet(running, browser=browser)
+        stopping.wait(duration)
+    finally:
+        logger.info("stopping")
+        running.stop()
+    return 0
+
+
+def _greet(running: Running, *, browser: bool) -> None:
+    url = running.server.one_time_url()
+    click.echo(f"Dashboard: {url}")
+    if running.exposure is Exposure.READ_ONLY:
+        click.echo(
+            "This address is not loopback and has no TLS: the page is read-only behind the token of "
+            f"{running.folder.path / 'engine.json'}. Set tls_cert and tls_key, or FABRIC_TLS=proxy behind a proxy."
+        )
+    if browser:
+        threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
+
+
+def _context(settings: Settings) -> ssl.SSLContext | None:
+    security = settings.security
+    return server_context(Path(security.tls_cert), Path(security.tls_key)) if security.tls_cert else None

@@ -1,0 +1,64 @@
+"""Bytes between files and the engine, in bounded memory; what was received is checked against its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fabric.cli.client import Answer
+from fabric.core.errors import IntegrityError
+from fabric.core.files import TEMP_MARK
+
+Advance = Callable[[int], None]
+
+
+def pieces(file: Path, size: int, advance: Advance) -> Iterator[bytes]:
+    """Yield the bytes of ``file`` ("-": standard input) in pieces of at most ``size``."""
+    stream = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    with stream:
+        while piece := stream.read(size):
+            yield piece
+            advance(len(piece))
+    advance(0)
+
+
+def receive(answer: Answer, file: Path, advance: Advance) -> dict[str, Any]:
+    """Write an answer's body into ``file`` ("-": standard output), whole or not at all; return its facts.
+
+    Raises:
+        IntegrityError: the bytes do not hash to what the engine said; no file was left.
+    """
+    if str(file) == "-":
+        return _copy(answer, sys.stdout.buffer, advance)
+    temporary = file.with_name(f"{TEMP_MARK}{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as target:
+            facts = _copy(answer, target, advance)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return facts
+
+
+def _copy(answer: Answer, target: Any, advance: Advance) -> dict[str, Any]:
+    digest, total = hashlib.sha256(), 0
+    for piece in answer.chunks:
+        target.write(piece)
+        digest.update(piece)
+        total += len(piece)
+        advance(len(piece))
+    target.flush()
+    advance(0)
+    said = answer.headers.get("x-fabric-sha256", "")
+    if answer.status == 200 and said and said != digest.hexdigest():
+        raise IntegrityError(
+            "the received bytes are not the object's",
+            expected=said,
+            received=digest.hexdigest(),
+            hint="read again; then run: python -m fabric verify",
+        )
+    return {"bytes": total, "sha256": digest.hexdigest(), "etag": answer.headers.get("etag")}

@@ -1,0 +1,338 @@
+"""Writes and deletes of versions: bytes first, then one compare-and-set of the head."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from fabric.catalog.heads import Head, Heads, Version
+from fabric.catalog.owed import Debt, Owed
+from fabric.consistency.causality import Merged, find, joined_context, merge_write
+from fabric.consistency.copying import Copied, Copier
+from fabric.consistency.lanes import Lanes
+from fabric.consistency.levels import Outcome, majority, write_quorum
+from fabric.consistency.ports import Chunk, FleetView, HealthView, VaultView
+from fabric.core.clock import Clock
+from fabric.core.errors import (
+    BadInputError,
+    FabricError,
+    NotFoundError,
+    PreconditionError,
+    UnknownOutcomeError,
+)
+from fabric.core.ids import new_id
+from fabric.core.words import Criticality, ObjectPolicy, Place, Suite
+from fabric.formats.blob import Draft, blob_key
+
+logger = logging.getLogger(__name__)
+
+COMMIT_ATTEMPTS = 64  # rounds of read, merge, compare-and-set before a write gives up
+READERS_SECONDS = 30.0  # a replaced version's blobs stay this long for reads under way
+STRAGGLER_SECONDS = 180.0  # after a failed write, when its late blobs are looked for
+
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold of the head at the commit. ``()`` asks nothing; ANY means any live version."""
+
+    if_match: tuple[str, ...] = ()
+    if_none_match: tuple[str, ...] = ()
+
+    def check(self, head: Head | None, key: str) -> None:
+        """Raise PreconditionError where it does not hold."""
+        live = {version.id for version in head.versions if not version.tombstone} if head else set()
+        if self.if_match and not (live if ANY in self.if_match else live & set(self.if_match)):
+            raise PreconditionError(
+                "the object is not the version that was expected",
+                hint="read it again and send the ETag you found as If-Match",
+                key=key,
+                current=",".join(sorted(live)),
+            )
+        if self.if_none_match and (live if ANY in self.if_none_match else live & set(self.if_none_match)):
+            raise PreconditionError("the object exists", hint="leave out If-None-Match to replace it", key=key)
+
+    def context(self, head: Head | None) -> dict[str, int]:
+        """Return what a writer that states this condition has seen: the versions it matched, or the whole head."""
+        if head is None:
+            return {}
+        if not self.if_match or ANY in self.if_match:
+            return joined_context(head.versions)
+        return joined_context(version for version in head.versions if version.id in self.if_match)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What became of a write or a delete. ``version`` is None where a repeat finds its result replaced."""
+
+    outcome: Outcome
+    version_id: str
+    head: Head | None = None
+    version: Version | None = None
+    created: bool = False  # the key had no live version
+    replayed: bool = False  # an earlier request with this idempotency key did it
+    conflict: bool = False  # it met a write it had not seen
+    error: FabricError | None = None
+
+
+class Replication:
+    """Writes, deletes; `reading.Reader` reads. Safe from any thread.
+
+    Args:
+        writer: this engine's lasting name, the prefix of its lanes.
+        strict_critical: refuse CRITICAL writes while a member is dead, instead of dropping it by a new epoch.
+    """
+
+    def __init__(
+        self,
+        heads: Heads,
+        fleet: FleetView,
+        vault: VaultView,
+        *,
+        health: HealthView,
+        owed: Owed,
+        clock: Clock,
+        writer: str = "e",
+        strict_critical: bool = False,
+    ) -> None:
+        self._heads = heads
+        self._fleet = fleet
+        self._vault = vault
+        self._owed = owed
+        self._clock = clock
+        self._copier = Copier(fleet, vault, health, clock)
+        self._lanes = Lanes(writer, clock)
+        self._strict_critical = strict_critical
+
+    def write(
+        self,
+        key: str,
+        policy: ObjectPolicy,
+        chunks: Iterable[Chunk],
+        places: Sequence[Place],
+        *,
+        condition: Condition = Condition(),
+        context: Mapping[str, int] | None = None,
+        idempotency_key: str = "",
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+        priced_bytes: int = -1,
+        sample: bool = False,
+        copies_asked: int = 0,
+        expected_sha256: str = "",
+    ) -> WriteResult:
+        """Write a new version of ``key`` into ``places`` (primary first) and make it current.
+
+        Without a condition it replaces what the head held when the write began; what came between is a sibling
+        (multi-value) or compared by time (last-write-wins, the loser kept). ``context`` overrides what was seen.
+
+        Returns:
+            COMMITTED, or UNKNOWN with the error where the head's commit was not answered.
+
+        Raises:
+            PreconditionError: ``condition`` does not hold; nothing of the write is kept.
+            ForbiddenError: a place's mode or the class of the object does not allow it.
+            BadInputError: the bytes hash to something else than ``expected_sha256``; nothing is kept.
+            UnavailableError, CapacityError: FAILED: fewer stores than the level needs took it; nothing is kept.
+        """
+        with self._lanes.lane(key) as lane:
+            head = self._heads.get(key)
+            if (done := self._replayed(key, idempotency_key)) is not None:
+                return done
+            condition.check(head, key)
+            seen = dict(context) if context is not None else condition.context(head)
+            known = joined_context(head.versions) if head else {}
+            draft = Draft(
+                key=key,
+                version_id=new_id(self._clock.now()),
+                created=self._clock.now(),
+                dot=self._lanes.dot(lane, {**known, **seen}),
+                context=seen,
+                policy=policy,
+                content_type=content_type,
+                metadata=dict(metadata or {}),
+                priced_bytes=priced_bytes,
+                sample=sample,
+            )
+            draft, copied = self._spread(draft, chunks, places, expected_sha256)
+            asked = max(copies_asked, len(places))
+            version = _version(draft, copied)
+            return self._commit(
+                version, draft, condition, idempotency_key=idempotency_key, copies_asked=asked, places=places
+            )
+
+    def delete(self, key: str, *, condition: Condition = Condition(), idempotency_key: str = "") -> WriteResult:
+        """Make a tombstone current; the blobs are removed once reads under way have ended.
+
+        Raises:
+            NotFoundError: nothing is under ``key``.
+            PreconditionError, ModeError: nothing was changed.
+        """
+        with self._lanes.lane(key) as lane:
+            head = self._heads.get(key)
+            if (done := self._replayed(key, idempotency_key)) is not None:
+                return done
+            if head is None or head.deleted:
+                raise NotFoundError("there is no such object", key=key)
+            condition.check(head, key)
+            for replica in (replica for version in head.versions for replica in version.replicas):
+                self._fleet.require(replica.store, "delete")
+            seen = condition.context(head)
+            now = self._clock.now()
+            dot = self._lanes.dot(lane, joined_context(head.versions))
+            tombstone = Version(new_id(now), 0, "", now, dot, seen, tombstone=True)
+            draft = Draft(key, tombstone.id, now, dot, seen, head.policy, sample=head.sample, key_id=head.key_id)
+            return self._commit(
+                tombstone, draft, condition, idempotency_key=idempotency_key, copies_asked=head.copies_asked, places=()
+            )
+
+    def _spread(
+        self, draft: Draft, chunks: Iterable[Chunk], places: Sequence[Place], expected: str
+    ) -> tuple[Draft, Copied]:
+        suites = self._copier.suites(draft, places)
+        if any(suite is not Suite.NONE for suite in suites.values()):
+            draft = msgspec.structs.replace(draft, key_id=self._vault.key_for(draft.key, draft.policy.classification))
+        wanted = write_quorum(draft.policy.criticality, len(places))
+        lenient = draft.policy.criticality is Criticality.CRITICAL and not self._strict_critical
+        least = majority(len(places)) if lenient else wanted
+        try:
+            copied = self._copier.spread(draft, suites, chunks, wanted=wanted, least=least)
+        except BaseException:
+            self._owe_removal(draft, places, self._clock.now() + STRAGGLER_SECONDS)
+            raise
+        if expected and copied.sha256 != expected.lower():
+            self._abandon(draft, places)
+            raise BadInputError(
+                "the bytes that arrived are not the bytes that were announced; nothing was kept",
+                hint="send the object again",
+                key=draft.key,
+                announced=expected,
+                arrived=copied.sha256,
+            )
+        return draft, copied
+
+    def _commit(
+        self,
+        version: Version,
+        draft: Draft,
+        condition: Condition,
+        *,
+        idempotency_key: str,
+        copies_asked: int,
+        places: Sequence[Place],
+    ) -> WriteResult:
+        """Merge and compare-and-set until it holds; what fails before the commit leaves nothing behind."""
+        try:
+            for _ in range(COMMIT_ATTEMPTS):
+                head = self._heads.get(draft.key)
+                if (done := self._replayed(draft.key, idempotency_key)) is not None:
+                    self._abandon(draft, places)
+                    return done
+                condition.check(head, draft.key)
+                merged = merge_write(head, version, draft.policy.merge)
+                fresh = _next_head(head, merged, draft, copies_asked, dropped=_dropped_member(draft, version))
+                try:
+                    stored = self._heads.commit(fresh, idempotency_key=idempotency_key, now=draft.created)
+                except PreconditionError:
+                    continue
+                return self._committed(head, stored, version, merged)
+            raise PreconditionError("the object is written too often to be changed now", key=draft.key)
+        except PreconditionError:
+            self._abandon(draft, places)
+            raise
+        except FabricError as error:
+            return self._settle(draft, version, places, error)
+
+    def _committed(self, before: Head | None, stored: Head, version: Version, merged: Merged) -> WriteResult:
+        now = self._clock.now()
+        debts = [_removal(stored.key, old, now + READERS_SECONDS) for old in merged.dropped]
+        debts += [_handoffs(stored.key, version, now)]
+        self._owed.add_soon([debt for group in debts for debt in group])
+        created = before is None or before.deleted
+        return WriteResult(Outcome.COMMITTED, version.id, stored, version, created, conflict=merged.conflict)
+
+    def _settle(self, draft: Draft, version: Version, places: Sequence[Place], error: FabricError) -> WriteResult:
+        """The commit was not answered: look whether it happened; where that cannot be seen it stays UNKNOWN."""
+        try:
+            head = self._heads.get(draft.key)
+        except FabricError:
+            logger.warning("a write's outcome is unknown", extra={"version": version.id, "fault": str(error)})
+            unknown = UnknownOutcomeError(
+                "the write may or may not have happened", hint="repeat it with the same Idempotency-Key", key=draft.key
+            )
+            return WriteResult(Outcome.UNKNOWN, version.id, error=unknown)
+        if head is not None and find(head, version.id) is not None:
+            return WriteResult(Outcome.COMMITTED, version.id, head, version)
+        self._abandon(draft, places)
+        raise error
+
+    def _replayed(self, key: str, idempotency_key: str) -> WriteResult | None:
+        """Return the first result of a repeated request. Called after the head was read, so that none is missed."""
+        found = self._heads.remembered(key, idempotency_key) if idempotency_key else None
+        if found is None:
+            return None
+        head = self._heads.get(key)
+        version = find(head, found[1]) if head is not None else None
+        return WriteResult(Outcome.COMMITTED, found[1], head, version, found[0] == 1, replayed=True)
+
+    def _abandon(self, draft: Draft, places: Sequence[Place]) -> None:
+        """Remove a failed write's blobs now, and record what did not go."""
+        left = self._copier.remove(blob_key(draft.version_id), places)
+        self._owe_removal(draft, left, self._clock.now() + STRAGGLER_SECONDS)
+
+    def _owe_removal(self, draft: Draft, places: Iterable[Place], due: float) -> None:
+        blob, now = blob_key(draft.version_id), self._clock.now()
+        self._owed.add_soon(
+            [Debt(p.store, blob, "removal", draft.key, draft.version_id, p.name, now, due) for p in places]
+        )
+
+
+def _version(draft: Draft, copied: Copied) -> Version:
+    return Version(
+        id=draft.version_id,
+        size_bytes=copied.plain_bytes,
+        sha256=copied.sha256,
+        created=draft.created,
+        dot=draft.dot,
+        context=draft.context,
+        replicas=(*copied.live, *copied.owed),
+        content_type=draft.content_type,
+        metadata=draft.metadata,
+        priced_bytes=draft.priced_bytes,
+    )
+
+
+def _dropped_member(draft: Draft, version: Version) -> bool:
+    """Say whether a CRITICAL version goes on without one of its members: its epoch then ends."""
+    owed = any(replica.state == "intended" for replica in version.replicas)
+    return draft.policy.criticality is Criticality.CRITICAL and owed
+
+
+def _next_head(head: Head | None, merged: Merged, draft: Draft, copies_asked: int, *, dropped: bool) -> Head:
+    epoch = head.epoch if head is not None else 1
+    return Head(
+        key=draft.key,
+        policy=draft.policy,
+        versions=merged.versions,
+        revision=head.revision if head is not None else 0,
+        epoch=epoch + 1 if dropped else epoch,
+        copies_asked=copies_asked,
+        retained=merged.retained,
+        key_id=draft.key_id or (head.key_id if head is not None else ""),
+        sample=draft.sample,
+        pinned=head.pinned if head is not None else False,
+    )
+
+
+def _removal(key: str, version: Version, due: float) -> list[Debt]:
+    made = due - READERS_SECONDS
+    return [Debt(r.store, r.blob, "removal", key, version.id, r.place, made, due) for r in version.replicas]
+
+
+def _handoffs(key: str, version: Version, now: float) -> list[Debt]:
+    owed = [replica for replica in version.replicas if replica.state == "intended"]
+    return [Debt(r.store, r.blob, "handoff", key, version.id, r.place, now, now) for r in owed]

@@ -1,0 +1,257 @@
+"""Moving the bytes of one edge: a copy between two stores, or a class change inside one.
+
+Between stores every byte is hashed as it is read at the source. A blob of `part_bytes` or more goes in parts, each
+recorded when it lies at the target, so that a later process sends only what is missing. Nothing here decides that a
+copy is good: `verify` reads it back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from fabric.catalog.heads import Head, Replica, Version
+from fabric.catalog.jobs import Checkpoint
+from fabric.core.errors import ConflictError, IntegrityError, ModeError, NotFoundError
+from fabric.core.words import Suite
+from fabric.migration.gate import Gate
+from fabric.migration.points import Reached
+from fabric.migration.ports import Sealer
+from fabric.storage.store import ObjectInfo, Part, Store
+
+PARTS_MOST = 10_000
+MIB = 1 << 20
+
+Save = Callable[[Checkpoint], None]
+replace = msgspec.structs.replace
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Where one job's bytes come from and go to."""
+
+    head: Head
+    version: Version
+    replica: Replica  # at the source; in place and already switched: at the target
+    source: Store
+    target: Store
+    target_place: str
+    target_class: str
+    suite: Suite  # what the target zone asks for
+    may_delete: bool  # at the target
+
+    @property
+    def in_place(self) -> bool:
+        return self.source.name == self.target.name
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether the stored bytes may go as they are."""
+        return self.replica.suite == self.suite
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a copy left at the target, and the hash of the source's bytes ("" in parts: each part holds its own)."""
+
+    checkpoint: Checkpoint
+    source_sha256: str
+
+
+def begun_copy(edge: Edge) -> Checkpoint:
+    """Return the checkpoint that is recorded before the first byte goes: what may lie at the target from then on."""
+    known = edge.verbatim or edge.in_place
+    return Checkpoint(
+        blob=edge.replica.blob,
+        suite=edge.replica.suite if edge.in_place else edge.suite,
+        blob_bytes=edge.replica.blob_bytes if known else 0,
+        blob_sha256=edge.replica.blob_sha256 if known else "",
+        owned=not edge.in_place,
+    )
+
+
+def copy_between(
+    edge: Edge,
+    sealer: Sealer,
+    gate: Gate,
+    checkpoint: Checkpoint,
+    *,
+    save: Save,
+    part_bytes: int,
+    again: bool,
+    reached: Reached,
+) -> Copied:
+    """Bring the replica's bytes to the target store, going on where ``checkpoint`` ends.
+
+    Never overwrites. A complete copy of the right size that no head lists was left by an earlier attempt of the same
+    version (``again``): it is taken as it is, and proven or refused by `verify`; sealed anew, it is made again.
+
+    Raises:
+        PreconditionError, NotFoundError: the source is not what the head says any more.
+        IntegrityError: the source's bytes differ from their recorded hash.
+        Halt, FrozenError, UnavailableError: as `Gate.check`; what was written stays for a resume.
+    """
+    begun = begun_copy(edge)
+    if again and (left := _left_behind(edge, begun)) is not None:
+        return Copied(replace(begun, parts=checkpoint.parts, tag=left.tag, done_bytes=left.size_bytes), "")
+    if not edge.verbatim:
+        return _sealed_anew(edge, sealer, gate, begun, reached=reached)
+    if edge.replica.blob_bytes >= part_bytes and edge.target.capabilities.multipart:
+        state = replace(begun, upload_id=checkpoint.upload_id, parts=checkpoint.parts)
+        return _in_parts(edge, gate, state, save, part_bytes=part_bytes, reached=reached)
+    return _whole(edge, gate, begun, reached)
+
+
+def _left_behind(edge: Edge, begun: Checkpoint) -> ObjectInfo | None:
+    """Return a finished copy of an earlier attempt, after removing one that cannot be used."""
+    try:
+        left = edge.target.head(begun.blob)
+    except NotFoundError:
+        return None
+    if edge.verbatim and left.size_bytes == begun.blob_bytes:
+        return left
+    if not edge.may_delete:
+        raise ModeError(
+            "a copy of an earlier attempt is in the way and the mode forbids removing it", store=edge.target.name
+        )
+    edge.target.delete(begun.blob, tag=left.tag)
+    return None
+
+
+def _whole(edge: Edge, gate: Gate, begun: Checkpoint, reached: Reached) -> Copied:
+    hasher = hashlib.sha256()
+    with edge.source.open(edge.replica.blob, tag=edge.replica.tag or None) as reading:
+        info = edge.target.put(
+            begun.blob,
+            gate.through(reading, hasher),
+            only_if_absent=True,
+            storage_class=edge.target_class,
+            metadata=reading.info.metadata or None,
+            content_type=reading.info.content_type,
+        )
+    reached("copy.put")
+    return _finished(edge, begun, info, hasher.hexdigest())
+
+
+def _sealed_anew(edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, *, reached: Reached) -> Copied:
+    sealed = sealer.reseal(edge.source, edge.replica, edge.head, edge.version, edge.suite)
+    info = edge.target.put(begun.blob, gate.through(sealed, None), only_if_absent=True, storage_class=edge.target_class)
+    reached("copy.put")
+    if sealed.sha256 != edge.version.sha256:
+        raise IntegrityError("the source's plain bytes are not what their hash says", store=edge.source.name)
+    known = replace(begun, blob_bytes=sealed.blob_bytes, blob_sha256=sealed.blob_sha256)
+    done = replace(known, tag=info.tag, done_bytes=info.size_bytes)
+    return Copied(done, "")
+
+
+def _in_parts(edge: Edge, gate: Gate, begun: Checkpoint, save: Save, *, part_bytes: int, reached: Reached) -> Copied:
+    state, size = _resumable(edge, begun, part_bytes)
+    if not state.upload_id:
+        state = _begin_upload(edge, state, save, reached)
+    gate.resumed_bytes = gate.done_bytes = state.done_bytes
+    buffer = bytearray(min(size, edge.replica.blob_bytes))
+    while state.done_bytes < edge.replica.blob_bytes:
+        gate.check(now=True)
+        piece = _read_part(edge, buffer, state.done_bytes)
+        state = _send_part(edge, gate, state, piece, reached)
+        save(state)
+        reached("part.saved")
+    reached("upload.completing")
+    parts = tuple(Part(number, length, tag) for number, length, tag, _ in state.parts)
+    info = edge.target.complete(state.blob, state.upload_id, parts, only_if_absent=True)
+    reached("copy.put")
+    return _finished(edge, state, info, "")
+
+
+def _resumable(edge: Edge, begun: Checkpoint, part_bytes: int) -> tuple[Checkpoint, int]:
+    """Return the checkpoint cut to the parts that really lie at the target, and the size of a part."""
+    size = max(part_bytes, -(-edge.replica.blob_bytes // (PARTS_MOST * MIB)) * MIB)
+    if not begun.upload_id:
+        return replace(begun, parts=(), done_bytes=0), size
+    try:
+        stored = {
+            (part.number, part.size_bytes, part.tag) for part in edge.target.list_parts(begun.blob, begun.upload_id)
+        }
+    except NotFoundError:
+        return replace(begun, upload_id="", parts=(), done_bytes=0), size
+    kept = []
+    for part in begun.parts:
+        if part[:3] not in stored:
+            break
+        kept.append(part)
+    size = begun.parts[0][1] if begun.parts else size
+    return replace(begun, parts=tuple(kept), done_bytes=sum(part[1] for part in kept)), size
+
+
+def _begin_upload(edge: Edge, state: Checkpoint, save: Save, reached: Reached) -> Checkpoint:
+    abandon_uploads(edge.target, state.blob)  # one that an earlier process began and could not record
+    info = edge.source.head(edge.replica.blob)
+    upload_id = edge.target.begin(
+        state.blob,
+        storage_class=edge.target_class,
+        metadata=info.metadata or None,
+        content_type=info.content_type,
+    )
+    reached("upload.begun")
+    begun = replace(state, upload_id=upload_id)
+    save(begun)
+    return begun
+
+
+def abandon_uploads(store: Store, blob: str) -> None:
+    """Abort every unfinished upload of exactly ``blob``."""
+    for key, upload_id in list(store.uploads(blob)):
+        if key == blob:
+            store.abort(key, upload_id)
+
+
+def _read_part(edge: Edge, buffer: bytearray, start: int) -> memoryview:
+    end = min(start + len(buffer), edge.replica.blob_bytes)
+    view, filled = memoryview(buffer), 0
+    with edge.source.open(edge.replica.blob, start=start, end=end, tag=edge.replica.tag or None) as reading:
+        for chunk in reading:
+            view[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+    if filled != end - start:
+        raise IntegrityError("the source is shorter than its record says", store=edge.source.name, at=start + filled)
+    return view[:filled]
+
+
+def _send_part(edge: Edge, gate: Gate, state: Checkpoint, piece: memoryview, reached: Reached) -> Checkpoint:
+    number = len(state.parts) + 1
+    part = edge.target.put_part(state.blob, state.upload_id, number, piece)
+    reached("part.put")
+    gate.moved(len(piece))
+    entry = (number, len(piece), part.tag, hashlib.sha256(piece).hexdigest())
+    return replace(state, parts=(*state.parts, entry), done_bytes=state.done_bytes + len(piece))
+
+
+def _finished(edge: Edge, state: Checkpoint, info: ObjectInfo, source_sha256: str) -> Copied:
+    done = replace(state, tag=info.tag, done_bytes=info.size_bytes, upload_id="")
+    if source_sha256 and edge.replica.blob_sha256 and source_sha256 != edge.replica.blob_sha256:
+        raise IntegrityError(
+            "the source's bytes are not what their hash says",
+            store=edge.source.name,
+            hint="run: python -m fabric verify",
+        )
+    return Copied(done, source_sha256)
+
+
+def change_class(edge: Edge, reached: Reached) -> Checkpoint:
+    """Change the replica's storage class in place, unless an earlier attempt already has.
+
+    Raises:
+        ConflictError: the store cannot change classes.
+        PreconditionError: the stored object is not what the head says any more; nothing was changed.
+    """
+    if not edge.target.capabilities.class_change:
+        raise ConflictError("the store cannot change a storage class in place", store=edge.target.name)
+    blob = edge.replica.blob
+    info = edge.target.head(blob)
+    if info.storage_class != edge.target_class:
+        info = edge.target.set_class(blob, edge.target_class, tag=edge.replica.tag or info.tag)
+    reached("class.changed")
+    return replace(begun_copy(edge), tag=info.tag, done_bytes=info.size_bytes)

@@ -1,0 +1,142 @@
+"""Removing what is no longer needed: grace copies after their time, and litter of roll-backs.
+
+A grace copy goes only when another live replica of the same version is proven at that moment: its store healthy, its
+size and tag as the head lists them (equal tags mean equal bytes, and the bytes behind this tag were read back when
+they were verified), or, where the tag differs, its bytes hashed anew. First the head stops listing the copy, so that
+no reader goes there, then the bytes go.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from fabric.catalog.heads import Head, Replica, Version
+from fabric.catalog.jobs import Checkpoint, Job
+from fabric.core.errors import FabricError, ModeError, UnavailableError
+from fabric.core.words import Place
+from fabric.formats.blob import blob_key
+from fabric.migration.machine import State
+from fabric.migration.pointer import OverwrittenError, commit, find_version, replace, replica_at, without
+from fabric.migration.rollback import remove_unlisted
+from fabric.migration.tools import Tools, in_place
+from fabric.migration.verify import read_back
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 60.0  # between two attempts to remove one copy
+
+
+def tidy(tools: Tools, job: Job) -> Job:
+    """Do what is left for a job that has ended: reap its grace copy, or close a grace that keeps nothing.
+
+    Returns:
+        The job's row: ``grace_until`` is 0 when nothing is left, later than now when it must be tried again.
+
+    Raises:
+        LostLeaseError: another holder changed the job.
+        FrozenError: a freeze is in force; nothing was changed.
+    """
+    tools.freeze.check()
+    if in_place(job):
+        return _close(tools, job, "the grace period of a class change has ended; there is no second copy")
+    try:
+        return _reap(tools, job)
+    except ModeError as error:
+        return _close(tools, job, f"the copy is kept: {error}")
+    except FabricError as error:
+        later = replace(job, grace_until=tools.clock.now() + RETRY_SECONDS, updated=tools.clock.now())
+        logger.warning("a copy in grace was not removed", extra={"job": job.id, "why": str(error)})
+        tools.jobs.change(job, later, "reaping postponed", why=str(error))
+        return later
+
+
+def _reap(tools: Tools, job: Job) -> Job:
+    place = job.source if job.state == State.COMPLETED else job.target
+    head = tools.head(job)
+    if head is None:
+        return _close(tools, job, "the object is not known any more")
+    blob = _listed_blob(head, job, place)
+    if blob is None:
+        return _close(tools, job, "the copy is in use again")
+    tools.fleet.require(Place.parse(place).store, "delete")
+    tools.jobs.note(job, tools.clock.now(), "reap", place=place, blob=blob)
+    tools.reached("reap.noted")
+    head = _unlist(tools, job, place)
+    tools.reached("reap.unlisted")
+    remove_unlisted(tools, head, Place.parse(place).store, Checkpoint(blob=blob))
+    tools.reached("reap.deleted")
+    tools.audit.append("migration.reaped", "migration", job.key, job=job.id, place=place)
+    return _close(tools, job, "the copy in grace was removed")
+
+
+def _listed_blob(head: Head, job: Job, place: str) -> str | None:
+    """Return the blob to remove: the grace copy's, or the name it had where the head lists none; None if it is live."""
+    try:
+        replica = replica_at(find_version(head, job.version_id), place)
+    except OverwrittenError:
+        replica = None
+    if replica is None:
+        return blob_key(job.version_id)
+    return replica.blob if replica.state == "grace" else None
+
+
+def _unlist(tools: Tools, job: Job, place: str) -> Head | None:
+    """Take the grace copy out of the head, once another replica is proven."""
+
+    def change(head: Head) -> Head:
+        version = find_version(head, job.version_id)
+        replica = replica_at(version, place)
+        if replica is None:
+            return head
+        if replica.state != "grace":
+            raise UnavailableError("the copy is in use again", place=place)
+        return without(head, job.version_id, place)
+
+    try:
+        version = find_version(tools.head(job), job.version_id)
+        if replica_at(version, place) is not None:
+            require_proven(tools, version, place)
+        return commit(tools.heads, job.key, change)
+    except OverwrittenError:
+        return tools.head(job)
+
+
+def require_proven(tools: Tools, version: Version, leaving: str) -> Replica:
+    """Return a live replica outside ``leaving`` that is proven now; UnavailableError when there is none."""
+    others = [r for r in version.replicas if r.place != leaving and r.state == "live"]
+    for replica in others:
+        if _is_proven(tools, replica):
+            return replica
+    raise UnavailableError(
+        "no other copy of the version is proven, so this one stays", place=leaving, others=len(others)
+    )
+
+
+def _is_proven(tools: Tools, replica: Replica) -> bool:
+    if not tools.health.healthy(replica.store):
+        return False
+    store = tools.fleet.member(replica.store).store
+    try:
+        info = store.head(replica.blob)
+        if info.size_bytes != replica.blob_bytes:
+            return False
+        if replica.tag and info.tag == replica.tag:
+            return True
+        return read_back(store, replica.blob, info.tag)[0] == replica.blob_sha256
+    except FabricError as error:
+        logger.warning("a replica could not be proven", extra={"place": replica.place, "why": str(error)})
+        return False
+
+
+def _close(tools: Tools, job: Job, why: str) -> Job:
+    closed = replace(job, grace_until=0.0, updated=tools.clock.now())
+    tools.jobs.change(job, closed, "grace ended", why=why)
+    return closed
+
+
+def sweep(tools: Tools, job: Job, store: str, blob: str) -> None:
+    """Remove what a roll-back left behind; raises as `remove_unlisted`, and is then tried again."""
+    tools.freeze.check()
+    remove_unlisted(tools, tools.head(job), store, Checkpoint(blob=blob))
+    tools.jobs.note(job, tools.clock.now(), "swept", store=store, blob=blob)
+    tools.jobs.drop_litter(job.id)

@@ -1,0 +1,192 @@
+"""What every step of a job works with, and the one way in which a job changes its state."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from fabric.catalog.heads import Head
+from fabric.catalog.jobs import Checkpoint, Job, Jobs
+from fabric.core.clock import SECONDS_PER_DAY, Clock
+from fabric.core.config import MigrationSettings
+from fabric.core.words import Place
+from fabric.migration import machine
+from fabric.migration.copy import Edge
+from fabric.migration.gate import Gate, Throttle
+from fabric.migration.machine import State
+from fabric.migration.pointer import OverwrittenError, find_version, replica_at
+from fabric.migration.points import Reached, nothing
+from fabric.migration.ports import Audit, Fleet, Freeze, Heads, Health, Sealer
+from fabric.runtime.measures import Measures
+
+logger = logging.getLogger(__name__)
+replace = msgspec.structs.replace
+
+AUDITED = frozenset({State.COMPLETED, State.FAILED, State.ROLLING_BACK, State.ROLLED_BACK})
+
+
+class Meter:
+    """Counts bytes moved since the engine started, and the jobs carried at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.total_bytes = 0
+        self.carried = 0
+        self.carried_most = 0
+
+    @contextmanager
+    def carrying(self) -> Iterator[None]:
+        """Count one job as being carried."""
+        with self._lock:
+            self.carried += 1
+            self.carried_most = max(self.carried_most, self.carried)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.carried -= 1
+
+    def add(self, size_bytes: int) -> None:
+        """Count bytes that were written at a target."""
+        with self._lock:
+            self.total_bytes += size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The neighbours of the migration, and what its workers share."""
+
+    jobs: Jobs
+    heads: Heads
+    fleet: Fleet
+    health: Health
+    sealer: Sealer
+    freeze: Freeze
+    audit: Audit
+    measures: Measures
+    clock: Clock
+    settings: MigrationSettings
+    stopping: threading.Event
+    throttle: Throttle
+    meter: Meter
+    reached: Reached = nothing
+    wishes: dict[str, str] = field(default_factory=dict)  # job id -> pause | cancel, for jobs a worker acts on
+    gates: dict[str, Gate] = field(default_factory=dict)  # job id -> its open gate, for progress
+
+    def go(
+        self, job: Job, state: State, *, reason: str = "", who: str = "", copy: Checkpoint | None = None, **changes: Any
+    ) -> Job:
+        """Take one legal transition: journal row and job row first, in one commit; return the new row.
+
+        Raises:
+            ConflictError: the transition is not in the table, or another holder changed the job.
+        """
+        machine.check(job.id, State(job.state), state, undo=job.wish == "undo" or changes.get("wish") == "undo")
+        now = self.clock.now()
+        after = replace(job, state=state.value, updated=now, reason=reason, **changes)
+        self.reached(f"{state.value.lower()}.before")
+        self.jobs.change(job, after, "transition", copy=copy, **_facts(reason, who, changes))
+        self.announce(after, state, reason=reason, who=who)
+        return after
+
+    def announce(self, job: Job, state: State, *, reason: str = "", who: str = "") -> None:
+        """Log and audit a transition that has been committed."""
+        logger.info("job changed state", extra={"job": job.id, "key": job.key, "state": job.state, "reason": reason})
+        if state in AUDITED:
+            self.audit.append(
+                f"migration.{state.value.lower()}",
+                who or "migration",
+                job.key,
+                job=job.id,
+                source=job.source,
+                target=job.target,
+                reason=reason,
+            )
+        self.reached(f"{state.value.lower()}.after")
+
+    def edge(self, job: Job) -> Edge:
+        """Read the head again and return the job's edge as it is now.
+
+        Raises:
+            OverwrittenError: the version or its replica is not current any more.
+            ForbiddenError: the object's class may not lie in the target's zone.
+        """
+        head = self.heads.get(job.key)
+        version = find_version(head, job.version_id)
+        assert head is not None
+        here, there = replica_at(version, job.source), replica_at(version, job.target)
+        source, target = Place.parse(job.source), Place.parse(job.target)
+        replica = here or (there if source.store == target.store else None)
+        if replica is None:
+            raise OverwrittenError("the source replica is not listed any more", key=job.key, place=job.source)
+        member = self.fleet.member(target.store)
+        suite = self.sealer.suite_for(head.policy.classification, member.address.zone)
+        store = self.fleet.member(source.store).store
+        return Edge(
+            head,
+            version,
+            replica,
+            store,
+            member.store,
+            job.target,
+            target.storage_class,
+            suite,
+            self.may_delete(target.store),
+        )
+
+    def gate(self, job: Job, checkpoint: Checkpoint) -> Gate:
+        """Open the gate that the job's bytes pass."""
+        target = Place.parse(job.target).store
+        gate = Gate(
+            stores=tuple(dict.fromkeys((Place.parse(job.source).store, target))),
+            throttle=self.throttle,
+            stopping=self.stopping,
+            wish=lambda: self.wishes.get(job.id, ""),
+            freeze=self.freeze,
+            health=self.health,
+            clock=self.clock,
+            count=lambda size: self._count(target, size),
+        )
+        gate.done_bytes = gate.resumed_bytes = checkpoint.done_bytes
+        self.gates[job.id] = gate
+        return gate
+
+    def _count(self, store: str, size_bytes: int) -> None:
+        self.meter.add(size_bytes)
+        self.measures.count("migration_bytes_total", float(size_bytes), store=store)
+
+    def saver(self, job: Job) -> Callable[[Checkpoint], None]:
+        """Return what records this job's checkpoints."""
+        return lambda checkpoint: self.jobs.save(job, checkpoint)
+
+    def grace_until(self, job: Job) -> float:
+        """Return until when the source copy of a move that ends now is kept, UTC seconds."""
+        inside = in_place(job)
+        days = self.settings.grace_days_inside_store if inside else self.settings.grace_days_between_stores
+        return self.clock.now() + days * SECONDS_PER_DAY
+
+    def may_delete(self, store: str) -> bool:
+        """Say whether the store's mode allows the fabric to delete there."""
+        return self.fleet.member(store).settings.mode.may_delete
+
+    def head(self, job: Job) -> Head | None:
+        """Return the head of the job's object."""
+        return self.heads.get(job.key)
+
+
+def in_place(job: Job) -> bool:
+    """Say whether the job changes a class inside one store."""
+    return Place.parse(job.source).store == Place.parse(job.target).store
+
+
+def _facts(reason: str, who: str, changes: dict[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"reason": reason} if reason else {}
+    if who:
+        facts["who"] = who
+    return facts | {name: value for name, value in changes.items() if value not in ("", None)}

@@ -1,0 +1,138 @@
+"""Proof after a copy: the target read back and hashed, a write test beside it, and reads timed before and after."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import statistics
+import threading
+
+from fabric.catalog.heads import Replica
+from fabric.catalog.jobs import Checkpoint
+from fabric.core.clock import Clock
+from fabric.core.errors import IntegrityError
+from fabric.migration.gate import Gate
+from fabric.migration.points import Reached
+from fabric.storage.store import Store
+
+SHADOW_PREFIX = ".fabric/shadow/"
+SHADOW_BYTES = 4096
+SHADOW_SECONDS = 5.0  # a store proven writable so recently is not asked again by the next job
+TIMED_READS = 3
+TIMED_BYTES = 64 << 10
+
+
+def read_back(store: Store, blob: str, tag: str, gate: Gate | None = None) -> tuple[str, int]:
+    """Hash a stored object through a newly opened read; return (SHA-256 hex, bytes)."""
+    hasher, size = hashlib.sha256(), 0
+    with store.open(blob, tag=tag or None) as reading:
+        for chunk in reading:
+            if gate is not None:
+                gate.check()
+            hasher.update(chunk)
+            size += len(chunk)
+    return hasher.hexdigest(), size
+
+
+def prove_copy(store: Store, copy: Checkpoint, source_sha256: str, gate: Gate) -> str:
+    """Read the copy back and compare it with its source; return the target's SHA-256.
+
+    It is compared with the hash recorded when the blob was written, else with the hash of what was read at the
+    source, else part by part with the hashes that the parts had when they were read there.
+
+    Raises:
+        IntegrityError: the copy differs, or there is nothing to compare it with.
+    """
+    expected = copy.blob_sha256 or source_sha256
+    if not expected and not copy.parts:
+        raise IntegrityError("no hash of the source is known, so no copy of it can be proven", store=store.name)
+    found, size = read_back(store, copy.blob, copy.tag, gate)
+    if size != copy.blob_bytes or (expected and found != expected):
+        raise IntegrityError(
+            "the copy differs from its source", store=store.name, blob=copy.blob, expected=expected, found=found
+        )
+    if not expected:
+        _prove_parts(store, copy, gate)
+    return found
+
+
+def _prove_parts(store: Store, copy: Checkpoint, gate: Gate) -> None:
+    start = 0
+    for number, length, _, expected in copy.parts:
+        gate.check()
+        hasher = hashlib.sha256()
+        with store.open(copy.blob, start=start, end=start + length, tag=copy.tag or None) as reading:
+            for chunk in reading:
+                hasher.update(chunk)
+        if hasher.hexdigest() != expected:
+            raise IntegrityError("a part of the copy differs from its source", store=store.name, part=number)
+        start += length
+
+
+class AccessTests:
+    """Writes, reads and removes a shadow object at a store, at most once in SHADOW_SECONDS for each store."""
+
+    def __init__(self, clock: Clock, reached: Reached) -> None:
+        self._clock = clock
+        self._reached = reached
+        self._lock = threading.Lock()
+        self._passed: dict[str, float] = {}
+
+    def check(self, store: Store, job_id: str, *, may_delete: bool, again: bool = False) -> float:
+        """Prove that ``store`` can be written and read now; return the age of the proof in seconds.
+
+        The shadow lies under ``.fabric/shadow/``; no object of a user is touched. A store whose mode forbids
+        deleting keeps one shadow object, written again by the next test.
+
+        Args:
+            again: test even if the store was proven just before; for a job that a crash may have cut off in a test.
+
+        Raises:
+            IntegrityError: what was read is not what was written.
+            CapacityError, ForbiddenError, UnavailableError: as the store says.
+        """
+        with self._lock:
+            age = self._clock.monotonic() - self._passed.get(store.name, float("-inf"))
+        if age < SHADOW_SECONDS and not again:
+            return age
+        self._try(store, SHADOW_PREFIX + (job_id if may_delete else "access"), may_delete=may_delete)
+        with self._lock:
+            self._passed[store.name] = self._clock.monotonic()
+        return 0.0
+
+    def _try(self, store: Store, key: str, *, may_delete: bool) -> None:
+        written = secrets.token_bytes(SHADOW_BYTES)
+        info = store.put(key, [written])
+        self._reached("shadow.put")
+        with store.open(key, tag=info.tag) as reading:
+            found = b"".join(bytes(chunk) for chunk in reading)
+        if may_delete:
+            store.delete(key, tag=info.tag)
+        if found != written:
+            raise IntegrityError("a test object read back differs from what was written", store=store.name, key=key)
+
+
+def timed_reads(store: Store, replica: Replica | Checkpoint, clock: Clock) -> dict[str, float]:
+    """Read the replica's first bytes TIMED_READS times; return first-byte best, median and worst (ms) and bytes a second.
+
+    The same reads are made at the source before a move and at the target after it, so that the two compare.
+    """
+    if replica.blob_bytes == 0:
+        return {}
+    first_ms: list[float] = []
+    size = min(TIMED_BYTES, replica.blob_bytes)
+    begun = clock.monotonic()
+    for _ in range(TIMED_READS):
+        opened, first = clock.monotonic(), 0.0
+        with store.open(replica.blob, end=size) as reading:
+            for _chunk in reading:
+                first = first or clock.monotonic() - opened
+        first_ms.append(first * 1000)
+    seconds = max(clock.monotonic() - begun, 1e-9)
+    return {
+        "first_byte_best_ms": min(first_ms),
+        "first_byte_p50_ms": statistics.median(first_ms),
+        "first_byte_worst_ms": max(first_ms),
+        "bytes_per_second": TIMED_READS * size / seconds,
+        "reads": float(TIMED_READS),
+    }

@@ -1,0 +1,164 @@
+"""What a store costs that was only scanned: today's storage bill, what each class would cost, and the break-evens.
+
+Reads are not known from a scan, so nothing here is a point estimate of a saving: a class *pays while* each object is
+read less often than a rate, and that rate is given for the worst case (every read takes the whole object, prices at
+their least favourable end, the transition paid off within the minimum duration) and the best (reads of a few bytes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from fabric.core.units import DAYS_PER_MONTH, GIB
+from fabric.placement.ports import AdoptedRow
+from fabric.pricing.cost import billable_bytes
+from fabric.pricing.sheet import ClassPrice, PriceBook, Site
+
+SMALL_BYTES = 131072  # what a scan counts as small
+
+
+class BillRow(msgspec.Struct, frozen=True):
+    """Today's storage bill of one prefix in one store and class; USD a month."""
+
+    store: str
+    storage_class: str
+    prefix: str
+    objects: int
+    size_bytes: int
+    usd: float
+    low: float
+    high: float
+    mark: str
+    sunk: bool
+    age: str  # the age bands with the trust they deserve, for people
+    source: str
+
+
+class ClassRow(msgspec.Struct, frozen=True):
+    """What one class of the same provider would cost, and when it pays; reads a month and object."""
+
+    store: str
+    prefix: str
+    storage_class: str  # today's
+    candidate: str
+    usd: float  # storage a month there, reads not counted
+    low: float
+    high: float
+    saving_usd: float  # of storage, before any read
+    transition_usd: float  # once
+    pays_below_worst: float | None  # None: never pays
+    pays_below_best: float | None  # None: at any rate of tiny reads, or never
+    verdict: str
+
+
+def unpriced(rows: Sequence[AdoptedRow], sites: Mapping[str, Site], book: PriceBook) -> list[AdoptedRow]:
+    """Return the rows whose class the provider's sheet lacks: they are named, never priced at a guess."""
+    return [row for row in rows if row.storage_class not in book.classes(sites[row.store].provider)]
+
+
+def bill_rows(rows: Sequence[AdoptedRow], sites: Mapping[str, Site], book: PriceBook) -> list[BillRow]:
+    """Return today's storage bill per store, class and prefix, the dearest first."""
+    found = [
+        _bill(row, book.price(sites[row.store].provider, row.storage_class, sites[row.store].region)) for row in rows
+    ]
+    return sorted(found, key=lambda row: (-row.usd, row.store, row.prefix))
+
+
+def class_rows(rows: Sequence[AdoptedRow], sites: Mapping[str, Site], book: PriceBook) -> list[ClassRow]:
+    """Return, per prefix, every plain class of its provider beside today's."""
+    found: list[ClassRow] = []
+    for row in rows:
+        site = sites[row.store]
+        here = book.price(site.provider, row.storage_class, site.region)
+        others = [name for name in book.classes(site.provider) if name != row.storage_class]
+        found += [_class(row, here, book.price(site.provider, name, site.region)) for name in others]
+    return found
+
+
+def month_range(row: AdoptedRow, price: ClassPrice) -> tuple[float, float, float]:
+    """Return (usd, low, high) of a month's storage: minimum billable sizes and unsure rates are in the range."""
+    least, most = billed_range(row, price.tier.min_billable_bytes)
+    rate = price.tier.storage_per_gb_month
+    low, high = price.tier.ranges.get("storage_per_gb_month", (rate, rate))
+    return most / GIB * rate, least / GIB * low, most / GIB * high
+
+
+def billed_range(row: AdoptedRow, minimum: int) -> tuple[float, float]:
+    """Return the least and most bytes that storage is billed on, as far as a scan's totals tell."""
+    if minimum <= 0:
+        return float(row.size_bytes), float(row.size_bytes)
+    padded = row.size_bytes - row.small_bytes + float(billable_bytes(row.small_bytes, row.small_objects * minimum))
+    exact = minimum == SMALL_BYTES
+    return (padded if exact else float(row.size_bytes)), padded
+
+
+def _bill(row: AdoptedRow, price: ClassPrice) -> BillRow:
+    usd, low, high = month_range(row, price)
+    return BillRow(
+        store=row.store,
+        storage_class=row.storage_class,
+        prefix=row.prefix,
+        objects=row.objects,
+        size_bytes=row.size_bytes,
+        usd=usd,
+        low=low,
+        high=high,
+        mark=price.mark("storage"),
+        sunk=price.sunk,
+        age="; ".join(
+            f"{band.label}: {band.objects} of the class by {band.source} ({band.trust})" for band in row.ages
+        ),
+        source=f"listing of {row.objects} objects, prices {price.label()}",
+    )
+
+
+def _class(row: AdoptedRow, here: ClassPrice, there: ClassPrice) -> ClassRow:
+    now, now_low, now_high = month_range(row, here)
+    usd, low, high = month_range(row, there)
+    once = row.objects * there.tier.transition_in_per_1k / 1000.0
+    kept = max(there.tier.min_days / DAYS_PER_MONTH, 1.0)
+    worst = _break_even(row, here, there, saving=now_low - high - once / kept, whole=True)
+    best = _break_even(row, here, there, saving=now_high - low, whole=False)
+    return ClassRow(
+        store=row.store,
+        prefix=row.prefix,
+        storage_class=row.storage_class,
+        candidate=there.storage_class,
+        usd=usd,
+        low=low,
+        high=high,
+        saving_usd=now - usd,
+        transition_usd=once,
+        pays_below_worst=worst,
+        pays_below_best=best,
+        verdict=_words(now_high - low, worst, best, restore=there.tier.needs_restore),
+    )
+
+
+def _break_even(row: AdoptedRow, here: ClassPrice, there: ClassPrice, *, saving: float, whole: bool) -> float | None:
+    """Return reads a month and object below which ``there`` costs less; None where it never does or always does."""
+    objects = max(row.objects, 1)
+    size = row.size_bytes / objects if whole else 0.0
+    extra = _read_usd(there, size) - _read_usd(here, size)
+    if saving <= 0 or extra <= 0:
+        return None
+    return saving / objects / extra
+
+
+def _read_usd(price: ClassPrice, size: float) -> float:
+    tier = price.tier
+    return (tier.get_per_1k + tier.retrieval_request_per_1k) / 1000.0 + size / GIB * tier.retrieval_per_gb
+
+
+def _words(saving: float, worst: float | None, best: float | None, *, restore: bool) -> str:
+    if saving <= 0:
+        return "does not pay: storage costs no less there"
+    slow = "; hours before a read" if restore else ""
+    if worst is None and best is None:
+        return f"pays at any number of reads{slow}"
+    if worst is None:
+        return f"unsure: pays while less than {best:.2g} small reads a month, at the best prices{slow}"
+    most = "any number" if best is None else f"{best:.2g}"
+    return f"pays while less than {worst:.2g} reads a month of whole objects ({most} of a few bytes){slow}"

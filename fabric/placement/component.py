@@ -1,0 +1,251 @@
+"""The placement component: a batch of objects each tick, round and round in key order, urgent ones first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+
+from fabric.catalog.decisions import Decision
+from fabric.catalog.forecasts import Trigger
+from fabric.catalog.heads import Head
+from fabric.core.clock import SECONDS_PER_DAY, Clock
+from fabric.core.errors import BadInputError, FrozenError, NotFoundError
+from fabric.core.units import format_usd
+from fabric.placement.bill import bill_rows, class_rows, unpriced
+from fabric.placement.demand import Prior
+from fabric.placement.facts import prior_of
+from fabric.placement.ports import Adopted, AdoptedRow, Freeze, Gauges, Heads
+from fabric.placement.receipt import decode_survey, replay
+from fabric.placement.report import (
+    COLUMNS,
+    POINTS_MOST,
+    ROWS_MOST,
+    Row,
+    Standing,
+    billed_now,
+    decision_row,
+    report_body,
+    sunk_now,
+    table_rows,
+)
+from fabric.placement.tally import Tally
+from fabric.placement.work import Placer, Rules, Scene, Sources
+from fabric.pricing.sheet import Site
+from fabric.runtime.component import Explanation, Page, Report, Stage
+
+logger = logging.getLogger(__name__)
+
+BATCH_OBJECTS = 500  # scored in one tick, in key order
+URGENT_MOST = 200  # read since the last tick, or asked for by a forecast, beside them
+KEEP_SUPERSEDED_DAYS = 90.0
+PAGE_MOST = 1000
+
+
+class Placement:
+    """Scores every object again and again, and writes a decision whenever it says something new.
+
+    Args:
+        adopted: totals of scanned stores, priced beside the managed objects; None where nothing was scanned.
+    """
+
+    name = "placement"
+
+    def __init__(
+        self,
+        heads: Heads,
+        sources: Sources,
+        rules: Rules,
+        *,
+        clock: Clock,
+        measures: Gauges,
+        freeze: Freeze,
+        adopted: Adopted | None = None,
+    ) -> None:
+        self._heads, self._sources, self._rules = heads, sources, rules
+        self._clock, self._measures, self._freeze, self._adopted = clock, measures, freeze, adopted
+        self._placer = Placer(sources, rules, clock)
+        self._prior, self._cursor, self._tally = Prior(), "", Tally()
+        self._looked = 0.0  # UTC seconds up to which reads were looked at
+        self._billed: set[str] = set()  # stores whose cost was measured
+        self._standing = Standing(gate=rules.gate, horizon_days=rules.placement.horizon_days)
+
+    def start(self) -> None:
+        """Refuse a fleet with a class that has no price; nothing to finish, for a batch was recorded whole or not."""
+        for member in self._sources.fleet.members:
+            for storage_class in member.address.classes:
+                self._rules.book.price(member.address.provider, storage_class, member.address.region)
+        self._looked = self._clock.now()
+
+    def tick(self) -> float:
+        """Score one batch; return the seconds to wait, 0 while the pass goes on."""
+        idle = self._rules.placement.idle_seconds
+        try:
+            self._freeze.check()
+        except FrozenError as error:
+            self._standing = replace(self._standing, state="paused", note=str(error))
+            return idle
+        if not self._cursor:
+            self._prior, self._tally = prior_of(self._sources.history, self._clock.now()), Tally()
+        scene = self._placer.scene(self._prior)
+        urgent, triggers = self._urgent()
+        scored = self._placer.score(urgent, triggers, scene, Tally())
+        batch = self._heads.page(after=self._cursor, limit=BATCH_OBJECTS)
+        scored += self._placer.score([h for h in batch if h.key not in triggers], {}, scene, self._tally)
+        self._count_triggered(batch, triggers, scene)
+        self._cursor = batch[-1].key if len(batch) == BATCH_OBJECTS else ""
+        self._show(scene, scored)
+        return 0.0 if self._cursor else idle
+
+    def stop(self) -> None:
+        """Nothing to release."""
+
+    def reports(self) -> Mapping[str, Report]:
+        """Return the section ``optimization``."""
+        return {"optimization": report_body(self._standing)}
+
+    def page(self, kind: str, *, search: str = "", cursor: str | None = None, limit: int = 100) -> Page:
+        """Return a page of decisions (newest first), bill, classes or places."""
+        if kind not in COLUMNS:
+            raise NotFoundError("placement has no such table", kind=kind, hint=f"known are {', '.join(COLUMNS)}")
+        most = max(1, min(limit, PAGE_MOST))
+        if kind == "decisions":
+            return self._decisions(search, cursor or "", most)
+        rows = [row for row in table_rows(kind, self._standing) if search in str(row["id"])]
+        first = _position(cursor)
+        after = str(first + most) if first + most < len(rows) else None
+        return Page(COLUMNS[kind], rows[first : first + most], len(rows), after)
+
+    def explain(self, key: str) -> Explanation:
+        """Return the receipt of the newest decision about ``key``, computed again to prove it, and those before."""
+        found = self._sources.decisions.history(key)
+        if not found:
+            return Explanation([], {})
+        newest = found[0]
+        stages = [Stage("place", item.made, _did(item)) for item in reversed(found)]
+        facts = {
+            "decision": msgspec.to_builtins(newest),
+            "recomputed_equal": self._recomputed(newest),
+            "history": [decision_row(item) for item in found[1:]],
+        }
+        return Explanation(stages, facts)
+
+    def _recomputed(self, decision: Decision) -> bool | None:
+        """Say whether the receipt gives the same figures again; None where its survey is gone."""
+        data = self._sources.decisions.survey(str(decision.receipt.get("survey", "")))
+        if data is None:
+            return None
+        return bool(replay(decision.receipt, decode_survey(data)) == decision.receipt["alternatives"])
+
+    def _decisions(self, search: str, after: str, limit: int) -> Page:
+        found = self._sources.decisions.page(search=search, after=after, limit=limit)
+        rows: list[Row] = [decision_row(item) for item in found]
+        cursor = found[-1].id if len(found) == limit else None
+        return Page(COLUMNS["decisions"], rows, self._sources.decisions.count(search), cursor)
+
+    def _urgent(self) -> tuple[list[Head], dict[str, Trigger]]:
+        """Return the heads that cannot wait for their turn, and the open triggers by key."""
+        triggers = {trigger.key: trigger for trigger in self._sources.forecasts.open_triggers(URGENT_MOST)}
+        now = self._clock.now()
+        recent = self._recently_read() if self._cursor else []  # a pass that begins looks at all of them anyway
+        self._looked = now
+        keys = list(dict.fromkeys([*triggers, *recent]))[:URGENT_MOST]
+        heads = self._heads.get_many(keys) if keys else {}
+        self._answer_gone(triggers, heads)
+        return list(heads.values()), triggers
+
+    def _answer_gone(self, triggers: Mapping[str, Trigger], heads: Mapping[str, Head]) -> None:
+        for key, trigger in triggers.items():
+            if key not in heads or heads[key].deleted:
+                self._sources.forecasts.answer(trigger.id, "")
+
+    def _recently_read(self) -> list[str]:
+        last = self._sources.history.records()["last_read"]
+        keys = self._sources.history.keys  # after the records: rows are only added
+        rows = np.flatnonzero(last > self._looked)
+        newest = rows[np.argsort(last[rows])[::-1][:URGENT_MOST]]
+        return [keys[int(row)] for row in newest]
+
+    def _count_triggered(self, batch: Sequence[Head], triggers: Mapping[str, Trigger], scene: Scene) -> None:
+        """Bring objects that a trigger had decided already into the pass's sums, so that its bill is whole."""
+        self._placer.count([head for head in batch if head.key in triggers], scene, self._tally)
+
+    def _show(self, scene: Scene, scored: int) -> None:
+        done = not self._cursor
+        standing = self._standing
+        views = tuple(sorted(scene.market.survey.views.values(), key=lambda view: view.place))
+        fresh = replace(
+            standing,
+            state="ok" if done else "busy",
+            note="every object is scored; the next look is due soon" if done else "scoring objects in key order",
+            scored=standing.scored + scored,
+            passing=self._tally.objects,
+            tally=self._tally if done else standing.tally,
+            totals=self._sources.decisions.totals(),
+            newest=tuple(self._sources.decisions.page(limit=ROWS_MOST)),
+            views=views,
+        )
+        self._standing = self._finished(fresh, scene) if done else fresh
+
+    def _finished(self, standing: Standing, scene: Scene) -> Standing:
+        """Close a pass: price what was scanned, measure the bill, forget what is old."""
+        standing = self._with_adopted(standing)
+        usd = billed_now(standing)[0]
+        self._measure(standing, usd)
+        self._sources.decisions.forget_superseded(scene.now - KEEP_SUPERSEDED_DAYS * SECONDS_PER_DAY)
+        logger.info(
+            "placement looked at every object",
+            extra={"objects": self._tally.objects, "moves": standing.totals.moves_open, "usd_month": round(usd, 6)},
+        )
+        return replace(standing, series=(*standing.series[1 - POINTS_MOST :], (scene.now, usd)))
+
+    def _with_adopted(self, standing: Standing) -> Standing:
+        if self._adopted is None:
+            return standing
+        sites = {m.name: Site(m.address.provider, m.address.region) for m in self._sources.fleet.members}
+        found = [row for row in self._adopted.aggregates() if row.store in sites]
+        book = self._rules.book
+        lacking = unpriced(found, sites, book)
+        rows = [row for row in found if row not in lacking]
+        bill, classes = tuple(bill_rows(rows, sites, book)), tuple(class_rows(rows, sites, book))
+        return replace(standing, bill=bill, classes=classes, note=standing.note + _lacking(lacking))
+
+    def _measure(self, standing: Standing, usd: float) -> None:
+        stores = dict(standing.tally.by_store()) if standing.tally else {}
+        for row in standing.bill:
+            stores[row.store] = stores.get(row.store, 0.0) + (0.0 if row.sunk else row.usd)
+        self._measures.gauge("monthly_cost_usd", usd, scope="total")
+        for store in self._billed - set(stores):
+            self._measures.gauge("monthly_cost_usd", 0.0, scope=store)
+        for store, cost in stores.items():
+            self._measures.gauge("monthly_cost_usd", cost, scope=store)
+        self._billed |= set(stores)
+        self._measures.gauge("own_capacity_estimate_usd", sunk_now(standing))
+        self._measures.gauge("freed_bytes", standing.tally.freed_bytes if standing.tally else 0.0)
+
+
+def _lacking(rows: Sequence[AdoptedRow]) -> str:
+    if not rows:
+        return ""
+    names = ", ".join(sorted({f"{row.store}/{row.storage_class}" for row in rows}))
+    return f"; {sum(row.objects for row in rows)} listed objects lie in classes without a price: {names}"
+
+
+def _did(decision: Decision) -> str:
+    if decision.verdict == "move":
+        saving = format_usd(decision.saving_usd_month)
+        return (
+            f"decided to move it from {decision.source} to {decision.target} ({decision.rule}): saves {saving} a month"
+        )
+    return f"left it where it is: {decision.reason}"
+
+
+def _position(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isdigit():
+        raise BadInputError("the cursor is not one that a page gave", cursor=cursor, hint="start without a cursor")
+    return int(cursor)

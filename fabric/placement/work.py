@@ -1,0 +1,244 @@
+"""One bounded step of placement: score a batch of objects and record what was decided."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fabric.catalog.decisions import Decision
+from fabric.catalog.forecasts import Trigger
+from fabric.catalog.heads import Head
+from fabric.core.clock import SECONDS_PER_DAY, Clock
+from fabric.core.config import MigrationSettings, PlacementSettings
+from fabric.core.ids import new_id
+from fabric.core.words import ObjectPolicy
+from fabric.placement.decide import FACTORS, Verdict, ballot, decide
+from fabric.placement.demand import Prior
+from fabric.placement.facts import Facts, derive, gather, live_replicas
+from fabric.placement.options import Group, Market, Terms, group, value
+from fabric.placement.places import take_survey
+from fabric.placement.ports import Busy, Decisions, Fleet, Forecasts, Health, History, SuiteFor
+from fabric.placement.receipt import SurveyRecord, choice_lines, counterfactual, encode_survey, make_receipt, undo_usd
+from fabric.placement.score import Gate
+from fabric.placement.tally import Tally
+from fabric.pricing.sheet import PriceBook, Site
+
+SAME_SCORE = 0.01  # a decision is written again only when something of it changed by more
+REWRITE_SECONDS = SECONDS_PER_DAY  # or when it is older than this
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where facts come from; see `ports`."""
+
+    fleet: Fleet
+    history: History
+    forecasts: Forecasts
+    decisions: Decisions
+    health: Health
+    suite_for: SuiteFor
+    busy: Busy
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings and prices that decisions obey."""
+
+    book: PriceBook
+    placement: PlacementSettings
+    migration: MigrationSettings
+    reader: Site  # where reads come from
+
+    @property
+    def gate(self) -> Gate:
+        return Gate(self.placement.score_gate, self.placement.confidence_gate, self.placement.factor_floor)
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.migration.grace_days_between_stores, self.migration.grace_days_inside_store)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The market and its record at the moment of one batch."""
+
+    market: Market
+    record: SurveyRecord
+    record_id: str
+    now: float
+
+
+class Placer:
+    """Scores batches of objects; holds no state of its own."""
+
+    def __init__(self, sources: Sources, rules: Rules, clock: Clock) -> None:
+        self._sources, self._rules, self._clock = sources, rules, clock
+
+    def scene(self, prior: Prior) -> Scene:
+        """Look at every place once, for the decisions of one batch."""
+        rules, sources = self._rules, self._sources
+        survey = take_survey(sources.fleet, rules.book, sources.health, rules.reader)
+        market = Market(survey, rules.book, sources.suite_for, rules.terms)
+        providers = sorted({view.price.provider for view in survey.views.values()})
+        record = SurveyRecord(
+            views=sorted(survey.views.values(), key=lambda view: view.place),
+            sheets={name: rules.book.sheet(name) for name in providers},
+            score_gate=rules.gate.score,
+            confidence_gate=rules.gate.confidence,
+            factor_floor=rules.gate.floor,
+            horizon_days=rules.placement.horizon_days,
+            grace_between_days=rules.terms.between_stores,
+            grace_inside_days=rules.terms.inside_store,
+            prior=(prior.shape, prior.weeks, prior.burst, prior.objects),
+        )
+        return Scene(market, record, record.id, self._clock.now())
+
+    def score(self, heads: Sequence[Head], triggers: Mapping[str, Trigger], scene: Scene, tally: Tally) -> int:
+        """Decide about ``heads``, record what changed, answer their triggers; return how many were scored."""
+        keys = [head.key for head in heads]
+        busy = set(self._sources.busy(keys))
+        free = [head for head in heads if head.key not in busy and not head.deleted and live_replicas(head)]
+        self.count([head for head in heads if head.key in busy], scene, tally)  # under way: billed, not decided anew
+        if not free:
+            return 0
+        made = self._decide(free, triggers, scene, tally)
+        self._record(made, triggers, scene)
+        return len(free)
+
+    def count(self, heads: Sequence[Head], scene: Scene, tally: Tally) -> None:
+        """Add objects to a pass's sums without deciding about them."""
+        self._decide([head for head in heads if not head.deleted and live_replicas(head)], {}, scene, tally)
+
+    def _decide(
+        self, heads: Sequence[Head], triggers: Mapping[str, Trigger], scene: Scene, tally: Tally
+    ) -> list[Decision]:
+        keys = [head.key for head in heads]
+        forecasts = self._sources.forecasts.latest(keys)
+        placed = self._sources.decisions.placed_at(keys)
+        inputs = gather(heads, self._sources.history, forecasts, placed, triggers, now=scene.now)
+        prior = Prior(*scene.record.prior)
+        made: list[Decision] = []
+        given: dict[str, float] = {}
+        for (places, policy), rows in _alike(heads).items():
+            found = group(places, policy, scene.market)
+            facts = derive(inputs.take(rows), prior)
+            tally.add_group(found, facts)
+            batch = _Batch(found, facts, scene, [heads[index] for index in rows])
+            for row, index in enumerate(rows):
+                decision, column = batch.decision(row, triggers.get(heads[index].key), given)
+                tally.count(decision.verdict)
+                if decision.verdict == "move" and column is not None:
+                    tally.add_move(found.options[column], facts, row)
+                made.append(decision)
+        return made
+
+    def _record(self, made: Sequence[Decision], triggers: Mapping[str, Trigger], scene: Scene) -> None:
+        before = self._sources.decisions.latest([decision.key for decision in made])
+        asked = {decision.key for decision in made if decision.key in triggers}
+        fresh = [item for item in made if item.key in asked or _differs(item, before.get(item.key))]
+        if fresh:
+            self._sources.decisions.record(fresh, {scene.record_id: encode_survey(scene.record)})
+        for decision in fresh:
+            if decision.key in asked:
+                self._sources.forecasts.answer(triggers[decision.key].id, decision.id)
+
+
+class _Batch:
+    """The decisions of one group; room already given away in this batch is not given twice."""
+
+    def __init__(self, found: Group, facts: Facts, scene: Scene, heads: Sequence[Head]) -> None:
+        self._found, self._facts, self._scene, self._heads = found, facts, scene, heads
+        self._valued = value(found, facts, scene.record.horizon_days)
+        self._stored = np.array([_stored_bytes(head) for head in heads], np.float64)
+        self._votes = ballot(found, self._valued, scene.record.gate, self._stored)
+
+    def decision(self, row: int, trigger: Trigger | None, given: dict[str, float]) -> tuple[Decision, int | None]:
+        """Decide about one object of the group; return the decision and the option it speaks of.
+
+        Args:
+            given: bytes promised to each store by earlier decisions of this batch; grows.
+        """
+        verdict = self._with_room(row, self._verdict(row, trigger), given)
+        receipt = make_receipt(row, self._facts, self._found, self._valued, self._scene.record_id)
+        receipt["why"] = verdict.reason
+        receipt["rule"] = verdict.rule
+        if verdict.column is not None:
+            receipt["choice"] = verdict.column
+            receipt["lines"] = choice_lines(row, self._facts, self._found.options[verdict.column])
+            option = self._found.options[verdict.column]
+            receipt["undo_cost_usd"] = undo_usd(float(self._facts.inputs.size_bytes[row]), option)
+            receipt["counterfactual"] = counterfactual(row, self._valued, verdict.column, option)
+        if trigger is not None:
+            receipt["trigger"] = msgspec.to_builtins(trigger)
+        return self._made(row, verdict, receipt), verdict.column
+
+    def _verdict(self, row: int, trigger: Trigger | None) -> Verdict:
+        gate = self._scene.record.gate
+        verdict = decide(row, self._found, self._valued, self._votes, gate, asked=trigger is not None)
+        if self._heads[row].pinned and verdict.verdict == "move":
+            return Verdict("keep", "policy", verdict.column, f"it is pinned; else: {verdict.reason}")
+        return verdict
+
+    def _with_room(self, row: int, verdict: Verdict, given: dict[str, float]) -> Verdict:
+        if verdict.verdict != "move" or verdict.column is None:
+            return verdict
+        target, size = self._found.options[verdict.column].target, float(self._stored[row])
+        promised = given.get(target.store, 0.0) + size
+        if target.free_bytes is not None and promised > target.free_bytes:
+            return Verdict("keep", "capacity", verdict.column, f"{target.place} has no room left after other moves")
+        given[target.store] = promised
+        return verdict
+
+    def _made(self, row: int, verdict: Verdict, receipt: dict[str, Any]) -> Decision:
+        head, column = self._heads[row], verdict.column
+        option = None if column is None else self._found.options[column]
+        figures = {} if column is None else receipt["alternatives"][column]
+        return Decision(
+            id=new_id(self._scene.now),
+            key=head.key,
+            version_id=head.current.id,
+            made=self._scene.now,
+            source=option.source.place if option else head.current.replicas[0].place,
+            target=option.target.place if option else "",
+            verdict=verdict.verdict,
+            reason=verdict.reason,
+            rule=verdict.rule,
+            factors={name: figures.get(name, 0.0) for name in FACTORS},
+            score=figures.get("score", 0.0),
+            confidence=figures.get("confidence", 0.0),
+            saving_usd_month=figures.get("saving_usd_month", 0.0),
+            move_cost_usd=figures.get("move_cost_usd", 0.0),
+            money_bytes=head.current.money_bytes,
+            receipt=receipt,
+            trend_known=bool(receipt["trend"]["known"]),
+            state="open" if verdict.verdict == "move" else "closed",
+        )
+
+
+def _stored_bytes(head: Head) -> int:
+    return max((replica.blob_bytes for replica in head.current.replicas), default=head.current.size_bytes)
+
+
+def _alike(heads: Sequence[Head]) -> dict[tuple[tuple[str, ...], ObjectPolicy], list[int]]:
+    """Group heads by the places of their live copies and their policy."""
+    groups: dict[tuple[tuple[str, ...], ObjectPolicy], list[int]] = defaultdict(list)
+    for index, head in enumerate(heads):
+        groups[tuple(replica.place for replica in live_replicas(head)), head.policy].append(index)
+    return groups
+
+
+def _differs(fresh: Decision, before: Decision | None) -> bool:
+    """Say whether a decision tells more than the one that stands."""
+    if before is None or fresh.made - before.made >= REWRITE_SECONDS:
+        return True
+    if before.state in ("taken", "superseded"):
+        return True
+    same = ("version_id", "source", "target", "verdict", "rule")
+    if any(getattr(fresh, name) != getattr(before, name) for name in same):
+        return True
+    return abs(fresh.score - before.score) > SAME_SCORE or abs(fresh.confidence - before.confidence) > SAME_SCORE

@@ -1,0 +1,264 @@
+"""What the two cards show: how data is protected, and what is wrong now. Every figure is counted or measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fabric.catalog.alerts import Alert
+from fabric.core.words import Classification, Zone
+from fabric.runtime.component import Page, Report
+from fabric.security.alerts import Alerts
+from fabric.security.census import Counts
+from fabric.security.controls import control_map
+from fabric.security.machine import ACTIVE
+from fabric.security.matrix import CIPHERS, suite_or_none
+from fabric.security.ports import AuditPort, FleetPort
+from fabric.security.rules import DEADLINE_SECONDS, Severity
+from fabric.security.tables import ALERT_COLUMNS, REPORT_ROWS, Table, alert_row, column
+from fabric.security.tokens import Tokens
+
+AUDIT_ROWS = 100
+_WORST_FIRST = {severity.value: rank for rank, severity in enumerate(Severity)}
+
+
+def security_tables(
+    counts: Counts | None, tokens: Tokens, audit: AuditPort, fleet: FleetPort | None
+) -> dict[str, Table]:
+    """Return the tables of the security card."""
+    return {
+        "policies": _policies(),
+        "ciphers": _ciphers(counts),
+        "wrong": _wrong(counts),
+        "stores": _stores(fleet),
+        "tokens": _tokens(tokens),
+        "audit": _audit(audit),
+        "controls": _controls(),
+    }
+
+
+def alert_tables(alerts: Alerts) -> dict[str, Table]:
+    """Return the tables of the alerts card that live in memory."""
+    open_alerts = sorted(alerts.current(), key=lambda alert: (_WORST_FIRST[alert.severity], -alert.since))
+    return {"alerts": Table(ALERT_COLUMNS, [alert_row(alert) for alert in open_alerts]), "rules": _rules(alerts)}
+
+
+def security_body(
+    counts: Counts | None, keys: dict[str, object], tokens: Tokens, head: tuple[int, str], tables: dict[str, Table]
+) -> Report:
+    """Return the body of section ``security``."""
+    wrong = counts.wrong_total if counts is not None else None
+    shown = ("policies", "ciphers", "wrong", "stores", "tokens", "audit", "controls")
+    return {
+        "state": "degraded" if wrong else "ok" if counts is not None else "busy",
+        "note": _note(counts),
+        "headline": _security_headline(counts, keys, tokens, head),
+        "progress": [],
+        "series": [],
+        "tables": {name: tables[name].body() for name in shown},
+        "encryption": {"replicas": counts.replicas, "stored_bytes": counts.stored_bytes} if counts else None,
+        "replicas_not_as_asked": wrong,
+        "key_table": keys,
+        "audit_head": {"records": head[0], "sha256": head[1]},
+        "tokens_exist": bool(tokens.all()),
+        "four_eyes": tokens.four_eyes,
+        "controls_note": control_map()[0],
+    }
+
+
+def alerts_body(
+    current: list[Alert], tables: dict[str, Table], history: Page, delivery: dict[str, Any] | None, owed: int
+) -> Report:
+    """Return the body of section ``alerts``; totals count what is firing or acknowledged."""
+    active = [alert for alert in current if alert.state in ACTIVE]
+    critical = sum(alert.severity == Severity.CRITICAL for alert in active)
+    waiting = sum(alert.state == "firing" for alert in active)
+    source = "open alerts of this engine, judged twice a second"
+    return {
+        "state": "degraded" if critical else "busy" if active else "ok",
+        "note": f"{len(active)} open, {waiting} of them not taken on yet" if active else "nothing is wrong",
+        "headline": [
+            _figure("open alerts", len(active), "", source),
+            _figure("critical", critical, "", source),
+            _figure("not taken on", waiting, "", source),
+            _figure("ever fired", history.total, "", "the alert history in the catalog"),
+        ],
+        "progress": [],
+        "series": [],
+        "tables": {
+            "alerts": tables["alerts"].body(),
+            "history": {"columns": history.columns, "rows": history.rows[:REPORT_ROWS], "total": history.total},
+            "rules": tables["rules"].body(),
+        },
+        "total_alerts": len(active),
+        "critical_alerts": critical,
+        "by_severity": {level.value: sum(alert.severity == level for alert in active) for level in Severity},
+        "messages_owed": owed,
+        "delivery": delivery,
+    }
+
+
+def _figure(label: str, value: float | int | None, unit: str, source: str) -> dict[str, Any]:
+    return {"label": label, "value": value, "unit": unit, "source": source}
+
+
+def _note(counts: Counts | None) -> str:
+    if counts is None:
+        return "counting how every replica is encrypted"
+    if counts.wrong_total:
+        return f"{counts.wrong_total} replicas are not as their class and zone ask"
+    return "every replica is encrypted as its class and zone ask"
+
+
+def _security_headline(
+    counts: Counts | None, keys: dict[str, object], tokens: Tokens, head: tuple[int, str]
+) -> list[dict[str, Any]]:
+    heads = "the heads of all managed objects, counted" + (" just now" if counts is None else "")
+    keyed, copies = keys["object_keys"], keys["copies_whole"]
+    assert isinstance(keyed, int)
+    assert isinstance(copies, int)
+    return [
+        _figure("replicas encrypted", counts.encrypted_percent if counts else None, "percent", heads),
+        _figure("not as asked", counts.wrong_total if counts else None, "", heads),
+        _figure("object keys", keyed, "", "the key table"),
+        _figure("whole copies of the key table", copies, "", "read at the start, written together since"),
+        _figure("tokens", len(tokens.all()), "", "the catalog"),
+        _figure("audit lines", head[0], "", "the audit chain"),
+    ]
+
+
+def _policies() -> Table:
+    columns = [column("class", "class"), *(column(zone.value, zone.value.replace("_", " ")) for zone in Zone)]
+    rows = []
+    for kind in Classification:
+        suites = {zone.value: suite_or_none(kind, zone) for zone in Zone}
+        named = {zone: suite.value if suite else "refused" for zone, suite in suites.items()}
+        rows.append({"id": kind.value, "class": kind.value, **named})
+    return Table(columns, rows)
+
+
+def _ciphers(counts: Counts | None) -> Table:
+    columns = [
+        column("suite", "suite"),
+        column("cipher", "cipher"),
+        column("replicas", "replicas"),
+        column("stored_bytes", "stored", "bytes"),
+    ]
+    rows = [
+        {
+            "id": suite.value,
+            "suite": suite.value,
+            "cipher": cipher,
+            "replicas": counts.replicas.get(suite.value, 0) if counts else None,
+            "stored_bytes": counts.stored_bytes.get(suite.value, 0) if counts else None,
+        }
+        for suite, cipher in CIPHERS.items()
+    ]
+    return Table(columns, rows)
+
+
+def _wrong(counts: Counts | None) -> Table:
+    names = ("key", "place", "suite", "asked")
+    rows = [
+        {"id": f"{one[0]} {one[1]}", **dict(zip(names, one, strict=True))} for one in (counts.wrong if counts else ())
+    ]
+    return Table([column(name, name) for name in names], rows)
+
+
+def _stores(fleet: FleetPort | None) -> Table:
+    columns = [column("store", "store"), column("zone", "zone"), column("kind", "kind"), column("at_rest", "at rest")]
+    rows = []
+    for member in fleet.members if fleet is not None else ():
+        managed = member.settings.kind == "managed"
+        at_rest = "by the fabric, as the policies say" if managed else "the provider's encryption is not checked"
+        row = {"store": member.name, "zone": str(member.address.zone), "kind": member.settings.kind}
+        rows.append({"id": member.name, **row, "at_rest": at_rest})
+    return Table(columns, rows)
+
+
+def _tokens(tokens: Tokens) -> Table:
+    columns = [
+        column("name", "name"),
+        column("role", "role"),
+        column("classes", "may read"),
+        column("made", "made", "time"),
+        column("made_by", "made by"),
+    ]
+    rows = [
+        {
+            "id": row.name,
+            "name": row.name,
+            "role": row.role,
+            "classes": ", ".join(row.classes) or "public",
+            "made": row.made,
+            "made_by": row.made_by,
+        }
+        for row in tokens.all()
+    ]
+    return Table(columns, rows)
+
+
+def _audit(audit: AuditPort) -> Table:
+    columns = [
+        column("n", "line"),
+        column("at", "when", "time"),
+        column("action", "what"),
+        column("who", "who"),
+        column("subject", "on what"),
+    ]
+    rows = [
+        {"id": str(line["n"]), **{name: line[name] for name in ("n", "at", "action", "who", "subject")}}
+        for line in audit.recent(AUDIT_ROWS)
+    ]
+    return Table(columns, rows)
+
+
+def _controls() -> Table:
+    columns = [
+        column("framework", "framework"),
+        column("promise", "promise"),
+        column("means", "what the fabric does"),
+        column("state", "state"),
+        column("tests", "shown by"),
+    ]
+    rows = [
+        {
+            "id": f"{one.framework}: {one.promise}",
+            "framework": one.framework,
+            "promise": one.promise,
+            "means": one.means,
+            "state": one.state,
+            "tests": "; ".join(one.tests),
+        }
+        for one in control_map()[1]
+    ]
+    return Table(columns, rows)
+
+
+def _rules(alerts: Alerts) -> Table:
+    columns = [
+        column("title", "fires when"),
+        column("measure", "measure"),
+        column("threshold", "above"),
+        column("clear", "ends at"),
+        column("unit", "unit"),
+        column("for_seconds", "for", "seconds"),
+        column("severity", "severity"),
+        column("deadline", "answer within", "seconds"),
+        column("no_data", "without figures"),
+    ]
+    rows = [
+        {
+            "id": rule.name,
+            "title": rule.title,
+            "measure": rule.measure,
+            "threshold": rule.threshold,
+            "clear": rule.clear,
+            "unit": rule.unit,
+            "for_seconds": rule.for_seconds,
+            "severity": rule.severity.value,
+            "deadline": DEADLINE_SECONDS[rule.severity],
+            "no_data": rule.no_data.value,
+        }
+        for rule in alerts.rules
+    ]
+    return Table(columns, rows)

@@ -1,0 +1,140 @@
+"""When an alert fires: rules as data, and the pure functions that judge a figure against one.
+
+A rule has a threshold at which it fires and a *clear level* at which it ends, so that a figure that trembles around
+the threshold gives one alert. ``for_seconds`` is how long the figure must stay beyond it. What happens without a
+fresh figure is said by each rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fabric.core.config import Thresholds
+
+CLEAR_SHARE = 0.95  # of the threshold
+
+
+class Severity(StrEnum):
+    """How bad, and so how soon somebody must answer."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+DEADLINE_SECONDS: dict[Severity, float | None] = {
+    Severity.CRITICAL: 0.0,  # at once
+    Severity.HIGH: 3600.0,
+    Severity.MEDIUM: 86400.0,
+    Severity.LOW: None,  # informational
+}
+ESCALATES_TO = {Severity.HIGH: Severity.CRITICAL, Severity.MEDIUM: Severity.HIGH}
+
+
+class NoData(StrEnum):
+    """What an alert does when its figure is missing or old."""
+
+    KEEP = "keep"  # it stays what it is
+    RESOLVE = "resolve"  # nothing happens any more, so nothing is wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One condition on one measure; each set of labels is judged by itself."""
+
+    name: str
+    title: str  # what is wrong, for people
+    measure: str
+    threshold: float  # fires above
+    clear: float  # ends at or below
+    unit: str
+    severity: Severity
+    where: tuple[tuple[str, str], ...] = ()  # labels that the measure must have
+    for_seconds: float = 0.0
+    no_data: NoData = NoData.KEEP
+    stale_seconds: float = 900.0  # a figure older than this is none
+    inhibited_by: str = ""  # rule that explains this one, for the same store
+    source: str = "measure"  # what is judged: the measure; "inverse": 1 - it
+
+    def matches(self, name: str, labels: tuple[tuple[str, str], ...]) -> bool:
+        """Say whether the rule judges this measure."""
+        return name == self.measure and set(self.where) <= set(labels)
+
+    def breached(self, value: float, *, active: bool) -> bool:
+        """Say whether the alert holds: above the threshold, or, where ``active``, not yet back at the clear level."""
+        return value > (self.clear if active else self.threshold)
+
+    def fresh(self, at: float, now: float) -> bool:
+        """Say whether a figure measured at ``at`` still counts."""
+        return now - at <= self.stale_seconds
+
+
+def built_in_rules(limits: Thresholds) -> tuple[Rule, ...]:
+    """Return the rules of the specification at the thresholds of the settings, causes before their effects."""
+    return (
+        Rule("store_down", "a store does not answer", "store_up", 0.5, 0.5, "", Severity.CRITICAL, source="inverse"),
+        Rule("component_failed", "a component has failed", "component_failed", 0.5, 0.5, "", Severity.CRITICAL),
+        Rule(
+            "monthly_cost",
+            "the monthly bill is above its limit",
+            "monthly_cost_usd",
+            limits.cost_usd_month,
+            limits.cost_usd_month * CLEAR_SHARE,
+            "usd",
+            Severity.MEDIUM,
+            where=(("scope", "total"),),
+            stale_seconds=86400.0,
+        ),
+        Rule(
+            "read_latency",
+            "reads are slower than the limit",
+            "read_latency_p99_ms",
+            limits.latency_ms,
+            limits.latency_ms * CLEAR_SHARE,
+            "ms",
+            Severity.HIGH,
+            no_data=NoData.RESOLVE,
+            stale_seconds=120.0,
+            inhibited_by="store_down",
+        ),
+        Rule(
+            "capacity",
+            "a store is almost full",
+            "used_percent",
+            limits.capacity_percent,
+            limits.capacity_percent - 1.0,
+            "percent",
+            Severity.HIGH,
+        ),
+        Rule(
+            "throughput_drop",
+            "a store moves bytes more slowly than it used to",
+            "throughput_drop_percent",
+            limits.throughput_drop_percent,
+            limits.throughput_drop_percent * (2 / 3),
+            "percent",
+            Severity.HIGH,
+            for_seconds=5.0,
+            no_data=NoData.RESOLVE,
+            stale_seconds=120.0,
+            inhibited_by="store_down",
+        ),
+        Rule(
+            "buffer_fill",
+            "a buffer is almost full",
+            "buffer_fill_percent",
+            limits.buffer_percent,
+            limits.buffer_percent * CLEAR_SHARE,
+            "percent",
+            Severity.HIGH,
+            no_data=NoData.RESOLVE,
+        ),
+    )
+
+
+def overdue(severity: Severity, age_seconds: float) -> bool:
+    """Say whether an alert that nobody acknowledged for this long is past its deadline."""
+    deadline = DEADLINE_SECONDS[severity]
+    return deadline is not None and age_seconds >= deadline

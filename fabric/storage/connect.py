@@ -1,0 +1,171 @@
+"""Tests a store as its mode will use it, and prints the smallest rights that mode needs.
+
+Modes look and shadow send one listing and nothing else. Modes copy and move read one byte of one object and run the
+probe under ``.fabric/``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fabric.core.clock import Clock
+from fabric.core.config import StoreAddress, StoreSettings, store_address
+from fabric.core.errors import FabricError, ForbiddenError
+from fabric.core.words import Mode
+from fabric.storage.fleet import build_driver
+from fabric.storage.keys import WORK_FOLDER
+from fabric.storage.probe import probe
+from fabric.storage.scan import AtimeTrust, atime_trust
+from fabric.storage.store import ObjectInfo, Store
+
+POLICY_VERSION = "2012-10-17"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was tried. ``permission`` names the right that is missing, "" where none is."""
+
+    name: str
+    ok: bool
+    detail: str
+    permission: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a test of a store found."""
+
+    store: str
+    address: StoreAddress
+    mode: Mode
+    checks: tuple[Check, ...]
+    policy: dict[str, Any] | None  # AWS IAM document for s3 addresses
+    rights: str  # the same in words; for folders the rights needed
+    atime: AtimeTrust
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+
+def connect(name: str, given: StoreSettings, clock: Clock) -> Connection:
+    """Try what the mode of ``given`` needs and say what works; nothing is raised for what does not.
+
+    Raises:
+        ConfigError: the URL or a secret reference is impossible.
+    """
+    address = store_address(name, given)
+    driver = build_driver(name, given, address, clock)
+    try:
+        checks = tuple(_checks(driver, address, given.mode, clock))
+    finally:
+        driver.close()
+    policy = s3_policy(address, given.mode) if address.scheme == "s3" else None
+    return Connection(name, address, given.mode, checks, policy, rights(address, given.mode), atime_trust(driver))
+
+
+def _checks(driver: Store, address: StoreAddress, mode: Mode, clock: Clock) -> list[Check]:
+    first: list[ObjectInfo] = []
+    found = [_try("list", lambda: _list(driver, first))]
+    if not found[0].ok:
+        return found
+    if address.scheme == "file":
+        found += _folder_checks(Path(address.path), mode)
+    if mode.may_write:
+        if first:
+            found.append(_try("read", lambda: _read_one(driver, first[0].key)))
+        found.append(_try("write", lambda: _probe(driver, mode, clock)))
+    return found
+
+
+def _try(name: str, act: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, act())
+    except ForbiddenError as error:
+        return Check(name, False, str(error), str(error.context.get("permission") or error.context.get("path") or ""))
+    except FabricError as error:
+        return Check(name, False, str(error))
+
+
+def _list(driver: Store, first: list[ObjectInfo]) -> str:
+    first += [info for info in driver.list(limit=2) if not info.key.startswith(f"{WORK_FOLDER}/")]
+    return f"listed; the first key is {first[0].key}" if first else "listed; it holds nothing yet"
+
+
+def _read_one(driver: Store, key: str) -> str:
+    with driver.open(key, start=0, end=1) as reading:
+        read = sum(len(piece) for piece in reading)
+    return f"read {read} byte of {key}"
+
+
+def _probe(driver: Store, mode: Mode, clock: Clock) -> str:
+    found = probe(driver, clock, mode=mode)
+    if found.lacking:
+        seen = "; ".join(f"{name}: {found.notes[name]}" for name in found.lacking)
+        heads = "may" if found.capabilities.may_hold_heads else "must not"
+        return f"writes work, but not everything is kept ({seen}); it {heads} hold heads"
+    return "writes, conditions, ranges and parts work; it may hold heads"
+
+
+def _folder_checks(root: Path, mode: Mode) -> list[Check]:
+    """Ask the system for rights without using them."""
+    wanted = os.R_OK | os.X_OK | (os.W_OK if mode.may_write else 0)
+    allowed = os.access(root, wanted)
+    right = "rwx" if mode.may_write else "r-x"
+    return [Check("rights", allowed, f"{right} on {root}", "" if allowed else f"{right} on {root}")]
+
+
+def rights(address: StoreAddress, mode: Mode) -> str:
+    """Return in one sentence the least rights that ``mode`` needs."""
+    if address.scheme == "file":
+        return {
+            Mode.LOOK: f"r-x on {address.path} and every folder below it; no right on any file",
+            Mode.SHADOW: f"r-x on {address.path} and every folder below it; no right on any file",
+            Mode.COPY: f"rwx on {address.path} and every folder below it, r on every file",
+            Mode.MOVE: f"rwx on {address.path} and every folder below it (which includes deleting), r on every file",
+        }[mode]
+    if address.scheme == "s3":
+        return ", ".join(sorted({action for part in _statements(address, mode) for action in part["Action"]}))
+    return "none"
+
+
+def s3_policy(address: StoreAddress, mode: Mode) -> dict[str, Any]:
+    """Return the smallest IAM policy document for ``mode``, restricted to the bucket and its prefix."""
+    return {"Version": POLICY_VERSION, "Statement": _statements(address, mode)}
+
+
+def _statements(address: StoreAddress, mode: Mode) -> list[dict[str, Any]]:
+    bucket, prefix = f"arn:aws:s3:::{address.bucket}", address.path.strip("/")
+    below = f"{bucket}/{prefix}/*" if prefix else f"{bucket}/*"
+    listing: dict[str, Any] = {"Sid": "List", "Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": bucket}
+    if prefix:
+        listing["Condition"] = {"StringLike": {"s3:prefix": [f"{prefix}/*"]}}
+    if not mode.may_write:
+        return [listing]
+    uploads = {
+        "Sid": "Uploads",
+        "Effect": "Allow",
+        "Action": ["s3:ListBucketMultipartUploads"],
+        "Resource": bucket,
+    }
+    write = [
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:GetObjectTagging",
+        "s3:PutObjectTagging",
+        "s3:AbortMultipartUpload",
+        "s3:ListMultipartUploadParts",
+    ]
+    objects = {"Sid": "Objects", "Effect": "Allow", "Action": write, "Resource": below}
+    own = below[:-1] + f"{WORK_FOLDER}/*"  # the probe cleans up after itself
+    delete = {
+        "Sid": "Delete",
+        "Effect": "Allow",
+        "Action": ["s3:DeleteObject"],
+        "Resource": below if mode.may_delete else own,
+    }
+    return [listing, uploads, objects, delete]

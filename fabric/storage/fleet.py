@@ -1,0 +1,215 @@
+"""The fleet: every store of the settings, built, wrapped and named.
+
+Building touches no store: only secret references are resolved. `Fleet.start` makes the folders of managed stores and
+probes the stores whose mode may write; a store in mode look or shadow is only ever listed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fabric.core.clock import SECONDS_PER_DAY, Clock
+from fabric.core.config import Settings, StoreAddress, StoreSettings, store_address
+from fabric.core.errors import ConfigError, FabricError, ModeError, NotFoundError
+from fabric.core.words import Mode, Place
+from fabric.storage import secrets
+from fabric.storage.folders import folder_error
+from fabric.storage.local import LocalStore, clear_old_writes
+from fabric.storage.memory import MemoryStore
+from fabric.storage.meter import LatencyView, Meter, Observe
+from fabric.storage.probe import Findings, probe
+from fabric.storage.s3 import S3Store
+from fabric.storage.s3_clients import Target
+from fabric.storage.store import Store
+from fabric.storage.wrappers import Around, Retry
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED_SECONDS = SECONDS_PER_DAY  # a crash's unfinished writes are cleared when they are this old
+LEAST_MODE = {"list": Mode.LOOK, "read": Mode.COPY, "write": Mode.COPY, "delete": Mode.MOVE}
+_ORDER = tuple(Mode)
+Wrap = Callable[[Store], Store]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One store of the fleet. ``store`` is what everyone uses; ``meter`` is its outermost wrapper."""
+
+    name: str
+    store: Store
+    address: StoreAddress
+    settings: StoreSettings
+    meter: Meter
+    driver: Store
+
+    @property
+    def adopted(self) -> bool:
+        return self.settings.kind == "adopted"
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return tuple(Place(self.name, storage_class) for storage_class in self.address.classes)
+
+
+class Fleet:
+    """Builds the stores of ``settings``.
+
+    Args:
+        observe: is told of every request (store, operation, storage class, seconds, bytes, answered).
+        wrap: store name -> what to put around its driver, inside retry and meter (the sample world's shapes and
+            faults); without it no such wrapper is constructed.
+
+    Raises:
+        ConfigError: a store's URL or secret reference is impossible.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        observe: Observe | None = None,
+        wrap: Mapping[str, Wrap] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._findings: dict[str, Findings] = {}
+        self._members = {
+            name: _member(name, given, clock, observe, (wrap or {}).get(name))
+            for name, given in settings.stores.items()
+        }
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return tuple(self._members.values())
+
+    def member(self, name: str) -> Member:
+        """Return the store called ``name``; NotFoundError names those there are."""
+        try:
+            return self._members[name]
+        except KeyError:
+            known = ", ".join(self._members) or "none"
+            raise NotFoundError("there is no such store", store=name, hint=f"known are {known}") from None
+
+    def places(self) -> tuple[Place, ...]:
+        return tuple(place for member in self.members for place in member.places)
+
+    def require(self, name: str, act: str) -> Member:
+        """Return the store if its mode allows ``act`` (list, read, write, delete); ModeError names the one needed."""
+        member, least = self.member(name), LEAST_MODE[act]
+        if _ORDER.index(member.settings.mode) < _ORDER.index(least):
+            raise ModeError(
+                f"the store's mode does not allow to {act}",
+                hint=f"set mode = {least.value!r} for stores.{name}",
+                store=name,
+                mode=member.settings.mode.value,
+                needed=least.value,
+            )
+        return member
+
+    def latency_ms(self, place: Place) -> LatencyView | None:
+        """Return the measured first-byte latency of a place; None before 20 reads."""
+        return self.member(place.store).meter.latency_ms(place.storage_class)
+
+    def findings(self, name: str) -> Findings | None:
+        """Return what the probe found; None where it has not run or could not."""
+        return self._findings.get(name)
+
+    def start(self) -> None:
+        """Make managed folders, clear old unfinished writes, probe what may be written. A store that fails stays."""
+        for member in self.members:
+            if member.settings.mode.may_write:
+                try:
+                    self._attach(member)
+                except FabricError as error:
+                    logger.warning("store not probed", extra={"store": member.name, "why": str(error)})
+
+    def probe(self, name: str) -> Findings:
+        """Probe one store again and go by what is found from now on."""
+        member = self.require(name, "write")
+        found = probe(member.driver, self._clock, mode=member.settings.mode)
+        member.driver.capabilities = found.capabilities
+        self._findings[name] = found
+        return found
+
+    def close(self) -> None:
+        for member in self.members:
+            member.store.close()
+
+    def _attach(self, member: Member) -> None:
+        if member.address.scheme == "file":
+            root = Path(member.address.path)
+            if not member.adopted:
+                _make(root, member.name)
+            clear_old_writes(root, before=self._clock.now() - UNFINISHED_SECONDS)
+        self.probe(member.name)
+
+
+def _make(root: Path, store: str) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise folder_error(error, store=store, path=str(root), key="") from error
+
+
+def _member(name: str, given: StoreSettings, clock: Clock, observe: Observe | None, wrap: Wrap | None) -> Member:
+    address = store_address(name, given)
+    driver = build_driver(name, given, address, clock)
+    meter = Meter(Retry(wrap(driver) if wrap is not None else driver), clock, observe=observe)
+    return Member(name, meter, address, given, meter, driver)
+
+
+def build_driver(name: str, given: StoreSettings, address: StoreAddress, clock: Clock) -> Store:
+    """Return the bare driver for an address; nothing is touched before its first use."""
+    if address.scheme == "file":
+        return LocalStore(
+            name,
+            Path(address.path),
+            classes=address.classes,
+            adopted=given.kind == "adopted",
+            capacity_bytes=given.capacity_bytes,
+        )
+    if address.scheme == "memory":
+        return MemoryStore(name, classes=address.classes, capacity_bytes=given.capacity_bytes, clock=clock)
+    if address.scheme == "s3":
+        store = _s3(name, given, address, clock, given.credentials)
+        if given.delete_credentials:
+            return DeletesApart(store, _s3(name, given, address, clock, given.delete_credentials))
+        return store
+    raise ConfigError(
+        "this release has no driver for the store's scheme",
+        hint="reach it through an S3 endpoint or a mounted folder",
+        path=f"stores.{name}.url",
+        scheme=address.scheme,
+    )
+
+
+def _s3(name: str, given: StoreSettings, address: StoreAddress, clock: Clock, credentials: str) -> S3Store:
+    target = Target(
+        address.bucket,
+        endpoint=address.endpoint,
+        region=address.region,
+        addressing=given.addressing,
+        profile=given.profile,
+        credentials=secrets.credentials(credentials),
+    )
+    return S3Store(
+        name, target, prefix=address.path, classes=address.classes, capacity_bytes=given.capacity_bytes, clock=clock
+    )
+
+
+class DeletesApart(Around):
+    """Deletes with credentials of their own; everything else cannot delete even by mistake."""
+
+    def __init__(self, inner: Store, deleter: Store) -> None:
+        super().__init__(inner)
+        self._deleter = deleter
+
+    def delete(self, key: str, *, tag: str | None = None) -> None:
+        self._deleter.delete(key, tag=tag)
+
+    def close(self) -> None:
+        self.inner.close()
+        self._deleter.close()

@@ -1,0 +1,205 @@
+"""`Meter` measures what a store really does: first-byte latency per place, bytes, requests and failures."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from fabric.core.clock import Clock
+from fabric.core.errors import UnavailableError, UnknownOutcomeError
+from fabric.storage.keys import OpenReading
+from fabric.storage.store import ObjectInfo, Part, Reading, Store
+from fabric.storage.wrappers import Around, Chunks
+
+SAMPLES_KEPT = 1024  # latest first-byte latencies per storage class
+SAMPLES_LEAST = 20  # fewer say nothing about a p99
+LIST_PAGE = 1000  # keys a server sends per listing request: what the bill counts
+CLASSES_MOST = 64
+
+
+class LatencyView(msgspec.Struct, frozen=True):
+    """Measured first-byte latency of the latest reads of one place."""
+
+    p50: float  # ms
+    p99: float  # ms
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Totals since the start. ``requests`` by operation; a listing counts its pages."""
+
+    requests: dict[str, int]
+    failures: int
+    bytes_read: int
+    bytes_written: int
+
+
+# Is told of every request: store, operation, storage class, seconds (to the first byte for ``open``, of the whole
+# request else), bytes, and whether the store answered.
+Observe = Callable[[str, str, str, float, int, bool], None]
+
+
+class Meter(Around):
+    """Counts and times what passes through. A refusal (not found, precondition) is an answer; silence is a failure."""
+
+    def __init__(self, inner: Store, clock: Clock, *, observe: Observe | None = None) -> None:
+        super().__init__(inner)
+        self._clock = clock
+        self._observe = observe
+        self._lock = threading.Lock()
+        self._samples: dict[str, deque[float]] = {}
+        self._requests: Counter[str] = Counter()
+        self._failures = self._bytes_read = self._bytes_written = 0
+
+    def latency_ms(self, storage_class: str) -> LatencyView | None:
+        """Return measured quantiles of the class's latest reads; None before SAMPLES_LEAST of them."""
+        with self._lock:
+            seconds = sorted(self._samples.get(storage_class, ()))
+        if len(seconds) < SAMPLES_LEAST:
+            return None
+        return LatencyView(_quantile(seconds, 0.5) * 1000, _quantile(seconds, 0.99) * 1000, len(seconds))
+
+    def figures(self) -> Figures:
+        with self._lock:
+            return Figures(dict(self._requests), self._failures, self._bytes_read, self._bytes_written)
+
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
+        watch = _Watch(self._clock)
+        with self._watched("open", watch), self.inner.open(key, start=start, end=end, tag=tag) as reading:
+            watch.storage_class = reading.info.storage_class
+            watch.lap()
+            yield OpenReading(reading.info, _counted(reading, watch))
+
+    def head(self, key: str) -> ObjectInfo:
+        with self._watched("head", _Watch(self._clock)) as watch:
+            info = self.inner.head(key)
+            watch.storage_class = info.storage_class
+            return info
+
+    def put(
+        self,
+        key: str,
+        chunks: Chunks,
+        *,
+        only_if_absent: bool = False,
+        only_if_tag: str | None = None,
+        storage_class: str | None = None,
+        metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
+    ) -> ObjectInfo:
+        with self._watched("put", _Watch(self._clock)) as watch:
+            info = self.inner.put(
+                key,
+                chunks,
+                only_if_absent=only_if_absent,
+                only_if_tag=only_if_tag,
+                storage_class=storage_class,
+                metadata=metadata,
+                content_type=content_type,
+            )
+            watch.size_bytes, watch.storage_class = info.size_bytes, info.storage_class
+            return info
+
+    def list(self, prefix: str = "", *, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
+        count = 0
+        with self._watched("list", _Watch(self._clock)) as watch:
+            for info in self.inner.list(prefix, after=after, limit=limit):
+                watch.lap()
+                yield info
+                count += 1
+        with self._lock:
+            self._requests["list"] += count // LIST_PAGE
+
+    def delete(self, key: str, *, tag: str | None = None) -> None:
+        with self._watched("delete", _Watch(self._clock)):
+            self.inner.delete(key, tag=tag)
+
+    def set_class(self, key: str, storage_class: str, *, tag: str | None = None) -> ObjectInfo:
+        with self._watched("set_class", _Watch(self._clock)) as watch:
+            watch.storage_class = storage_class
+            return self.inner.set_class(key, storage_class, tag=tag)
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
+        with self._watched("put_part", _Watch(self._clock)) as watch:
+            part = self.inner.put_part(key, upload_id, number, data)
+            watch.size_bytes = part.size_bytes
+            return part
+
+    def complete(
+        self, key: str, upload_id: str, parts: tuple[Part, ...], *, only_if_absent: bool = False
+    ) -> ObjectInfo:
+        with self._watched("complete", _Watch(self._clock)):
+            return self.inner.complete(key, upload_id, parts, only_if_absent=only_if_absent)
+
+    @contextmanager
+    def _watched(self, operation: str, watch: _Watch) -> Iterator[_Watch]:
+        ok = True
+        try:
+            yield watch
+        except (UnavailableError, UnknownOutcomeError):
+            ok = False
+            raise
+        finally:
+            self._record(operation, watch, ok=ok)
+
+    def _record(self, operation: str, watch: _Watch, *, ok: bool) -> None:
+        seconds = watch.seconds if watch.seconds is not None else watch.elapsed()
+        storage_class = watch.storage_class or self.classes[0]
+        with self._lock:
+            self._requests[operation] += 1
+            self._failures += not ok
+            if operation == "open":
+                self._bytes_read += watch.size_bytes
+                if ok and watch.first_byte and len(self._samples) < CLASSES_MOST:
+                    self._samples.setdefault(storage_class, deque(maxlen=SAMPLES_KEPT)).append(seconds)
+            else:
+                self._bytes_written += watch.size_bytes
+        if self._observe is not None:
+            self._observe(self.name, operation, storage_class, seconds, watch.size_bytes, ok)
+
+
+class _Watch:
+    """Times one request: until its first byte where it has one, and without the time its reader takes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = clock.monotonic()
+        self.seconds: float | None = None
+        self.storage_class = ""
+        self.size_bytes = 0
+        self.first_byte = False
+
+    def elapsed(self) -> float:
+        return self._clock.monotonic() - self._began
+
+    def lap(self) -> None:
+        if self.seconds is None:
+            self.seconds = self.elapsed()
+
+    def add(self, seconds: float) -> None:
+        if not self.first_byte:
+            self.seconds = (self.seconds or 0.0) + seconds
+            self.first_byte = True
+
+    def now(self) -> float:
+        return self._clock.monotonic()
+
+
+def _counted(reading: Iterable[bytes | memoryview], watch: _Watch) -> Iterator[bytes | memoryview]:
+    asked = watch.now()
+    for piece in reading:
+        watch.add(watch.now() - asked)
+        watch.size_bytes += len(piece)
+        yield piece
+    watch.add(watch.now() - asked)  # an empty object's first byte is its end
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,0 +1,153 @@
+"""The two S3 clients of one store, made at the first use: obstore for streams, botocore for everything else.
+
+Neither retries by itself: retrying is the business of one wrapper, and a repeated conditional write could meet its own
+first success.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from fabric.core.errors import ForbiddenError
+from fabric.storage.secrets import Credentials
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 60
+CONNECTIONS_MOST = 32
+REFRESH = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which bucket, and how to reach it."""
+
+    bucket: str
+    endpoint: str = ""
+    region: str = ""
+    addressing: str = "auto"  # auto | path | virtual
+    profile: str = ""
+    credentials: Credentials | None = None
+
+    @property
+    def virtual(self) -> bool:
+        return self.addressing == "virtual" or (self.addressing == "auto" and not self.endpoint)
+
+
+class Clients:
+    """Makes each client once; safe from many threads."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._boto: Any = None
+        self._stream: Any = None
+
+    @property
+    def boto(self) -> Any:
+        with self._lock:
+            return self._make_boto()
+
+    @property
+    def stream(self) -> Any:
+        with self._lock:
+            if self._stream is None:
+                self._stream = self._make_stream()
+            return self._stream
+
+    def close(self) -> None:
+        with self._lock:
+            if self._boto is not None:
+                self._boto.close()
+            self._boto = self._stream = None
+
+    def _make_boto(self) -> Any:
+        if self._boto is None:
+            from botocore.config import Config
+
+            target = self._target
+            self._boto = self._get_session().create_client(
+                "s3",
+                endpoint_url=target.endpoint or None,
+                region_name=target.region or self._get_session().get_config_variable("region") or "us-east-1",
+                config=Config(
+                    signature_version="s3v4",
+                    s3={"addressing_style": "virtual" if target.virtual else "path"},
+                    retries={"total_max_attempts": 1},
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                    connect_timeout=CONNECT_SECONDS,
+                    read_timeout=READ_SECONDS,
+                    max_pool_connections=CONNECTIONS_MOST,
+                ),
+            )
+        return self._boto
+
+    def _get_session(self) -> Any:
+        if self._session is None:
+            import botocore.session
+
+            self._session = botocore.session.Session(profile=self._target.profile or None)
+            if self._target.credentials is not None:
+                self._session.set_credentials(self._target.credentials.access_key, self._target.credentials.secret_key)
+        return self._session
+
+    def _make_stream(self) -> Any:
+        from obstore.store import S3Store as Obstore
+
+        target = self._target
+        options: dict[str, Any] = {"endpoint": self._stream_endpoint()} if target.endpoint else {}
+        return Obstore(
+            target.bucket,
+            region=self._region(),
+            virtual_hosted_style_request=target.virtual,
+            unsigned_payload=True,
+            credential_provider=self._credential,
+            client_options={
+                "allow_http": True,
+                "connect_timeout": f"{CONNECT_SECONDS}s",
+                "read_timeout": f"{READ_SECONDS}s",
+                "timeout": "7d",  # of a whole read: a large object may take long
+                "pool_max_idle_per_host": str(CONNECTIONS_MOST),
+            },
+            retry_config={"max_retries": 0},
+            **options,
+        )
+
+    def _stream_endpoint(self) -> str:
+        """Return the endpoint as obstore wants it: with the bucket in the host when that is the style."""
+        if not self._target.virtual:
+            return self._target.endpoint
+        parts = urlsplit(self._target.endpoint)
+        return parts._replace(netloc=f"{self._target.bucket}.{parts.netloc}").geturl()
+
+    def _region(self) -> str:
+        """Return the bucket's region: as set, else what the server says, else the usual one."""
+        if self._target.region or self._target.endpoint:
+            return self._target.region or "us-east-1"
+        from botocore.exceptions import ClientError
+
+        try:
+            answer = self._make_boto().head_bucket(Bucket=self._target.bucket)
+        except ClientError as error:
+            answer = error.response  # a refusal names the region too
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return str(headers.get("x-amz-bucket-region", "us-east-1"))
+
+    def _credential(self) -> Any:
+        found = self._get_session().get_credentials()
+        if found is None:
+            hint = "set AWS_PROFILE, or profile or credentials of the store"
+            raise ForbiddenError("no credentials were found", hint=hint, bucket=self._target.bucket)
+        frozen = found.get_frozen_credentials()
+        expires = datetime.now(UTC) + REFRESH if hasattr(found, "refresh_needed") else None
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": expires,
+        }

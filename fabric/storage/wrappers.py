@@ -1,0 +1,242 @@
+"""Stores around stores: each keeps the protocol and adds one thing.
+
+`Around` passes every method on, `Retry` repeats what is safe to repeat. `limits.py` bounds and shapes, `fault.py`
+breaks on command, `meter.py` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TypeVar
+
+import stamina
+
+from fabric.core.errors import FabricError
+from fabric.storage.store import Capabilities, ObjectInfo, Part, Reading, Store
+
+T = TypeVar("T")
+Chunks = Iterable[bytes | memoryview]
+
+RETRY_ATTEMPTS = 4
+RETRY_FIRST_SECONDS = 0.1
+RETRY_MOST_SECONDS = 2.0
+RETRY_TOTAL_SECONDS = 10.0
+
+
+class Around:
+    """Passes everything on to the store inside."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.classes = inner.classes
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    @capabilities.setter
+    def capabilities(self, found: Capabilities) -> None:
+        self.inner.capabilities = found
+
+    def open(
+        self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None
+    ) -> AbstractContextManager[Reading]:
+        return self.inner.open(key, start=start, end=end, tag=tag)
+
+    def head(self, key: str) -> ObjectInfo:
+        return self.inner.head(key)
+
+    def put(
+        self,
+        key: str,
+        chunks: Chunks,
+        *,
+        only_if_absent: bool = False,
+        only_if_tag: str | None = None,
+        storage_class: str | None = None,
+        metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
+    ) -> ObjectInfo:
+        return self.inner.put(
+            key,
+            chunks,
+            only_if_absent=only_if_absent,
+            only_if_tag=only_if_tag,
+            storage_class=storage_class,
+            metadata=metadata,
+            content_type=content_type,
+        )
+
+    def list(self, prefix: str = "", *, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
+        return self.inner.list(prefix, after=after, limit=limit)
+
+    def delete(self, key: str, *, tag: str | None = None) -> None:
+        self.inner.delete(key, tag=tag)
+
+    def set_class(self, key: str, storage_class: str, *, tag: str | None = None) -> ObjectInfo:
+        return self.inner.set_class(key, storage_class, tag=tag)
+
+    def begin(
+        self,
+        key: str,
+        *,
+        storage_class: str | None = None,
+        metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
+    ) -> str:
+        return self.inner.begin(key, storage_class=storage_class, metadata=metadata, content_type=content_type)
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
+        return self.inner.put_part(key, upload_id, number, data)
+
+    def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
+        return self.inner.list_parts(key, upload_id)
+
+    def complete(
+        self, key: str, upload_id: str, parts: tuple[Part, ...], *, only_if_absent: bool = False
+    ) -> ObjectInfo:
+        return self.inner.complete(key, upload_id, parts, only_if_absent=only_if_absent)
+
+    def abort(self, key: str, upload_id: str) -> None:
+        self.inner.abort(key, upload_id)
+
+    def uploads(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        return self.inner.uploads(prefix)
+
+    def usage(self) -> tuple[int, int | None]:
+        return self.inner.usage()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class Retry(Around):
+    """Repeats what failed retryably and is safe to repeat.
+
+    Never repeated: a write under a condition or a completion (a repeat could meet its own first success), and a write
+    whose source was already read from. A read is repeated until its first byte; a listing goes on after its last key.
+    """
+
+    def __init__(self, inner: Store, *, attempts: int = RETRY_ATTEMPTS) -> None:
+        super().__init__(inner)
+        self._caller = stamina.RetryingCaller(
+            attempts=attempts,
+            timeout=RETRY_TOTAL_SECONDS,
+            wait_initial=RETRY_FIRST_SECONDS,
+            wait_max=RETRY_MOST_SECONDS,
+            wait_jitter=RETRY_FIRST_SECONDS,
+        ).on(_is_retryable)
+
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
+        stack, reading = self._caller(self._enter, key, start, end, tag)
+        with stack:
+            yield reading
+
+    def _enter(self, key: str, start: int, end: int | None, tag: str | None) -> tuple[ExitStack, Reading]:
+        stack = ExitStack()
+        return stack, stack.enter_context(self.inner.open(key, start=start, end=end, tag=tag))
+
+    def head(self, key: str) -> ObjectInfo:
+        return self._caller(self.inner.head, key)
+
+    def put(
+        self,
+        key: str,
+        chunks: Chunks,
+        *,
+        only_if_absent: bool = False,
+        only_if_tag: str | None = None,
+        storage_class: str | None = None,
+        metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
+    ) -> ObjectInfo:
+        source = _Once(chunks)
+
+        def send() -> ObjectInfo:
+            return self.inner.put(
+                key,
+                source,
+                only_if_absent=only_if_absent,
+                only_if_tag=only_if_tag,
+                storage_class=storage_class,
+                metadata=metadata,
+                content_type=content_type,
+            )
+
+        if only_if_absent or only_if_tag is not None:
+            return send()
+        try:
+            return self._caller(source.while_unread, send)
+        except _SpentError as spent:
+            raise spent.error from spent.error.__cause__
+
+    def list(self, prefix: str = "", *, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
+        last, left = after, limit
+        while left is None or left > 0:
+            try:
+                for info in self.inner.list(prefix, after=last, limit=left):
+                    yield info
+                    last, left = info.key, None if left is None else left - 1
+                return
+            except FabricError as error:
+                if not error.retryable:
+                    raise
+            first = self._caller(_first, self.inner, prefix, last)  # waits until it answers again, or gives up
+            if first is None:
+                return
+
+    def delete(self, key: str, *, tag: str | None = None) -> None:
+        if tag is not None:
+            self.inner.delete(key, tag=tag)
+        else:
+            self._caller(self.inner.delete, key)
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
+        return self._caller(lambda: self.inner.put_part(key, upload_id, number, data))  # arguments would be logged
+
+    def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
+        return self._caller(self.inner.list_parts, key, upload_id)
+
+    def abort(self, key: str, upload_id: str) -> None:
+        self._caller(self.inner.abort, key, upload_id)
+
+
+def _is_retryable(error: Exception) -> bool:
+    return isinstance(error, FabricError) and error.retryable
+
+
+def _first(store: Store, prefix: str, after: str) -> ObjectInfo | None:
+    return next(iter(store.list(prefix, after=after, limit=1)), None)
+
+
+class _SpentError(Exception):
+    """The source was read from, so the write cannot be repeated."""
+
+    def __init__(self, error: FabricError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Once:
+    """Chunks that know whether any were taken."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._repeatable = isinstance(chunks, (list, tuple))
+        self._taken = False
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        self._taken = True
+        return iter(self._chunks)
+
+    def while_unread(self, send: Callable[[], T]) -> T:
+        """Run ``send``; what it raises loses its retryability once an unrepeatable source was read from."""
+        try:
+            return send()
+        except FabricError as error:
+            if self._taken and not self._repeatable and error.retryable:
+                raise _SpentError(error) from error
+            raise

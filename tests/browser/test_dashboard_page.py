@@ -1,0 +1,277 @@
+"""The page in a real browser: every card, dialog, act and misfortune."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabric.runtime.component import SECTIONS
+from fabric.runtime.reports import ReportPublisher
+from tests.dashboard_world import HOSTILE, KINDS, ROWS, TOKEN, World, body, running
+
+pytestmark = pytest.mark.browser
+REPO = Path(__file__).resolve().parents[2]
+AXE_PLACES = (REPO / "node_modules/axe-core/axe.min.js", REPO / ".cache/axe/node_modules/axe-core/axe.min.js")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with running(tmp_path_factory.mktemp("exports")) as here:
+        yield here
+
+
+@pytest.fixture
+def page(chromium: Any, world: World) -> Iterator[Any]:
+    yield from opened(chromium, world.server.one_time_url())
+
+
+def opened(chromium: Any, url: str, *, width: int = 1280, height: int = 900) -> Iterator[Any]:
+    """Open the page, wait until it is live, and fail on any script error or request that leaves the origin."""
+    context = chromium.new_context(viewport={"width": width, "height": height})
+    found = context.new_page()
+    faults: list[str] = []
+    origin = url.split("/?", maxsplit=1)[0].rstrip("/")
+    found.on("pageerror", lambda error: faults.append(str(error)))
+    found.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
+    found.on("request", lambda request: None if request.url.startswith(origin) else faults.append(request.url))
+    found.goto(url)
+    found.wait_for_selector(".connection[data-state=live]")
+    found.wait_for_selector("#card-alerts .figure")
+    yield found
+    context.close()
+    assert faults == []
+
+
+def open_card(page: Any, section: str) -> None:
+    page.locator(f"#card-{section} .open").click()
+    page.wait_for_selector("#panel[open]")
+
+
+@pytest.mark.item(104, 105)
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_card_opens_its_dialog_whose_table_counts_every_row(page: Any, world: World, section: str) -> None:
+    world.publish(section)
+    open_card(page, section)
+    page.locator(f"#tab-{KINDS[section]}").click()
+    page.wait_for_selector(f"#panel .rows-count[data-total='{ROWS}']")
+    assert page.locator("#panel tbody tr").count() == 100
+    page.get_by_role("button", name="Next", exact=True).click()
+    page.wait_for_selector("text=101–200 of 100,000")
+    page.keyboard.press("Escape")
+    assert page.locator("#panel[open]").count() == 0
+    assert page.evaluate(f"document.activeElement === document.querySelector('#card-{section} .open')")
+
+
+def test_the_search_asks_the_server(page: Any) -> None:
+    open_card(page, "migration")
+    page.locator("#tab-jobs").click()
+    page.get_by_role("searchbox").fill("migration-001234")
+    page.wait_for_selector("#panel .rows-count[data-total='1']")
+    assert "sundials-001234" in page.locator("#panel tbody").inner_text()
+
+
+def test_a_figure_names_its_source_when_pressed(page: Any) -> None:
+    figure = page.locator("#card-optimization .figure").first
+    figure.click()
+    assert "counted over 339 objects" in page.locator("#card-optimization .source").inner_text()
+    assert figure.get_attribute("aria-expanded") == "true"
+    figure.click()
+    assert page.locator("#card-optimization .source").is_hidden()
+
+
+@pytest.mark.item(100)
+def test_a_change_of_a_file_and_an_edit_by_hand_reach_the_page(page: Any, world: World) -> None:
+    world.publish("security", note="a new note from the engine")
+    page.wait_for_selector("#card-security .note:has-text('a new note from the engine')")
+    path = world.folder / SECTIONS["security"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"note": "by hand"}))
+    page.wait_for_selector("#card-security[data-report=edited] .mark:has-text('not written by the fabric')")
+    path.write_text("rubbish")
+    page.wait_for_selector("#card-security[data-report=invalid] .mark:has-text('unreadable')")
+    assert page.locator("#card-security .figure").count() == 4
+    world.publish("security")
+    page.wait_for_selector("#card-security[data-report=fresh]")
+
+
+@pytest.mark.item(102)
+def test_an_idle_page_asks_for_nothing(page: Any, world: World) -> None:
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    world.publish("streaming", note="pushed, not fetched")
+    page.wait_for_selector("#card-streaming .note:has-text('pushed, not fetched')")
+    page.wait_for_timeout(3000)
+    assert asked == []
+
+
+def test_an_approval_is_asked_for_and_ordered(page: Any, world: World) -> None:
+    open_card(page, "migration")
+    page.locator("#tab-jobs").click()
+    page.locator("#panel td.acts button", has_text="Approve").first.click()
+    assert "Approve?" in page.locator("#confirm").inner_text()
+    page.locator("#confirm button[type=submit]").click()
+    page.wait_for_selector("#confirm:not([open])", state="attached")
+    assert world.ordered.acts[-1] == ("approve", "local", {"id": "migration-000000", "key": HOSTILE})
+
+
+def test_the_bell_counts_and_an_alert_is_acknowledged(page: Any, world: World) -> None:
+    world.publish("alerts")
+    assert page.locator("#bell").get_attribute("aria-label") == "Alerts: 3, of which 1 critical"
+    page.locator("#bell").click()
+    page.wait_for_selector("#tab-active[aria-selected=true]")
+    page.locator("#panel td.acts button", has_text="Acknowledge").first.click()
+    page.locator("#confirm button[type=submit]").click()
+    page.wait_for_selector("#confirm:not([open])", state="attached")
+    assert world.ordered.acts[-1][0] == "acknowledge"
+
+
+def test_a_freeze_has_a_name_and_a_reason(page: Any, world: World) -> None:
+    page.locator("#freeze").click()
+    page.locator("#confirm-name").fill("audit")
+    page.locator("#confirm button[type=submit]").click()
+    page.wait_for_selector("#confirm:not([open])", state="attached")
+    assert world.ordered.acts[-1] == ("freeze", "local", {"name": "audit", "why": "looking into something"})
+
+
+def test_a_stranger_sees_no_acts_until_he_signs_in(chromium: Any, world: World) -> None:
+    for page in opened(chromium, world.url):
+        open_card(page, "migration")
+        page.locator("#tab-jobs").click()
+        page.wait_for_selector("#panel tbody tr")
+        assert page.locator("#panel td.acts").count() == 0
+        page.keyboard.press("Escape")
+        page.locator("#sign-in").click()
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_selector("#freeze:not([hidden])")
+
+
+def test_a_hostile_key_is_text_everywhere(page: Any) -> None:
+    open_card(page, "optimization")
+    page.locator("#tab-decisions").click()
+    page.locator("#panel .link").first.click()
+    page.wait_for_selector("#object .timeline")
+    assert page.locator("#object-title").inner_text() == HOSTILE
+    assert page.title() == "Intelligent Data Fabric"
+    assert page.locator("#object img, #panel img").count() == 0
+
+
+def test_an_objects_page_shows_why_and_the_nine_stages(page: Any) -> None:
+    open_card(page, "optimization")
+    page.locator("#tab-decisions").click()
+    page.locator("#panel .link").nth(1).click()
+    page.wait_for_selector("#object .timeline")
+    assert page.locator("#object .timeline > li").count() == 9
+    assert page.locator("#object .bars li").count() == 4
+    assert page.locator("#object .chart svg").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("#panel[open]").count() == 1
+
+
+def test_an_address_opens_a_dialog(chromium: Any, world: World) -> None:
+    for page in opened(chromium, f"{world.url}#card/streaming/windows"):
+        page.wait_for_selector("#tab-windows[aria-selected=true]")
+
+
+def test_the_scale_multiplies_money_alone_and_only_in_the_sample_world(page: Any) -> None:
+    page.locator("#scale").select_option("1000")
+    card = page.locator("#card-optimization .figures").inner_text()
+    assert "$41.20" in card
+    assert "339" in card
+
+
+def test_an_own_world_has_no_scale_and_no_sample_mark(chromium: Any, tmp_path: Path) -> None:
+    with running(tmp_path, world="own") as world:
+        for page in opened(chromium, world.url):
+            assert page.locator("#scale-label").is_hidden()
+            assert page.locator("#card-migration .tag").is_hidden()
+            assert page.locator("#world").inner_text() == "Your own stores"
+
+
+def test_without_reports_each_card_says_what_is_missing(chromium: Any, tmp_path: Path) -> None:
+    with running(tmp_path, publish=False) as world:
+        context = chromium.new_context()
+        page = context.new_page()
+        page.goto(world.url)
+        page.wait_for_selector("#card-migration .note:has-text('python3 run_complete_system.py')")
+        assert page.locator(".figure").count() == 0
+        context.close()
+
+
+def test_a_card_whose_next_report_is_overdue_turns_grey_with_its_age(chromium: Any, tmp_path: Path) -> None:
+    with running(tmp_path) as world:
+        for page in opened(chromium, world.url):
+            publisher: ReportPublisher = world.publisher
+            publisher.publish("migration", body("migration"), 0.5)
+            page.wait_for_selector("#card-migration.stale .age:has-text('Overdue')", timeout=15_000)
+            assert page.locator("#card-streaming.stale").count() == 0
+
+
+def test_a_page_whose_server_ends_says_so_and_comes_back(chromium: Any, tmp_path: Path) -> None:
+    with running(tmp_path) as world:
+        context = chromium.new_context()
+        page = context.new_page()
+        page.goto(world.url)
+        page.wait_for_selector(".connection[data-state=live]")
+    page.wait_for_selector(".connection[data-state=off]")
+    context.close()
+
+
+@pytest.mark.item(107)
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_nothing_overflows(chromium: Any, world: World, width: int) -> None:
+    for page in opened(chromium, world.server.one_time_url(), width=width, height=800):
+        assert _overflow(page) == []
+        open_card(page, "migration")
+        page.locator("#tab-jobs").click()
+        page.wait_for_selector("#panel tbody tr")
+        assert _overflow(page) == []
+        page.locator("#panel .link").first.click()
+        page.wait_for_selector("#object .timeline")
+        assert _overflow(page) == []
+
+
+def _overflow(page: Any) -> Any:
+    """Return what sticks out of the window, scrolling boxes' own content left out."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('body, body *')].filter((e) => !e.closest('.scroll, .tabs, .skip, svg')
+             && e.getBoundingClientRect().width && e.getBoundingClientRect().right > innerWidth + 1)
+             .map((e) => e.tagName + '.' + e.className)"""
+    )
+
+
+@pytest.mark.item(107)
+def test_axe_finds_nothing(chromium: Any, world: World) -> None:
+    named = os.environ.get("FABRIC_AXE")
+    places = [Path(named)] if named else [place for place in AXE_PLACES if place.exists()]
+    if not places:
+        pytest.skip("axe-core is not installed: make setup, or name axe.min.js in FABRIC_AXE")
+    script = places[0].read_text(encoding="utf-8")
+    for page in opened(chromium, world.server.one_time_url()):
+        assert _violations(page, script) == []
+        page.locator("#card-migration .figure").first.click()
+        open_card(page, "migration")
+        assert _violations(page, script) == []
+        page.locator("#tab-jobs").click()
+        page.wait_for_selector("#panel tbody tr")
+        assert _violations(page, script) == []
+        page.locator("#panel .link").nth(1).click()
+        page.wait_for_selector("#object .timeline")
+        assert _violations(page, script) == []
+        page.keyboard.press("Escape")
+        page.locator("#panel td.acts button").first.click()
+        assert _violations(page, script) == []
+        page.goto(f"{world.url}login")
+        assert _violations(page, script) == []
+
+
+def _violations(page: Any, script: str) -> Any:
+    page.evaluate(script)
+    return page.evaluate(
+        "async () => (await axe.run()).violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 120))])"
+    )

