@@ -42,8 +42,8 @@ class History:
         self._path = folder / "history.snapshot"
         self._half_life_hours = half_life_hours
         self._lock = threading.RLock()
-        self._records = MappedArray(folder / "records.live", blank_records(1))
-        self._rings = MappedArray(folder / "rings.live", blank_rings(1))
+        self._records = MappedArray(folder, blank_records(1))
+        self._rings = MappedArray(folder, blank_rings(1))
         self._readers = Readers()
         self._keys: list[str] = []
         self._row: dict[str, int] = {}
@@ -124,7 +124,7 @@ class History:
             return self._offset
 
     def close(self) -> None:
-        """Remove the scratch files; what no snapshot holds is applied from the log next time."""
+        """Give the scratch files' room back; what no snapshot holds is applied from the log next time."""
         with self._lock:
             self._records.close()
             self._rings.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +16,19 @@ GROW_ROWS = 4096
 
 
 class MappedArray:
-    """Rows of one dtype in a file that is made anew at every opening and doubles when it is full.
+    """Rows of one dtype in a nameless file that doubles when it is full and is gone with its process.
 
     Args:
+        folder: where the file takes its room.
         fill: one row that new rows are copies of, shape (1,).
     """
 
-    def __init__(self, path: Path, fill: NDArray[np.void]) -> None:
-        self._path = path
+    def __init__(self, folder: Path, fill: NDArray[np.void]) -> None:
+        self._folder = folder
         self._fill = fill
         self._length = 0
-        path.unlink(missing_ok=True)
+        self._handle, name = tempfile.mkstemp(dir=folder)
+        os.unlink(name)
         self._map = self._mapped(GROW_ROWS)
 
     def __len__(self) -> int:
@@ -50,20 +54,17 @@ class MappedArray:
         self.rows[:] = rows
 
     def close(self) -> None:
-        """Remove the scratch file; the rows are gone."""
+        """Give the file's room back; the rows are gone. Called once."""
         self._length = 0
-        self._path.unlink(missing_ok=True)
+        self._map = self._fill[:0]
+        os.close(self._handle)
 
-    def _mapped(self, rows: int) -> np.memmap[tuple[int], np.dtype[np.void]]:
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+    def _mapped(self, rows: int) -> NDArray[np.void]:
+        size = rows * self._fill.dtype.itemsize
         try:
-            os.posix_fallocate(
-                handle, 0, rows * self._fill.dtype.itemsize
-            )  # a full disk is an error here, not a signal
+            os.posix_fallocate(self._handle, 0, size)  # a full disk is an error here, not a signal later
         except OSError as error:
             raise CapacityError(
-                "no room for the access history", hint="free space on the data folder's disk", path=str(self._path)
+                "no room for the access history", hint="free space on the data folder's disk", path=str(self._folder)
             ) from error
-        finally:
-            os.close(handle)
-        return np.memmap(self._path, dtype=self._fill.dtype, mode="r+", shape=(rows,))
+        return np.frombuffer(mmap.mmap(self._handle, size), dtype=self._fill.dtype)
