@@ -40,6 +40,7 @@ from fabric.runtime.component import Explanation, Page, Report, Stage
 logger = logging.getLogger(__name__)
 
 BATCH_OBJECTS = 500  # scored in one tick, in key order
+LOOK_SECONDS = 5.0  # between looks at what was just used
 URGENT_MOST = 200  # read since the last tick, or asked for by a forecast, beside them
 KEEP_SUPERSEDED_DAYS = 90.0
 PAGE_MOST = 1000
@@ -69,7 +70,8 @@ class Placement:
         self._clock, self._measures, self._freeze, self._adopted = clock, measures, freeze, adopted
         self._placer = Placer(sources, rules, clock)
         self._prior, self._cursor, self._tally = Prior(), "", Tally()
-        self._looked = 0.0  # UTC seconds up to which reads were looked at
+        self._looked = 0.0  # UTC seconds up to which accesses were looked at
+        self._next_pass = 0.0  # monotonic seconds
         self._billed: set[str] = set()  # stores whose cost was measured
         self._standing = Standing(gate=rules.gate, horizon_days=rules.placement.horizon_days)
 
@@ -78,27 +80,28 @@ class Placement:
         for member in self._sources.fleet.members:
             for storage_class in member.address.classes:
                 self._rules.book.price(member.address.provider, storage_class, member.address.region)
-        self._looked = self._clock.now()
+        self._looked, self._next_pass = self._clock.now(), self._clock.monotonic()
 
     def tick(self) -> float:
-        """Score one batch; return the seconds to wait, 0 while the pass goes on."""
+        """Score what cannot wait and, when a pass is due, its next batch; return the seconds to wait, 0 for more.
+
+        A pass begins every ``idle_seconds``; between passes only objects just used or asked for are looked at.
+        """
         idle = self._rules.placement.idle_seconds
         try:
             self._freeze.check()
         except FrozenError as error:
             self._standing = replace(self._standing, state="paused", note=str(error))
             return idle
-        if not self._cursor:
+        due = self._clock.monotonic() >= self._next_pass
+        if due and not self._cursor:
             self._prior, self._tally = prior_of(self._sources.history, self._clock.now()), Tally()
         scene = self._placer.scene(self._prior)
-        urgent, triggers = self._urgent()
-        scored = self._placer.score(urgent, triggers, scene, Tally())
-        batch = self._heads.page(after=self._cursor, limit=BATCH_OBJECTS)
-        scored += self._placer.score([h for h in batch if h.key not in triggers], {}, scene, self._tally)
-        self._count_triggered(batch, triggers, scene)
-        self._cursor = batch[-1].key if len(batch) == BATCH_OBJECTS else ""
-        self._show(scene, scored)
-        return 0.0 if self._cursor else idle
+        scored, triggers = self._urgent(scene)
+        if due:
+            scored += self._advance(scene, triggers)
+        self._show(scene, scored, whole=due and not self._cursor)
+        return 0.0 if self._cursor else max(0.0, min(LOOK_SECONDS, self._next_pass - self._clock.monotonic()))
 
     def stop(self) -> None:
         """Nothing to release."""
@@ -146,36 +149,41 @@ class Placement:
         cursor = found[-1].id if len(found) == limit else None
         return Page(COLUMNS["decisions"], rows, self._sources.decisions.count(search), cursor)
 
-    def _urgent(self) -> tuple[list[Head], dict[str, Trigger]]:
-        """Return the heads that cannot wait for their turn, and the open triggers by key."""
+    def _advance(self, scene: Scene, triggers: Mapping[str, Trigger]) -> int:
+        """Score the next batch of the pass in key order; return how many were scored."""
+        batch = self._heads.page(after=self._cursor, limit=BATCH_OBJECTS)
+        scored = self._placer.score([head for head in batch if head.key not in triggers], {}, scene, self._tally)
+        # those that a trigger had decided already still belong to the pass's sums
+        self._placer.count([head for head in batch if head.key in triggers], scene, self._tally)
+        self._cursor = batch[-1].key if len(batch) == BATCH_OBJECTS else ""
+        if not self._cursor:
+            self._next_pass = self._clock.monotonic() + self._rules.placement.idle_seconds
+        return scored
+
+    def _urgent(self, scene: Scene) -> tuple[int, dict[str, Trigger]]:
+        """Score objects that a trigger asks for or that were just used; return how many, and the triggers by key."""
         triggers = {trigger.key: trigger for trigger in self._sources.forecasts.open_triggers(URGENT_MOST)}
-        now = self._clock.now()
-        recent = self._recently_read() if self._cursor else []  # a pass that begins looks at all of them anyway
-        self._looked = now
-        keys = list(dict.fromkeys([*triggers, *recent]))[:URGENT_MOST]
+        keys = list(dict.fromkeys([*triggers, *self._recently_used()]))[:URGENT_MOST]
         heads = self._heads.get_many(keys) if keys else {}
         self._answer_gone(triggers, heads)
-        return list(heads.values()), triggers
+        return self._placer.score(list(heads.values()), triggers, scene, Tally()), triggers
 
     def _answer_gone(self, triggers: Mapping[str, Trigger], heads: Mapping[str, Head]) -> None:
         for key, trigger in triggers.items():
             if key not in heads or heads[key].deleted:
                 self._sources.forecasts.answer(trigger.id, "")
 
-    def _recently_read(self) -> list[str]:
-        last = self._sources.history.records()["last_read"]
+    def _recently_used(self) -> list[str]:
+        """Return the keys used since the last look, newest first; those that arrived late are looked at twice."""
+        since, self._looked = self._looked, self._clock.now() - LOOK_SECONDS
+        last = self._sources.history.records()["last_access"]
         keys = self._sources.history.keys  # after the records: rows are only added
-        rows = np.flatnonzero(last > self._looked)
+        rows = np.flatnonzero(last > since)
         newest = rows[np.argsort(last[rows])[::-1][:URGENT_MOST]]
         return [keys[int(row)] for row in newest]
 
-    def _count_triggered(self, batch: Sequence[Head], triggers: Mapping[str, Trigger], scene: Scene) -> None:
-        """Bring objects that a trigger had decided already into the pass's sums, so that its bill is whole."""
-        self._placer.count([head for head in batch if head.key in triggers], scene, self._tally)
-
-    def _show(self, scene: Scene, scored: int) -> None:
-        done = not self._cursor
-        standing = self._standing
+    def _show(self, scene: Scene, scored: int, *, whole: bool) -> None:
+        done, standing = not self._cursor, self._standing
         views = tuple(sorted(scene.market.survey.views.values(), key=lambda view: view.place))
         fresh = replace(
             standing,
@@ -183,12 +191,12 @@ class Placement:
             note="every object is scored; the next look is due soon" if done else "scoring objects in key order",
             scored=standing.scored + scored,
             passing=self._tally.objects,
-            tally=self._tally if done else standing.tally,
+            tally=self._tally if whole else standing.tally,
             totals=self._sources.decisions.totals(),
             newest=tuple(self._sources.decisions.page(limit=ROWS_MOST)),
             views=views,
         )
-        self._standing = self._finished(fresh, scene) if done else fresh
+        self._standing = self._finished(fresh, scene) if whole else fresh
 
     def _finished(self, standing: Standing, scene: Scene) -> Standing:
         """Close a pass: price what was scanned, measure the bill, forget what is old."""

@@ -83,10 +83,12 @@ def derive(inputs: Inputs, prior: Prior) -> Facts:
 
 
 def _falling(slope: Array, forecast: Array) -> Array:
-    """Average the slope's probability of falling with the forecast's last / (last + expected), where there is one."""
+    """Average the slope's probability of falling with the forecast's (last + 1) / (last + expected + 2), if any.
+
+    One read is added to both weeks, so that a forecast of a hundredth of a read after none says nothing.
+    """
     expected, last = forecast[:, 0], forecast[:, 3]
-    whole = expected + last
-    ahead = np.where(whole > 0, last / np.where(whole > 0, whole, 1.0), 0.5)
+    ahead = (last + 1.0) / (last + expected + 2.0)
     return np.where(np.isfinite(expected), (slope + ahead) / 2.0, slope)
 
 
@@ -101,19 +103,22 @@ def gather(
 ) -> Inputs:
     """Read what is remembered of some objects.
 
-    An object that history does not know counts as watched since its version was created, with no reads.
+    An object is watched since its first known access, or since it exists while history was already kept.
     """
     rows = np.array([-1 if (row := history.row(head.key)) is None else row for head in heads], np.int64)
     known = rows >= 0
     size = np.array([float(head.current.money_bytes) for head in heads])
     created = np.array([head.current.created for head in heads])
-    first, per_read, rate, daily = _remembered(history, rows[known], size[known], now)
+    records = history.records()
+    watched = np.maximum(created, records["first_seen"].min() if len(records) else now)
+    first, per_read, rate, daily = _remembered(history, records, rows[known], size[known], now)
     return Inputs(
         size_bytes=size,
         bytes_per_read=_placed(size.copy(), known, per_read),
         reads_per_hour=_placed(np.zeros(len(heads)), known, rate),
         daily=_placed(np.zeros((len(heads), DAYS)), known, daily),
-        observed_days=np.maximum(0.0, now - _placed(created.copy(), known, first)) / SECONDS_PER_DAY,
+        observed_days=np.maximum(0.0, now - np.minimum(watched, _placed(watched.copy(), known, first)))
+        / SECONDS_PER_DAY,
         age_days=_ages(heads, placed_at, now),
         forecast=np.array([_forecast(forecasts.get(head.key), now) for head in heads]).reshape(len(heads), 4),
         triggered=np.array([head.key in triggered for head in heads], np.bool_),
@@ -137,10 +142,12 @@ def prior_of(history: History, now: float) -> Prior:
     return fleet_prior(weekly_totals(daily), weeks)
 
 
-def _remembered(history: History, rows: NDArray[np.int64], size: Array, now: float) -> tuple[Array, ...]:
+def _remembered(
+    history: History, every: NDArray[np.void], rows: NDArray[np.int64], size: Array, now: float
+) -> tuple[Array, ...]:
     if not len(rows):
         return (np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, DAYS)))
-    records = history.records()[rows]
+    records = every[rows]
     reads = records["reads"].astype(np.float64)
     moved = records["read_bytes"].astype(np.float64)
     per_read = np.where(reads > 0, moved / np.maximum(reads, 1.0), size)

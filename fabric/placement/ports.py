@@ -71,7 +71,7 @@ class History(Protocol):
     def keys(self) -> Sequence[str]: ...
     def row(self, key: str) -> int | None: ...
     def records(self) -> NDArray[Any]:
-        """Structured array; placement reads first_seen, last_read, reads and read_bytes."""
+        """Structured array; placement reads first_seen, last_access, reads and read_bytes."""
 
     def rate_reads(self, now: float) -> NDArray[np.float64]:
         """Return reads per hour of every object, decayed to ``now`` (UTC seconds)."""

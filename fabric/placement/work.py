@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -180,9 +180,16 @@ class _Batch:
     def _verdict(self, row: int, trigger: Trigger | None) -> Verdict:
         gate = self._scene.record.gate
         verdict = decide(row, self._found, self._valued, self._votes, gate, asked=trigger is not None)
+        if verdict.rule == "forecast" and verdict.verdict == "move" and not self._follows(row, verdict.column, trigger):
+            verdict = replace(verdict, rule="gate")
         if self._heads[row].pinned and verdict.verdict == "move":
             return Verdict("keep", "policy", verdict.column, f"it is pinned; else: {verdict.reason}")
         return verdict
+
+    def _follows(self, row: int, column: int | None, trigger: Trigger | None) -> bool:
+        """Say whether a move goes the way its trigger asked: faster means cheaper to read."""
+        faster = column is not None and bool(self._valued.read_extra[row, column] < 0)
+        return trigger is not None and faster == (trigger.action == "MOVE_TO_FASTER_TIER")
 
     def _with_room(self, row: int, verdict: Verdict, given: dict[str, float]) -> Verdict:
         if verdict.verdict != "move" or verdict.column is None:

@@ -20,7 +20,7 @@ DAY = 86400.0
 RECORD = np.dtype(
     [
         ("first_seen", "f8"),
-        ("last_read", "f8"),
+        ("last_access", "f8"),
         ("reads", "f8"),
         ("read_bytes", "f8"),
         ("rate_at", "f8"),
@@ -131,7 +131,7 @@ class FakeHistory:
         ages_hours = (np.arange(64)[::-1] + 0.5) * 24.0
         decayed = float((counts * 2.0 ** (-ages_hours / 24.0)).sum() * np.log(2) / 24.0)
         seen = NOW - 400 * DAY if first_seen is None else first_seen
-        last = NOW - 100 if today else NOW - 50 * DAY
+        last = NOW + 1 if today else NOW - 50 * DAY
         moved = reads * size if read_bytes is None else read_bytes
         self.keys.append(key)
         self._daily.append(counts)

@@ -35,7 +35,7 @@ from fabric.core.clock import ManualClock
 from fabric.core.config import MigrationSettings, PlacementSettings
 from fabric.core.errors import BadInputError, ConfigError, NotFoundError
 from fabric.core.words import Classification, LatencyClass, ObjectPolicy
-from fabric.placement.component import Placement
+from fabric.placement.component import LOOK_SECONDS, Placement
 from fabric.placement.options import compared_rates
 from fabric.placement.ports import AdoptedRow, AgeBand
 from fabric.placement.receipt import decode_survey, replay
@@ -325,6 +325,18 @@ def test_a_trigger_is_answered_once_and_its_forecast_is_what_is_decided_on(bench
     assert len(bench.forecasts.answers) == 2
 
 
+def test_a_move_the_other_way_than_its_trigger_is_not_called_a_forecast(bench: Bench) -> None:
+    for number in range(30):
+        bench.cold(f"c{number:02}")
+    bench.forecasts.forecasts["c00"] = forecast("c00", 0.01, 0.0)
+    bench.forecasts.triggers.append(Trigger("t1", "c00", NOW, "MOVE_TO_FASTER_TIER", 0.6, 0.9, "more reads"))
+    bench.forecasts.triggers.append(Trigger("t2", "c01", NOW, "MOVE_TO_CHEAPER_TIER", -0.9, 0.9, "fewer reads"))
+    bench.placement.tick()
+    assert bench.latest("c00").factors["trend"] == pytest.approx(0.5, abs=0.01)
+    assert (bench.latest("c00").verdict, bench.latest("c00").rule) == ("move", "gate")
+    assert (bench.latest("c01").verdict, bench.latest("c01").rule) == ("move", "forecast")
+
+
 @pytest.mark.item(82)
 def test_the_monthly_cost_is_measured_from_the_objects_there_are(bench: Bench) -> None:
     assert bench.gauges("monthly_cost_usd") == {}
@@ -335,6 +347,7 @@ def test_the_monthly_cost_is_measured_from_the_objects_there_are(bench: Bench) -
     assert bench.gauges("monthly_cost_usd")["s3"] == pytest.approx(2.3)
     assert bench.gauges("own_capacity_estimate_usd")[""] == pytest.approx(0.8)
     bench.busy_object("c", "s3/standard_ia", reads=1.0, today=0)
+    bench.clock.advance(PlacementSettings().idle_seconds)
     bench.placement.tick()
     reads = 30 * (0.01 + 0.001 / 1000)
     assert bench.gauges("monthly_cost_usd")["total"] == pytest.approx(2.3 + 0.0125 + reads)
@@ -431,6 +444,28 @@ def test_scanned_objects_in_a_class_without_a_price_are_named_and_not_priced(tmp
 def test_a_store_with_a_class_that_has_no_price_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="lacks the storage class"):
         build(tmp_path, FakeFleet(member("s3", "aws", "warm")))
+
+
+def test_an_object_just_used_is_looked_at_within_seconds_and_the_others_when_their_pass_is_due(bench: Bench) -> None:
+    bench.cold("a")
+    assert bench.placement.tick() <= LOOK_SECONDS
+    bench.put(head("b", "s3/standard"))
+    bench.put(head("c", "s3/standard"))
+    bench.history.add("b", [0.0], today=1.0, size=float(GB))
+    bench.clock.advance(LOOK_SECONDS)
+    assert bench.placement.tick() <= LOOK_SECONDS
+    assert set(bench.decisions.latest(["a", "b", "c"])) == {"a", "b"}
+    bench.clock.advance(PlacementSettings().idle_seconds)
+    bench.placement.tick()
+    assert set(bench.decisions.latest(["a", "b", "c"])) == {"a", "b", "c"}
+
+
+def test_an_object_is_known_only_as_long_as_history_was_kept(bench: Bench) -> None:
+    bench.put(head("old", "s3/standard"))
+    bench.history.add("other", [], first_seen=NOW - 3 * DAY)
+    bench.placement.tick()
+    assert bench.latest("old").receipt["inputs"]["observed_days"] == pytest.approx(3)
+    assert bench.latest("old").verdict == "keep"
 
 
 def test_the_card_of_an_empty_world_says_nothing_is_there(tmp_path: Path) -> None:
