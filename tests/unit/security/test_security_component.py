@@ -52,6 +52,7 @@ class World:
     def __init__(self, folder: Path, database: Database) -> None:
         self.clock = ManualClock()
         self.measures = Measures(self.clock)
+        self.states = {"migration": "running", "security": "running"}
         self.heads = Heads(database)
         self.audit = Audit(folder / "audit", self.clock, bytes(32))
         self.tokens = Tokens(TokenRows(database), self.clock, self.audit.append, engine_token="t")
@@ -67,6 +68,7 @@ class World:
             alerts=self.alerts,
             alert_rows=rows,
             fleet=Fleet(),
+            states=lambda: {name: {"state": state} for name, state in self.states.items()},
         )
 
     def put(self, key: str, kind: Classification, *replicas: tuple[str, Suite]) -> None:
@@ -134,6 +136,15 @@ def test_totals_count_what_is_firing_or_acknowledged(world: World) -> None:
     assert (body["total_alerts"], body["critical_alerts"], body["tables"]["history"]["total"]) == (0, 0, 2)
     assert len(world.security.page("history", limit=1).rows) == 1
     assert world.security.page("history", limit=1).cursor is not None
+
+
+def test_a_component_that_failed_is_a_critical_alert_until_it_runs_again(world: World) -> None:
+    assert world.tick(0.5)["alerts"]["total_alerts"] == 0
+    world.states["migration"] = "failed"
+    assert world.tick(0.5)["alerts"]["critical_alerts"] == 1
+    assert world.security.page("alerts").rows[0]["where"] == "component migration"
+    world.states["migration"] = "running"
+    assert world.tick(0.5)["alerts"]["total_alerts"] == 0
 
 
 def test_every_table_of_the_reports_can_be_paged_and_an_unknown_one_says_what_is_known(world: World) -> None:
