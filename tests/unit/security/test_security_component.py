@@ -20,6 +20,7 @@ from fabric.core.config import StoreAddress, StoreSettings, Thresholds, store_ad
 from fabric.core.errors import NotFoundError
 from fabric.core.words import Classification, ObjectPolicy, Suite
 from fabric.runtime.measures import Measures
+from fabric.security import census
 from fabric.security.alerts import Alerts
 from fabric.security.audit import Audit
 from fabric.security.component import Security
@@ -160,6 +161,18 @@ def test_every_table_of_the_reports_can_be_paged_and_an_unknown_one_says_what_is
     assert [row["id"] for row in world.security.page("policies", search="CONFID").rows] == ["confidential"]
     with pytest.raises(NotFoundError, match="known are"):
         world.security.page("nothing")
+
+
+def test_a_count_of_many_heads_takes_several_ticks_and_loses_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(census, "STEP_HEADS", 3)
+    for n in range(8):
+        world.put(f"k{n}", Classification.PRIVATE, ("nas/hdd", Suite.STANDARD))
+    for _ in range(4):
+        body = world.tick(6.0)["security"]
+    assert body["encryption"]["replicas"] == {"standard": 8}
+    assert "counted 2023-" in body["headline"][0]["source"]
 
 
 def test_adopted_stores_are_said_to_be_unchecked_not_safe(world: World) -> None:
