@@ -288,7 +288,7 @@ class Engine:
         publisher = ReportPublisher(
             self.folder.exports, self.mark.id, report_key(self.folder.path), self.clock, self.folder.mark.world
         )
-        self.supervisor = Supervisor(self.components, self.clock, after_tick=lambda component: self._ring(component))
+        self.supervisor = Supervisor(self.components, self.clock, after_tick=self._ring)
         self._reporter = Reporter(
             self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
         )

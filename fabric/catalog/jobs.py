@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -221,24 +222,41 @@ class Jobs:
 
     def add(self, job: Job, **details: Any) -> Job:
         """Record a new job with its first journal row; `ConflictError` when the key already has an unended one."""
-        self._database.write(lambda connection: _add(connection, job, details))
-        return self._written(job)
+        return self.submit(job, **details).result()
 
-    def change(self, before: Job, after: Job, act: str, **details: Any) -> Job:
-        """Replace ``before`` by ``after`` with one journal row named ``act``.
+    def submit(self, job: Job, **details: Any) -> Future[Job]:
+        """Hand in a new job without waiting for its commit, so that many share one; otherwise as `add`."""
+
+        def work(connection: Connection) -> Job:
+            _add(connection, job, details)
+            return job
+
+        future = self._database.submit(work)
+        future.add_done_callback(lambda done: None if done.exception() else self._written(job))
+        return future
+
+    def change(self, before: Job, after: Job, act: str, *, copy: Checkpoint | None = None, **details: Any) -> Job:
+        """Replace ``before`` by ``after``, and the checkpoint by ``copy`` if given, with one journal row named ``act``.
 
         Raises:
             LostLeaseError: the job is not in ``before``'s state and epoch any more; nothing was changed.
         """
-        self._database.write(lambda connection: _change(connection, before, after, act, details))
+
+        def work(connection: Connection) -> None:
+            _change(connection, before, after, act, details)
+            if copy is not None:
+                _save(connection, after, copy)
+
+        self._database.write(work)
         return self._written(after)
 
-    def begin(self, before: Job, after: Job, *, cap_usd: float) -> Job:
+    def begin(self, before: Job, after: Job, copy: Checkpoint, *, cap_usd: float) -> Job:
         """`change` that also books the job's cost on its run; SpendCapError when that would pass ``cap_usd``."""
 
         def work(connection: Connection) -> None:
             _spend(connection, after, cap_usd)
             _change(connection, before, after, "transition", {"cost_usd": after.cost_usd, "cap_usd": cap_usd})
+            _save(connection, after, copy)
 
         self._database.write(work)
         return self._written(after)
@@ -249,13 +267,7 @@ class Jobs:
 
     def save(self, job: Job, checkpoint: Checkpoint) -> None:
         """Record how far the copy has come; LostLeaseError when another worker has claimed the job."""
-        row = {"id": job.id, "epoch": job.epoch, "checkpoint": _encode(checkpoint)}
-
-        def work(connection: Connection) -> None:
-            if connection.execute(_CHECKPOINT, row).rowcount != 1:
-                raise LostLeaseError("another worker has claimed the job", job=job.id)
-
-        self._database.write(work)
+        self._database.write(lambda connection: _save(connection, job, checkpoint))
 
     def drop_litter(self, job_id: str) -> None:
         """Forget the litter of ``job_id``: it has been removed."""
@@ -416,6 +428,12 @@ def _change(connection: Connection, before: Job, after: Job, act: str, details: 
     if before.state != after.state:
         connection.execute(_COUNT, {"state": before.state, "jobs": -1, "bytes": -before.bytes})
         connection.execute(_COUNT, {"state": after.state, "jobs": 1, "bytes": after.bytes})
+
+
+def _save(connection: Connection, job: Job, checkpoint: Checkpoint) -> None:
+    row = {"id": job.id, "epoch": job.epoch, "checkpoint": _encode(checkpoint)}
+    if connection.execute(_CHECKPOINT, row).rowcount != 1:
+        raise LostLeaseError("another worker has claimed the job", job=job.id)
 
 
 def _spend(connection: Connection, job: Job, cap_usd: float) -> None:

@@ -90,11 +90,11 @@ class StoreCounts:
         self.reads: dict[str, int] = {}
         self.writes: dict[str, int] = {}
 
-    def observe(self, store: str, operation: str) -> None:
-        """Count one answered request: open is a read; put, put_part and complete are writes."""
+    def observe(self, store: str, operation: str, _storage_class: str, _seconds: float, _bytes: int, ok: bool) -> None:
+        """Count one request that was answered: open is a read; put, put_part and complete are writes."""
         kinds = {"open": self.reads, "put": self.writes, "put_part": self.writes, "complete": self.writes}
         counted = kinds.get(operation)
-        if counted is not None:
+        if ok and counted is not None:
             with self._lock:
                 counted[store] = counted.get(store, 0) + 1
 

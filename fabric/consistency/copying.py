@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from fabric.catalog.heads import Replica
-from fabric.consistency.ports import FleetView, HealthView, Sealing, VaultView
+from fabric.consistency.ports import Chunk, FleetView, HealthView, Sealing, VaultView, storable
 from fabric.consistency.tee import SLOW_SECONDS, CutOffError, Tee
 from fabric.consistency.threads import spawn
 from fabric.core.clock import Clock
@@ -20,7 +20,7 @@ LATE_SECONDS = 1.0  # how long a write that is safe waits for the rest of its re
 CRITICAL_SECONDS = 10.0  # how long a lagging member of a CRITICAL object is waited for before it is dropped
 ANSWER_SECONDS = 120.0  # how long it waits for those it needs after the last byte was sent
 
-Pieces = Iterable[bytes | memoryview]
+Pieces = Iterable[Chunk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Copier:
         """Write one replica and return its tag."""
         store = self._fleet.member(place.store).store
         try:
-            info = store.put(spread.blob, pieces, only_if_absent=True, storage_class=place.storage_class)
+            info = store.put(spread.blob, storable(pieces), only_if_absent=True, storage_class=place.storage_class)
         except (UnknownOutcomeError, PreconditionError) as error:
             return self._settled(spread, place, error)
         except UnavailableError as error:

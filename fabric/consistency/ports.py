@@ -12,6 +12,8 @@ from fabric.core.words import Classification, Place, Suite, Zone
 from fabric.formats.blob import BlobHeader, Draft, Footer
 from fabric.storage.store import Store
 
+Chunk = bytes | bytearray | memoryview  # handed on, never written to again
+
 
 class LatencyView(Protocol):
     """Measured time to the first byte, in milliseconds."""
@@ -70,7 +72,7 @@ class Sealing(Protocol):
     blob_bytes: int
     blob_sha256: str  # of the blob, hex
 
-    def __iter__(self) -> Iterator[bytes | memoryview]:
+    def __iter__(self) -> Iterator[Chunk]:
         """Yield the blob's bytes in order, once."""
 
 
@@ -83,12 +85,12 @@ class VaultView(Protocol):
     def key_for(self, key: str, classification: Classification = ...) -> str:
         """Return the id of the object's key, made and persisted on first use."""
 
-    def seal(self, draft: Draft, suite: Suite, chunks: Iterable[bytes | memoryview]) -> Sealing:
+    def seal(self, draft: Draft, suite: Suite, chunks: Iterable[Chunk]) -> Sealing:
         """Return the blob of ``chunks``, made while it is read."""
 
     def unseal(
         self, store: Store, replica: Replica, *, start: int = 0, end: int | None = None
-    ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
+    ) -> AbstractContextManager[Iterator[Chunk]]:
         """Open plain bytes; a whole read checks the hash at its end: IntegrityError."""
 
     def reseal(self, store: Store, replica: Replica, draft: Draft, suite: Suite) -> Sealing:
@@ -96,6 +98,12 @@ class VaultView(Protocol):
 
     def header(self, store: Store, blob: str) -> tuple[BlobHeader, Footer]:
         """Read what a blob says of itself."""
+
+
+def storable(pieces: Iterable[Chunk]) -> Iterator[bytes | memoryview]:
+    """Yield the pieces as stores take them, without copying."""
+    for piece in pieces:
+        yield memoryview(piece) if isinstance(piece, bytearray) else piece
 
 
 class HealthView(Protocol):

@@ -9,7 +9,7 @@ from contextlib import closing
 from fabric.catalog.heads import Head, Heads, Replica, Version
 from fabric.consistency.causality import find
 from fabric.consistency.choice import reading_order
-from fabric.consistency.ports import FleetView, HealthView, VaultView
+from fabric.consistency.ports import Chunk, FleetView, HealthView, VaultView
 from fabric.core.clock import Clock
 from fabric.core.errors import (
     CapacityError,
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 REFRESHES_MOST = 3  # times a read looks for replicas that a move made meanwhile
 
 Suspicion = Callable[[str, str, str], None]  # key, version id, place: a replica that is missing or damaged
-Pieces = Generator[bytes | memoryview, None, None]
+Pieces = Generator[Chunk, None, None]
 _ELSEWHERE = (
     UnavailableError,
     NotFoundError,
@@ -53,11 +53,11 @@ class Reading:
         self.replica: Replica | None = None
         self.first_byte_seconds = 0.0
         self.failed_over = 0
-        self._pieces: Iterator[bytes | memoryview] = iter(())
-        self._first: bytes | memoryview | None = None
+        self._pieces: Iterator[Chunk] = iter(())
+        self._first: Chunk | None = None
         self._close: Callable[[], None] = lambda: None
 
-    def __iter__(self) -> Iterator[bytes | memoryview]:
+    def __iter__(self) -> Iterator[Chunk]:
         """Yield the plain bytes from ``start`` to ``end``; an error means that what came is not all of them."""
         if self._first is not None:
             first, self._first = self._first, None
@@ -181,7 +181,7 @@ class Reader:
                     continue
                 if held is not None:
                     yield held
-                held = bytes(piece)
+                held = piece if isinstance(piece, bytes) else bytes(piece)
         if received != reading.end:
             raise IntegrityError("the replica ended early", store=replica.store, key=reading.head.key)
         if held is not None:

@@ -18,7 +18,7 @@ import msgspec
 from fabric.catalog.heads import Head, Heads, Replica, Version
 from fabric.catalog.owed import Debt, Owed
 from fabric.consistency.causality import find
-from fabric.consistency.ports import FleetView, HealthView, Sealing, VaultView
+from fabric.consistency.ports import Chunk, FleetView, HealthView, Sealing, VaultView, storable
 from fabric.core.clock import Clock
 from fabric.core.errors import (
     FabricError,
@@ -229,7 +229,7 @@ class Repairer:
         member = self._fleet.member(target.store)
         suite = self._vault.suite_for(head.policy.classification, member.address.zone)
         sealing: Sealing | None = None
-        pieces: Iterable[bytes | memoryview] = self._proven(source)
+        pieces: Iterable[Chunk] = self._proven(source)
         if suite != source.suite:
             store = self._fleet.member(source.store).store
             pieces = sealing = self._vault.reseal(store, source, _draft(head, version), suite)
@@ -244,7 +244,7 @@ class Repairer:
             target, suite=suite.value, blob_bytes=size, blob_sha256=digest, tag=info.tag, state="live"
         )
 
-    def _put(self, target: Replica, pieces: Iterable[bytes | memoryview], *, replace_bad: bool) -> ObjectInfo:
+    def _put(self, target: Replica, pieces: Iterable[Chunk], *, replace_bad: bool) -> ObjectInfo:
         store = self._fleet.member(target.store).store
         place = Place.parse(target.place)
         if replace_bad:
@@ -253,8 +253,8 @@ class Repairer:
             except NotFoundError:
                 replace_bad = False
             else:
-                return store.put(target.blob, pieces, only_if_tag=tag, storage_class=place.storage_class)
-        return store.put(target.blob, pieces, only_if_absent=True, storage_class=place.storage_class)
+                return store.put(target.blob, storable(pieces), only_if_tag=tag, storage_class=place.storage_class)
+        return store.put(target.blob, storable(pieces), only_if_absent=True, storage_class=place.storage_class)
 
     def _adopted_late(self, target: Replica, source: Replica | None, suite: Suite) -> Replica:
         """Take what already lies at the target, once its hash is proven or, resealed, its own end check passes."""

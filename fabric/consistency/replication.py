@@ -14,7 +14,7 @@ from fabric.consistency.causality import Merged, find, joined_context, merge_wri
 from fabric.consistency.copying import Copied, Copier
 from fabric.consistency.lanes import Lanes
 from fabric.consistency.levels import Outcome, majority, write_quorum
-from fabric.consistency.ports import FleetView, HealthView, VaultView
+from fabric.consistency.ports import Chunk, FleetView, HealthView, VaultView
 from fabric.core.clock import Clock
 from fabric.core.errors import (
     BadInputError,
@@ -112,7 +112,7 @@ class Replication:
         self,
         key: str,
         policy: ObjectPolicy,
-        chunks: Iterable[bytes | memoryview],
+        chunks: Iterable[Chunk],
         places: Sequence[Place],
         *,
         condition: Condition = Condition(),
@@ -191,7 +191,7 @@ class Replication:
             )
 
     def _spread(
-        self, draft: Draft, chunks: Iterable[bytes | memoryview], places: Sequence[Place], expected: str
+        self, draft: Draft, chunks: Iterable[Chunk], places: Sequence[Place], expected: str
     ) -> tuple[Draft, Copied]:
         suites = self._copier.suites(draft, places)
         if any(suite is not Suite.NONE for suite in suites.values()):

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from fabric.consistency.ports import Chunk
 from fabric.core.clock import Clock
 from fabric.core.errors import UnavailableError
 
@@ -35,7 +36,7 @@ class Tee:
         self.changed = threading.Condition()
         self.pipes = tuple(Pipe(self) for _ in range(consumers))
 
-    def feed(self, pieces: Iterable[bytes | memoryview]) -> None:
+    def feed(self, pieces: Iterable[Chunk]) -> None:
         """Push every piece and the end; whatever ``pieces`` raises cuts all consumers off and passes through.
 
         Raises:
@@ -43,7 +44,7 @@ class Tee:
         """
         try:
             for piece in pieces:
-                self._push(bytes(piece) if isinstance(piece, memoryview) else piece)
+                self._push(memoryview(piece) if isinstance(piece, bytearray) else piece)
         except BaseException:
             self.cut_all()
             raise
@@ -59,7 +60,7 @@ class Tee:
                 pipe.cut = True
             self.changed.notify_all()
 
-    def _push(self, piece: bytes) -> None:
+    def _push(self, piece: bytes | memoryview) -> None:
         with self.changed:
             self._wait_for_room()
             for pipe in self._live():
@@ -93,11 +94,11 @@ class Pipe:
 
     def __init__(self, tee: Tee) -> None:
         self._tee = tee
-        self.pieces: deque[bytes] = deque()
+        self.pieces: deque[bytes | memoryview] = deque()
         self.ended = False
         self.cut = False
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | memoryview]:
         """Yield the pieces as they come; CutOffError when this pipe was cut off."""
         while (piece := self._next()) is not None:
             yield piece
@@ -109,7 +110,7 @@ class Pipe:
             self.pieces.clear()
             self._tee.changed.notify_all()
 
-    def _next(self) -> bytes | None:
+    def _next(self) -> bytes | memoryview | None:
         with self._tee.changed:
             while not self.pieces and not self.ended and not self.cut:
                 self._tee.changed.wait()

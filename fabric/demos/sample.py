@@ -143,5 +143,5 @@ class EnginePlane:
 
     def moving_to(self) -> set[str]:
         """Return the stores that a job is copying to now."""
-        jobs = self._engine.jobs.in_states([State.IN_PROGRESS])
+        jobs = self._engine.jobs.in_states([State.IN_PROGRESS, State.VERIFYING])
         return {Place.parse(job.target).store for job in jobs}

@@ -32,7 +32,7 @@ BURST_FACTOR, BURST_SECONDS = 4.0, 6.0
 WRITE_EVERY_SECONDS = 4.0
 WRITE_KEYS, WRITE_BYTES = 8, 64 * 1024
 ANOMALY_AFTER, ANOMALY_SECONDS, ANOMALY_FACTOR = 25.0, 6.0, 20.0  # seconds after loading
-OUTAGE_AFTER, OUTAGE_SECONDS = 30.0, 30.0  # seconds after loading; longer than pause_limit
+OUTAGE_AFTER, OUTAGE_SECONDS = 6.0, 25.0  # seconds after loading; longer than pause_limit
 RECENT_READS_FLOOR = 0.2  # what an object without recent reads weighs, in reads of 28 days
 
 logger = logging.getLogger(__name__)

@@ -32,6 +32,7 @@ SCALE = 64  # stored and moved bytes are this much smaller than the trace's
 CHUNK = 1 * MIB
 IMPORT_ROWS = 20_000  # rows of history in one batch
 PAUSE_LIMIT_SECONDS = 10.0
+MOVED_BYTES_PER_SECOND = 2_000_000  # of all moves together, so that they can be watched
 
 RULES = (
     ("sizes, days, read counts", "real: the trace of 339 release files; its last day becomes yesterday"),
@@ -83,7 +84,9 @@ def sample_settings(places: Path) -> Settings:
         ),
         thresholds=Thresholds(),
         placement=PlacementSettings(idle_seconds=5.0),
-        migration=MigrationSettings(pause_limit_seconds=PAUSE_LIMIT_SECONDS, automatic=True),
+        migration=MigrationSettings(
+            pause_limit_seconds=PAUSE_LIMIT_SECONDS, automatic=True, bandwidth_bytes_per_second=MOVED_BYTES_PER_SECOND
+        ),
     )
 
 

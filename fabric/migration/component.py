@@ -244,24 +244,21 @@ class Migration:
         decisions = self._decisions.open_moves(TAKE_MOST)
         if not decisions:
             return
-        taken = []
-        for decision in decisions:
-            if self._take(decision):
-                taken.append(decision.id)
-        if taken:
-            self._decisions.take(taken)
+        handed_in = [self._hand_in(decision) for decision in decisions]
+        for decision, future in zip(decisions, handed_in, strict=True):
+            _log_refusal(decision, future)
+        self.tools.reached("job.recorded")
+        self._decisions.take([decision.id for decision in decisions])
 
-    def _take(self, decision: Decision) -> bool:
-        """Make a job of a decision; False leaves it open because the object is still being moved."""
+    def _hand_in(self, decision: Decision) -> Future[Job]:
+        """Make a job of a decision; one that cannot be carried out now is dropped: placement decides anew."""
         try:
             job, reasons = job_of(self.tools, decision, self._undo_cost, self._read_rate)
-            self.tools.jobs.add(job, decision=decision.id, rule=decision.rule, risk=list(reasons))
-            self.tools.reached("job.recorded")
-        except ConflictError:
-            return False
         except FabricError as error:
-            logger.warning("a decision cannot be carried out", extra={"decision": decision.id, "why": str(error)})
-        return True
+            refused: Future[Job] = Future()
+            refused.set_exception(error)
+            return refused
+        return self.tools.jobs.submit(job, decision=decision.id, rule=decision.rule, risk=list(reasons))
 
     def _start_jobs(self) -> int:
         """Start waiting jobs as far as threads, stores, hours and back-off allow; return how many."""
@@ -277,7 +274,7 @@ class Migration:
             if len(self._tasks) >= self._tasks_most:
                 self._scan_after = ""
                 break
-            started += self._try(job, self._claim)
+            started += self._try(job, lambda found: found)
         return started
 
     def _try(self, job: Job, prepare: Callable[[Job], Job]) -> bool:
@@ -290,9 +287,6 @@ class Migration:
             except LostLeaseError:
                 return False
             return True
-
-    def _claim(self, job: Job) -> Job:
-        return self.tools.go(job, State.VALIDATING, epoch=job.epoch + 1)
 
     def _may_start(self, job: Job) -> bool:
         if self._pool is None or len(self._tasks) >= self._tasks_most or self._is_busy(job.key):
@@ -320,7 +314,7 @@ class Migration:
         tools, started = self.tools, 0
         for job in tools.jobs.due(tools.clock.now(), limit=tools.settings.workers):
             if job.state == State.FAILED:
-                started += self._try(job, self._go_on_failing)
+                started += self._try(job, partial(self._go_back, job.reason))
             else:
                 started += self._try_tidy(job, partial(tidy, tools, job))
         for job_id, store, blob in tools.jobs.litter(limit=tools.settings.workers):
@@ -328,9 +322,6 @@ class Migration:
                 job = tools.jobs.get(job_id)
                 started += self._try_tidy(job, partial(sweep, tools, job, store, blob))
         return started
-
-    def _go_on_failing(self, job: Job) -> Job:
-        return self.tools.go(job, State.ROLLING_BACK, reason=job.reason, epoch=job.epoch + 1)
 
     def _try_tidy(self, job: Job, work: Callable[[], object]) -> bool:
         with self._lock:
@@ -342,12 +333,17 @@ class Migration:
 
     def _wake_paused(self) -> None:
         for job in self.tools.jobs.in_states([State.PAUSED]):
-            with self._lock:
-                verdict = wake(self.tools, job) if self._may_start(job) else ""
-                if verdict == "resume":
-                    self._submit(self._resumed(job, "the store answers again"))
-                elif verdict:
-                    self._submit_roll_back(job, "migration", verdict)
+            verdict = wake(self.tools, job) if self._may_start(job) else ""  # asks stores: not under the lock
+            if verdict == "resume":
+                self._try(job, self._wake_one)
+            elif verdict:
+                self._try(job, partial(self._go_back, verdict))
+
+    def _wake_one(self, job: Job) -> Job:
+        return self._resumed(job, "what held it up has passed")
+
+    def _go_back(self, reason: str, job: Job) -> Job:
+        return self.tools.go(job, State.ROLLING_BACK, reason=reason, epoch=job.epoch + 1)
 
     def _resumed(self, job: Job, reason: str, who: str = "") -> Job:
         state = State(job.paused_from)
@@ -433,3 +429,11 @@ def _journal_cursor(cursor: str | None) -> int:
     if not cursor.isdigit():
         raise BadInputError("the cursor is not one of this table's", cursor=cursor, hint="start without a cursor")
     return int(cursor)
+
+
+def _log_refusal(decision: Decision, future: Future[Job]) -> None:
+    """Wait for the commit; say why there is no job where there is none."""
+    try:
+        future.result()
+    except FabricError as error:
+        logger.warning("a decision was not carried out", extra={"decision": decision.id, "why": str(error)})

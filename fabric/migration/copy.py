@@ -61,37 +61,48 @@ class Copied:
     source_sha256: str
 
 
+def begun_copy(edge: Edge) -> Checkpoint:
+    """Return the checkpoint that is recorded before the first byte goes: what may lie at the target from then on."""
+    known = edge.verbatim or edge.in_place
+    return Checkpoint(
+        blob=edge.replica.blob,
+        suite=edge.replica.suite if edge.in_place else edge.suite,
+        blob_bytes=edge.replica.blob_bytes if known else 0,
+        blob_sha256=edge.replica.blob_sha256 if known else "",
+        owned=not edge.in_place,
+    )
+
+
 def copy_between(
-    edge: Edge, sealer: Sealer, gate: Gate, checkpoint: Checkpoint, save: Save, *, part_bytes: int, reached: Reached
+    edge: Edge,
+    sealer: Sealer,
+    gate: Gate,
+    checkpoint: Checkpoint,
+    *,
+    save: Save,
+    part_bytes: int,
+    again: bool,
+    reached: Reached,
 ) -> Copied:
     """Bring the replica's bytes to the target store, going on where ``checkpoint`` ends.
 
     Never overwrites. A complete copy of the right size that no head lists was left by an earlier attempt of the same
-    version: it is taken as it is (and proven or refused by `verify`) or, when sealed anew, removed first.
+    version (``again``): it is taken as it is, and proven or refused by `verify`; sealed anew, it is made again.
 
     Raises:
         PreconditionError, NotFoundError: the source is not what the head says any more.
         IntegrityError: the source's bytes differ from their recorded hash.
         Halt, FrozenError, UnavailableError: as `Gate.check`; what was written stays for a resume.
     """
-    if checkpoint.tag:
-        return Copied(checkpoint, "")
-    begun = replace(
-        checkpoint,
-        blob=edge.replica.blob,
-        suite=edge.suite,
-        blob_bytes=edge.replica.blob_bytes if edge.verbatim else 0,
-        blob_sha256=edge.replica.blob_sha256 if edge.verbatim else "",
-    )
-    if checkpoint.blob and (left := _left_behind(edge, begun)) is not None:
-        return Copied(replace(begun, tag=left.tag, done_bytes=left.size_bytes), "")
-    if not checkpoint.blob:
-        save(begun)  # from here on the target may hold something of ours
+    begun = begun_copy(edge)
+    if again and (left := _left_behind(edge, begun)) is not None:
+        return Copied(replace(begun, parts=checkpoint.parts, tag=left.tag, done_bytes=left.size_bytes), "")
     if not edge.verbatim:
-        return _sealed_anew(edge, sealer, gate, begun, save=save, reached=reached)
+        return _sealed_anew(edge, sealer, gate, begun, reached=reached)
     if edge.replica.blob_bytes >= part_bytes and edge.target.capabilities.multipart:
-        return _in_parts(edge, gate, begun, save, part_bytes=part_bytes, reached=reached)
-    return _whole(edge, gate, begun, save, reached)
+        state = replace(begun, upload_id=checkpoint.upload_id, parts=checkpoint.parts)
+        return _in_parts(edge, gate, state, save, part_bytes=part_bytes, reached=reached)
+    return _whole(edge, gate, begun, reached)
 
 
 def _left_behind(edge: Edge, begun: Checkpoint) -> ObjectInfo | None:
@@ -110,7 +121,7 @@ def _left_behind(edge: Edge, begun: Checkpoint) -> ObjectInfo | None:
     return None
 
 
-def _whole(edge: Edge, gate: Gate, begun: Checkpoint, save: Save, reached: Reached) -> Copied:
+def _whole(edge: Edge, gate: Gate, begun: Checkpoint, reached: Reached) -> Copied:
     hasher = hashlib.sha256()
     with edge.source.open(edge.replica.blob, tag=edge.replica.tag or None) as reading:
         info = edge.target.put(
@@ -122,10 +133,10 @@ def _whole(edge: Edge, gate: Gate, begun: Checkpoint, save: Save, reached: Reach
             content_type=reading.info.content_type,
         )
     reached("copy.put")
-    return _finished(edge, begun, info, hasher.hexdigest(), save=save, reached=reached)
+    return _finished(edge, begun, info, hasher.hexdigest())
 
 
-def _sealed_anew(edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, *, save: Save, reached: Reached) -> Copied:
+def _sealed_anew(edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, *, reached: Reached) -> Copied:
     sealed = sealer.reseal(edge.source, edge.replica, edge.head, edge.version, edge.suite)
     info = edge.target.put(begun.blob, gate.through(sealed, None), only_if_absent=True, storage_class=edge.target_class)
     reached("copy.put")
@@ -133,8 +144,6 @@ def _sealed_anew(edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, *, s
         raise IntegrityError("the source's plain bytes are not what their hash says", store=edge.source.name)
     known = replace(begun, blob_bytes=sealed.blob_bytes, blob_sha256=sealed.blob_sha256)
     done = replace(known, tag=info.tag, done_bytes=info.size_bytes)
-    save(done)
-    reached("copy.saved")
     return Copied(done, "")
 
 
@@ -154,7 +163,7 @@ def _in_parts(edge: Edge, gate: Gate, begun: Checkpoint, save: Save, *, part_byt
     parts = tuple(Part(number, length, tag) for number, length, tag, _ in state.parts)
     info = edge.target.complete(state.blob, state.upload_id, parts, only_if_absent=True)
     reached("copy.put")
-    return _finished(edge, state, info, "", save=save, reached=reached)
+    return _finished(edge, state, info, "")
 
 
 def _resumable(edge: Edge, begun: Checkpoint, part_bytes: int) -> tuple[Checkpoint, int]:
@@ -220,12 +229,8 @@ def _send_part(edge: Edge, gate: Gate, state: Checkpoint, piece: memoryview, rea
     return replace(state, parts=(*state.parts, entry), done_bytes=state.done_bytes + len(piece))
 
 
-def _finished(
-    edge: Edge, state: Checkpoint, info: ObjectInfo, source_sha256: str, *, save: Save, reached: Reached
-) -> Copied:
+def _finished(edge: Edge, state: Checkpoint, info: ObjectInfo, source_sha256: str) -> Copied:
     done = replace(state, tag=info.tag, done_bytes=info.size_bytes, upload_id="")
-    save(done)
-    reached("copy.saved")
     if source_sha256 and edge.replica.blob_sha256 and source_sha256 != edge.replica.blob_sha256:
         raise IntegrityError(
             "the source's bytes are not what their hash says",
@@ -235,7 +240,7 @@ def _finished(
     return Copied(done, source_sha256)
 
 
-def change_class(edge: Edge, checkpoint: Checkpoint, save: Save, reached: Reached) -> Checkpoint:
+def change_class(edge: Edge, reached: Reached) -> Checkpoint:
     """Change the replica's storage class in place, unless an earlier attempt already has.
 
     Raises:
@@ -246,19 +251,7 @@ def change_class(edge: Edge, checkpoint: Checkpoint, save: Save, reached: Reache
         raise ConflictError("the store cannot change a storage class in place", store=edge.target.name)
     blob = edge.replica.blob
     info = edge.target.head(blob)
-    save(Checkpoint(blob=blob, suite=edge.replica.suite, owned=False))
     if info.storage_class != edge.target_class:
         info = edge.target.set_class(blob, edge.target_class, tag=edge.replica.tag or info.tag)
     reached("class.changed")
-    done = Checkpoint(
-        blob=blob,
-        tag=info.tag,
-        suite=edge.replica.suite,
-        blob_bytes=edge.replica.blob_bytes,
-        blob_sha256=edge.replica.blob_sha256,
-        owned=False,
-        done_bytes=checkpoint.done_bytes,
-    )
-    save(done)
-    reached("copy.saved")
-    return done
+    return replace(begun_copy(edge), tag=info.tag, done_bytes=info.size_bytes)

@@ -17,7 +17,6 @@ POINTS = (
     "part.saved",
     "upload.completing",
     "copy.put",  # the copy lies at the target, its tag is not recorded
-    "copy.saved",
     "class.changed",  # in place: the new class is in force, nothing recorded
     "paused.before",
     "paused.after",

@@ -79,7 +79,9 @@ class Tools:
     wishes: dict[str, str] = field(default_factory=dict)  # job id -> pause | cancel, for jobs a worker acts on
     gates: dict[str, Gate] = field(default_factory=dict)  # job id -> its open gate, for progress
 
-    def go(self, job: Job, state: State, *, reason: str = "", who: str = "", **changes: Any) -> Job:
+    def go(
+        self, job: Job, state: State, *, reason: str = "", who: str = "", copy: Checkpoint | None = None, **changes: Any
+    ) -> Job:
         """Take one legal transition: journal row and job row first, in one commit; return the new row.
 
         Raises:
@@ -89,7 +91,7 @@ class Tools:
         now = self.clock.now()
         after = replace(job, state=state.value, updated=now, reason=reason, **changes)
         self.reached(f"{state.value.lower()}.before")
-        self.jobs.change(job, after, "transition", **_facts(reason, who, changes))
+        self.jobs.change(job, after, "transition", copy=copy, **_facts(reason, who, changes))
         self.announce(after, state, reason=reason, who=who)
         return after
 

@@ -12,8 +12,8 @@ from fabric.migration.verify import timed_reads
 from fabric.storage.store import ObjectInfo
 
 
-def validate(tools: Tools, job: Job) -> dict[str, float]:
-    """Check every precondition of a move; return the timed reads at the source.
+def validate(tools: Tools, job: Job) -> tuple[Edge, dict[str, float]]:
+    """Check every precondition of a move; return its edge and the timed reads at the source.
 
     Raises:
         FrozenError, UnavailableError: it may go later as it stands.
@@ -28,7 +28,8 @@ def validate(tools: Tools, job: Job) -> dict[str, float]:
     _check_health(tools, edge)
     _check_source(edge)
     _check_room(tools, job, edge)
-    return {f"before_{name}": value for name, value in timed_reads(edge.source, edge.replica, tools.clock).items()}
+    timed = timed_reads(edge.source, edge.replica, tools.clock)
+    return edge, {f"before_{name}": value for name, value in timed.items()}
 
 
 def _check_target(tools: Tools, job: Job, edge: Edge) -> None:

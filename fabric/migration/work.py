@@ -21,7 +21,7 @@ from fabric.core.errors import (
 )
 from fabric.core.ids import new_id
 from fabric.core.words import DEADLINE_MS
-from fabric.migration.copy import Edge, change_class, copy_between
+from fabric.migration.copy import Copied, Edge, begun_copy, change_class, copy_between
 from fabric.migration.gate import Gate, Halt
 from fabric.migration.machine import RUNNING, State
 from fabric.migration.pointer import OverwrittenError, commit, find_version, is_switched, replace, replica_at, switched
@@ -50,7 +50,7 @@ class Worker:
         }
 
     def run(self, job: Job) -> Job:
-        """Carry the job until it ends, waits or the engine stops; return its last row.
+        """Claim the job if it waits, and carry it until it ends, waits or the engine stops; return its last row.
 
         Raises:
             LostLeaseError: another holder has claimed the job; it was left alone.
@@ -63,6 +63,8 @@ class Worker:
             self._tools.wishes.pop(job.id, None)
 
     def _carry(self, job: Job) -> Job:
+        if job.state == State.PENDING:
+            job = self._claim(job)
         while State(job.state) in RUNNING:
             before = job
             job = self._step(job)
@@ -82,8 +84,11 @@ class Worker:
 
     # ---------------------------------------------------------------- steps
 
+    def _claim(self, job: Job) -> Job:
+        return self._tools.go(job, State.VALIDATING, epoch=job.epoch + 1)
+
     def _validate(self, job: Job) -> Job:
-        performance = validate(self._tools, job)
+        edge, performance = validate(self._tools, job)
         now = self._tools.clock.now()
         after = replace(
             job,
@@ -94,7 +99,7 @@ class Worker:
             reason="",
         )
         self._tools.reached("in_progress.before")
-        self._tools.jobs.begin(job, after, cap_usd=self._tools.settings.spend_cap_usd)
+        self._tools.jobs.begin(job, after, begun_copy(edge), cap_usd=self._tools.settings.spend_cap_usd)
         self._tools.announce(after, State.IN_PROGRESS)
         return after
 
@@ -104,42 +109,40 @@ class Worker:
         edge = tools.edge(job)
         gate = tools.gate(job, checkpoint)
         gate.check(now=True)
-        if edge.in_place:
-            source_sha256 = self._change_class(job, edge, checkpoint, gate)
-        elif not self._uses_grace_copy(job, edge):
-            copied = copy_between(
-                edge,
-                tools.sealer,
-                gate,
-                checkpoint,
-                tools.saver(job),
-                part_bytes=tools.settings.part_bytes,
-                reached=tools.reached,
-            )
-            tools.jobs.save(job, copied.checkpoint)
-            source_sha256 = copied.source_sha256
-        else:
-            source_sha256 = ""
-        checksums = {"recorded": edge.replica.blob_sha256, "source_read": source_sha256}
-        return tools.go(job, State.VERIFYING, checksums=checksums, bytes_per_second=round(gate.bytes_per_second, 1))
+        copied = self._bring(job, edge, checkpoint, gate)
+        checksums = {"recorded": edge.replica.blob_sha256, "source_read": copied.source_sha256}
+        rate = round(gate.bytes_per_second, 1)
+        return tools.go(job, State.VERIFYING, copy=copied.checkpoint, checksums=checksums, bytes_per_second=rate)
 
-    def _change_class(self, job: Job, edge: Edge, checkpoint: Checkpoint, gate: Gate) -> str:
+    def _bring(self, job: Job, edge: Edge, checkpoint: Checkpoint, gate: Gate) -> Copied:
+        """Have the bytes in the target place, by the cheapest way there is."""
+        tools = self._tools
+        if edge.in_place:
+            return self._change_class(edge, gate)
+        there = replica_at(edge.version, job.target)
+        if there is not None:  # it still lies there from an earlier move, in grace
+            kept = Checkpoint(
+                there.blob, "", (), there.tag, there.suite, there.blob_bytes, there.blob_sha256, owned=False
+            )
+            return Copied(kept, "")
+        return copy_between(
+            edge,
+            tools.sealer,
+            gate,
+            checkpoint,
+            save=tools.saver(job),
+            part_bytes=tools.settings.part_bytes,
+            again=job.epoch > 1 or job.attempts > 0,
+            reached=tools.reached,
+        )
+
+    def _change_class(self, edge: Edge, gate: Gate) -> Copied:
         """Prove the bytes, then change their class: a damaged object is never sent where a read is dear."""
         found, size = read_back(edge.source, edge.replica.blob, "", gate)
         if found != edge.replica.blob_sha256 or size != edge.replica.blob_bytes:
             raise IntegrityError("the source's bytes are not what their hash says", store=edge.source.name)
         gate.moved(size)
-        change_class(edge, checkpoint, self._tools.saver(job), self._tools.reached)
-        return found
-
-    def _uses_grace_copy(self, job: Job, edge: Edge) -> bool:
-        """Take a copy that still lies in the target place from an earlier move, instead of copying again."""
-        there = replica_at(edge.version, job.target)
-        if there is None:
-            return False
-        kept = Checkpoint(there.blob, "", (), there.tag, there.suite, there.blob_bytes, there.blob_sha256, owned=False)
-        self._tools.jobs.save(job, kept)
-        return True
+        return Copied(change_class(edge, self._tools.reached), found)
 
     def _verify_and_switch(self, job: Job) -> Job:
         tools = self._tools
@@ -218,8 +221,10 @@ class Worker:
             return self._cannot_roll_back(job, error, passes=passes)
         if state is State.VALIDATING:
             return self._not_started(job, error, passes=passes)
+        if isinstance(error, FrozenError):
+            return self._pause(job, "freeze", str(error))
         if passes and job.attempts < PAUSES_MOST:
-            return self._pause(job, "freeze" if isinstance(error, FrozenError) else "store", str(error))
+            return self._pause(job, "store", str(error), attempt=1)
         if self._is_overwritten(job, error):
             return self._tools.go(job, State.ROLLING_BACK, reason=OVERWRITTEN)
         failed = self._tools.go(job, State.FAILED, reason=str(error))
@@ -231,7 +236,7 @@ class Worker:
         reason = OVERWRITTEN if self._is_overwritten(job, error) else str(error)
         return self._tools.go(job, State.FAILED, reason=reason, ended=self._tools.clock.now())
 
-    def _pause(self, job: Job, kind: str, reason: str) -> Job:
+    def _pause(self, job: Job, kind: str, reason: str, *, attempt: int = 0) -> Job:
         now = self._tools.clock.now()
         return self._tools.go(
             job,
@@ -240,7 +245,7 @@ class Worker:
             paused_from=job.state,
             paused_since=now,
             pause_kind=kind,
-            attempts=job.attempts + 1,
+            attempts=job.attempts + attempt,
         )
 
     def _cannot_roll_back(self, job: Job, error: FabricError, *, passes: bool) -> Job:
@@ -309,8 +314,8 @@ def successor(job: Job, head: Head | None, now: float) -> Job | None:
 
 
 def _check_speed(edge: Edge, performance: dict[str, float]) -> None:
-    """Refuse a target whose reads break the object's deadline where the source's keep it."""
-    after, before = performance.get("after_first_byte_p50_ms"), performance.get("before_first_byte_p50_ms")
+    """Refuse a target of whose reads even the best breaks the object's deadline, where the source's best keeps it."""
+    after, before = performance.get("after_first_byte_best_ms"), performance.get("before_first_byte_best_ms")
     deadline = DEADLINE_MS[edge.head.policy.latency]
     if after is not None and before is not None and before <= deadline < after:
         raise PreconditionError(

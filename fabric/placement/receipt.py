@@ -107,6 +107,20 @@ def choice_lines(row: int, facts: Facts, option: Option) -> dict[str, Any]:
     }
 
 
+def undo_usd(size_bytes: float, option: Option) -> float:
+    """Return what taking the move back at once would bill.
+
+    Between stores the source is kept for the grace period, so going back is a switch and free. Inside a store it is
+    the reverse change, with the whole of the target's minimum duration.
+    """
+    if option.source.store != option.target.store:
+        return 0.0
+    lines = move_lines(
+        option.target.price, option.source.price, option.between, size_bytes=size_bytes, age_days=0.0, grace_days=0.0
+    )
+    return total(lines).usd
+
+
 def counterfactual(row: int, valued: Valued, column: int, option: Option) -> str:
     """Say at which read rate the answer turns, in one sentence."""
     saving, extra = valued.storage_saving[row, column], valued.read_extra[row, column]

@@ -23,7 +23,7 @@ from fabric.placement.facts import Facts, derive, gather, live_replicas
 from fabric.placement.options import Group, Market, Terms, group, value
 from fabric.placement.places import take_survey
 from fabric.placement.ports import Busy, Decisions, Fleet, Forecasts, Health, History, SuiteFor
-from fabric.placement.receipt import SurveyRecord, choice_lines, counterfactual, encode_survey, make_receipt
+from fabric.placement.receipt import SurveyRecord, choice_lines, counterfactual, encode_survey, make_receipt, undo_usd
 from fabric.placement.score import Gate
 from fabric.placement.tally import Tally
 from fabric.pricing.sheet import PriceBook, Site
@@ -103,6 +103,7 @@ class Placer:
         keys = [head.key for head in heads]
         busy = set(self._sources.busy(keys))
         free = [head for head in heads if head.key not in busy and not head.deleted and live_replicas(head)]
+        self.count([head for head in heads if head.key in busy], scene, tally)  # under way: billed, not decided anew
         if not free:
             return 0
         made = self._decide(free, triggers, scene, tally)
@@ -170,6 +171,7 @@ class _Batch:
             receipt["choice"] = verdict.column
             receipt["lines"] = choice_lines(row, self._facts, self._found.options[verdict.column])
             option = self._found.options[verdict.column]
+            receipt["undo_cost_usd"] = undo_usd(float(self._facts.inputs.size_bytes[row]), option)
             receipt["counterfactual"] = counterfactual(row, self._valued, verdict.column, option)
         if trigger is not None:
             receipt["trigger"] = msgspec.to_builtins(trigger)

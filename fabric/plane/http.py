@@ -13,9 +13,10 @@ from werkzeug.wsgi import get_input_stream
 
 from fabric.catalog.heads import Head, Version
 from fabric.consistency.levels import Outcome
+from fabric.consistency.ports import Chunk
 from fabric.consistency.replication import Condition, WriteResult
 from fabric.core.clock import iso
-from fabric.core.errors import BadInputError, PreconditionError, TooLargeError
+from fabric.core.errors import BadInputError, ForbiddenError, PreconditionError, TooLargeError, UnauthorisedError
 from fabric.core.words import Classification, Criticality, LatencyClass, ObjectPolicy
 from fabric.plane.objects import LIST_MOST, Caller, Found, Objects, PutOptions
 from fabric.plane.ports import DecoderView, IntakeView, PrincipalView
@@ -43,8 +44,7 @@ def object_api(
     """Return the routes. FabricErrors become problem+json by the application (`runtime.problems`).
 
     Args:
-        principal_of: says who asks, from token and method; UnauthorisedError or ForbiddenError where a change is
-            not theirs to make.
+        principal_of: says who asks, from the request's token; UnauthorisedError for one that is not known.
         decode: turns a body of ``POST /api/events`` into a batch.
         policy_of: the prefix policy of a key, which X-Fabric- headers override.
     """
@@ -76,7 +76,7 @@ class _Handler:
 
     def put(self, key: str) -> Response:
         """Write the request's body under ``key``: 201 new, 200 replaced, 504 unknown."""
-        caller = self._caller()
+        caller = self._writer()
         options = PutOptions(
             policy=self._policy(key),
             condition=_condition(),
@@ -92,7 +92,7 @@ class _Handler:
     def delete(self, key: str) -> Response:
         """Delete ``key``: 204, or 504 where the outcome is not known."""
         result = self._objects.delete(
-            key, self._caller(), condition=_condition(), idempotency_key=request.headers.get("Idempotency-Key", "")
+            key, self._writer(), condition=_condition(), idempotency_key=request.headers.get("Idempotency-Key", "")
         )
         if result.outcome is Outcome.UNKNOWN:
             return _written(result)
@@ -133,7 +133,7 @@ class _Handler:
 
     def take_events(self) -> Response:
         """Store accesses durably and say where they lie in the event log."""
-        self._principal_of(request)
+        self._writer()
         if (request.content_length or 0) > EVENTS_BODY_MOST:
             raise TooLargeError("the batch is too long", hint=f"send at most {EVENTS_BODY_MOST} bytes at once")
         body = get_input_stream(request.environ, max_content_length=EVENTS_BODY_MOST).read()
@@ -209,6 +209,14 @@ class _Handler:
             base.merge,
         )
 
+    def _writer(self) -> Caller:
+        caller = self._caller()
+        if caller.principal.anonymous:
+            raise UnauthorisedError("changing objects needs a token", hint="send Authorization: Bearer TOKEN")
+        if not caller.principal.may("write"):
+            raise ForbiddenError("your role does not change objects", hint="use a token with the role operator")
+        return caller
+
     def _caller(self) -> Caller:
         return Caller(
             self._principal_of(request),
@@ -230,7 +238,7 @@ def _body() -> Iterator[bytes]:
         )
 
 
-def _sent(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+def _sent(pieces: Iterable[Chunk]) -> Iterator[bytes]:
     for piece in pieces:
         yield piece if isinstance(piece, bytes) else bytes(piece)
 

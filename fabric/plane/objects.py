@@ -12,7 +12,7 @@ import numpy as np
 
 from fabric.catalog.heads import Head, Heads, Version
 from fabric.consistency.causality import find, joined_context
-from fabric.consistency.ports import FleetView, MemberView
+from fabric.consistency.ports import Chunk, FleetView, MemberView
 from fabric.consistency.reading import Reader, Reading
 from fabric.consistency.replication import Condition, Replication, WriteResult
 from fabric.core.clock import Clock
@@ -107,7 +107,7 @@ class Objects:
         self._settings = settings
         self._clock = clock
 
-    def put(self, key: str, chunks: Iterable[bytes | memoryview], options: PutOptions, caller: Caller) -> WriteResult:
+    def put(self, key: str, chunks: Iterable[Chunk], options: PutOptions, caller: Caller) -> WriteResult:
         """Write an object whole; see `Replication.write` for outcomes and errors. FrozenError during a freeze."""
         self._may_write(key)
         policy = options.policy or self._settings.policy_for(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fabric.core.words import Classification, ObjectPolicy, Place
+from fabric.core.words import ObjectPolicy, Place
 from fabric.events.batch import AccessBatch
 
 
@@ -55,5 +55,12 @@ class PrincipalView(Protocol):
     def name(self) -> str:
         """Return the name that accesses and the audit carry."""
 
-    def may_read(self, classification: Classification) -> bool:
+    def may_read(self, classification: str) -> bool:
         """Say whether objects of the class may be shown to them."""
+
+    @property
+    def anonymous(self) -> bool:
+        """Say whether no token was brought."""
+
+    def may(self, action: str) -> bool:
+        """Say whether their role allows an action: ``write`` is to put and delete objects."""

@@ -30,7 +30,7 @@ from fabric.runtime.measures import Measures
 
 logger = logging.getLogger(__name__)
 
-WINDOW_DAYS = 64
+WINDOW_DAYS = 63  # whole days: the history's ring holds 64, and today is one of them
 BLOCK_OBJECTS = 50_000  # objects in one fit, and in one forecast after it
 STORE_OBJECTS = 2_000  # forecasts stored in one step
 GREET_OBJECTS = 500  # newcomers forecast in one step
@@ -206,7 +206,7 @@ class Prediction:
             counts=history.daily_counts(rows, today, WINDOW_DAYS),
             bytes_read=history.daily_bytes(rows, today, WINDOW_DAYS),
             readers=history.daily_readers(rows, today, WINDOW_DAYS),
-            born=np.asarray(seen // SECONDS_PER_DAY, dtype=np.int64),
+            born=np.minimum(seen // SECONDS_PER_DAY, today).astype(np.int64),
         )
 
     def _learned(self, result: Update, run: _RunSoFar, window: Window) -> Models:
@@ -218,7 +218,8 @@ class Prediction:
 
     def _store(self, result: Update, rows: Rows, window: Window, run: _RunSoFar) -> Iterator[float]:
         """Store a block's forecasts and triggers, and what came beside the forecasts whose horizon has passed."""
-        keys = [self._history.keys[row] for row in rows.tolist()]
+        every = self._history.keys
+        keys = [every[row] for row in rows.tolist()]
         for made in result.forecasts:
             for start in range(0, len(keys), STORE_OBJECTS):
                 some = [

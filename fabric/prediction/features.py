@@ -80,8 +80,8 @@ class Window:
 
 
 def level(window: Window, day: int) -> Floats:
-    """Return shape (rows,), log(1 + mean reads a day over the last 14 days before ``day``)."""
-    return np.asarray(np.log1p(window.before(day, LEVEL_DAYS).mean(axis=1)))
+    """Return shape (rows,), log(1 + reads a week, at the mean of the 14 days before ``day``)."""
+    return np.asarray(np.log1p(WEEK * window.before(day, LEVEL_DAYS).mean(axis=1)))
 
 
 def features(window: Window, day: int) -> Floats:
@@ -91,11 +91,11 @@ def features(window: Window, day: int) -> Floats:
     Nothing of ``day`` or later is read: `Window.before` cuts it away. Lags beyond the window count as its mean.
     """
     base = level(window, day)
-    logs = np.log1p(window.before(day, LONG_DAYS))
+    logs = np.log1p(WEEK * window.before(day, LONG_DAYS))
     week = window.before(day, WEEK).mean(axis=1)
     columns = [base]
     columns += [(logs[:, -lag] if lag <= logs.shape[1] else base) - base for lag in range(1, LAGS + 1)]
-    columns += [np.log1p(week) - base, np.log1p(window.before(day, LONG_DAYS).mean(axis=1)) - base]
+    columns += [np.log1p(WEEK * week) - base, np.log1p(WEEK * window.before(day, LONG_DAYS).mean(axis=1)) - base]
     columns += [np.log1p(window.before(day, WEEK, window.readers).mean(axis=1))]
     columns += [np.log1p(window.before(day, WEEK, window.bytes_read).mean(axis=1) / np.maximum(week, 1 / WEEK))]
     columns += [logs[:, -LEVEL_DAYS:].std(axis=1), (logs == 0).mean(axis=1)]
@@ -112,18 +112,13 @@ def calendar(rows: int, day: int) -> Floats:
 
 
 def target(window: Window, day: int) -> Floats:
-    """Return shape (rows,), log(1 + mean reads a day of the horizon) relative to the level before it."""
-    return np.asarray(np.log1p(window.total(day) / HORIZON_DAYS) - level(window, day))
-
-
-def active(window: Window, day: int) -> Flags:
-    """Return which objects were read in the 30 days before ``day``."""
-    return np.asarray(window.before(day, LONG_DAYS).any(axis=1))
+    """Return shape (rows,), log(1 + reads of the horizon) relative to the level before it."""
+    return np.asarray(np.log1p(window.total(day)) - level(window, day))
 
 
 def total_from(relative: Floats, base: Floats) -> Floats:
     """Turn a relative forecast back into reads of the whole horizon, never negative."""
-    return np.asarray(HORIZON_DAYS * np.maximum(0.0, np.expm1(base + np.clip(relative, RELATIVE_LEAST, RELATIVE_MOST))))
+    return np.asarray(np.maximum(0.0, np.expm1(base + np.clip(relative, RELATIVE_LEAST, RELATIVE_MOST))))
 
 
 RELATIVE_LEAST, RELATIVE_MOST = -8.0, 3.0  # a week at most about 20 times the level: no runaway extrapolation

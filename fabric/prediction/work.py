@@ -19,7 +19,6 @@ from fabric.prediction.features import (
     Flags,
     Floats,
     Window,
-    active,
     calendar,
     features,
     level,
@@ -41,7 +40,7 @@ FRESH_AFTER_DAYS = 7  # a gap after which the models start again from the window
 OUTCOMES_MOST = 2_000  # objects whose outcomes are kept, per origin
 OUTCOME_DAYS = 42  # days that outcomes are kept
 SCALE_DAYS = 35  # days that the usual change from week to week is taken from
-LINEAR_FEATURES = len(FEATURES) + 2  # with the weekday; the time of year would run away in a straight line
+LINEAR_FEATURES = 1 + len(FEATURES) + 2  # smoothed level and weekday; a line would run away with the time of year
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,18 +189,14 @@ def _rolled(models: Models, window: Window, days: range, plan: Plan) -> Forest:
 
 
 def _training(window: Window, day: int) -> tuple[Floats, Floats]:
-    """Return features and targets of the objects that were old enough on ``day``: the active, as many quiet."""
-    old, awake = window.old_enough(day), active(window, day)
-    rows = np.flatnonzero(old & awake)
-    quiet = np.flatnonzero(old & ~awake)
-    random = np.random.default_rng(day)
-    rows = np.concatenate([rows, random.permutation(quiet)[: len(rows)]]) if len(quiet) else rows
-    some = window.take(rows)
+    """Return features and targets of the objects that were old enough on ``day``, quiet ones in their true share."""
+    some = window.take(np.flatnonzero(window.old_enough(day)))
     return _design(some, day), target(some, day)
 
 
 def _design(window: Window, day: int) -> Floats:
-    return np.column_stack([features(window, day), calendar(len(window.counts), day)])
+    smoothed = np.log1p(smoothed_total(window, day)) - level(window, day)
+    return np.column_stack([smoothed, features(window, day), calendar(len(window.counts), day)])
 
 
 def _forecast(models: Models, window: Window, plan: Plan) -> Forecasts:
@@ -211,10 +206,11 @@ def _forecast(models: Models, window: Window, plan: Plan) -> Forecasts:
     totals = _totals(models, window, day)
     weights = _usable(weights, totals)
     naive = ~window.old_enough(day)
-    expected = np.where(naive, seasonal_naive(window, day), ens.mixed(totals, weights))
+    mixture = np.where(naive, seasonal_naive(window, day), ens.mixed(totals, weights))
     last = window.before(day, WEEK).sum(axis=1)
     pools = _pools(recent, weights)
-    low, high = pools.interval(expected) if pools.known else counting_interval(expected)
+    low, high = pools.interval(mixture) if pools.known else counting_interval(mixture)
+    expected = np.where(naive, mixture, np.clip(mixture, low, high))  # past errors overrule a point they never allow
     nothing = np.zeros(len(expected))
     rise, fall = (1 + plan.increase) * last, (1 - plan.decrease) * last
     return Forecasts(
@@ -226,8 +222,8 @@ def _forecast(models: Models, window: Window, plan: Plan) -> Forecasts:
         high=np.maximum(high, expected),
         last=last,
         daily=expected[:, None] * shape_of_week(window, day),
-        increase=np.where(naive, 0.0, pools.probability_above(expected, rise)) if pools.known else nothing,
-        decrease=np.where(naive, 0.0, 1 - pools.probability_above(expected, fall)) if pools.known else nothing,
+        increase=np.where(naive, 0.0, pools.probability_above(mixture, rise)) if pools.known else nothing,
+        decrease=np.where(naive, 0.0, 1 - pools.probability_above(mixture, fall)) if pools.known else nothing,
         naive=naive,
         version=models.version,
     )

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 SIGMA_WINDOWS = 360  # windows that mean and deviation are taken over
-LEARN_WINDOWS = 30  # before so many nothing is judged
+LEARN_WINDOWS = 30  # before so many mean, deviation and averages judge nothing
+TAIL_LEARN_WINDOWS = 5  # the tail detector judges from here on, but ...
+TAIL_DOUBT_WINDOWS = 6.0  # ... with a spread widened by 1 + this / windows seen
 LEVEL_WINDOWS = 60  # windows that the expected rate is the median of
 HOURS = 24
 SEASON_WINDOWS = 120  # windows an hour of the day must have had before its own level counts
 SEASON_WEIGHT = 0.01
 TAIL_AT_ONCE = 1e-5  # raised by one window
-TAIL_TWICE = 1e-3  # raised by two in a row
+TAIL_TWICE = 2e-3  # raised by two in a row
 EMA_FAST, EMA_SLOW = 0.2, 0.01
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
 LEAST_EXCESS = 10.0  # events that a window must lie off its expectation
@@ -100,7 +102,7 @@ class Tail:
         expected = (float(np.median(self._rates)) if self._rates else events / seconds) * self._factor[hour] * seconds
         error = _anscombe(events) - _anscombe(expected)
         probability, raised = None, False
-        if len(self._errors) >= LEARN_WINDOWS:
+        if len(self._errors) >= TAIL_LEARN_WINDOWS:
             probability = _tail(error / self._spread())
             raised = abs(events - expected) >= LEAST_EXCESS and (
                 probability <= TAIL_AT_ONCE or max(probability, self._before) <= TAIL_TWICE
@@ -111,7 +113,8 @@ class Tail:
 
     def _spread(self) -> float:
         errors = np.fromiter(self._errors, dtype=np.float64)
-        return max(1.0, MAD_TO_SIGMA * float(np.median(np.abs(errors - np.median(errors)))))
+        found = MAD_TO_SIGMA * float(np.median(np.abs(errors - np.median(errors))))
+        return max(1.0, found) * (1.0 + TAIL_DOUBT_WINDOWS / len(errors))
 
     def _learn(self, hour: int, rate: float, error: float) -> None:
         level = float(np.median(self._rates)) if self._rates else rate

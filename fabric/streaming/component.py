@@ -18,6 +18,7 @@ from fabric.runtime.measures import Measures
 from fabric.streaming import report as pages
 from fabric.streaming.breaker import Breaker, BreakerState
 from fabric.streaming.intake import Accepted, Intake
+from fabric.streaming.listing import events_page
 from fabric.streaming.ports import Sink
 from fabric.streaming.watch import Watch
 from fabric.streaming.workers import Workers
@@ -61,6 +62,7 @@ class Streaming:
         self._measured_stores: set[str] = set()
         self._due = dict.fromkeys(("report", "snapshot", "retention"), 0.0)
         self._snapshot_offset = history.offset
+        self._newest: tuple[int, Page] | None = None  # the log's end, and the newest events then
         self._body: Report = {}
 
     def start(self) -> None:
@@ -103,7 +105,9 @@ class Streaming:
         return {"streaming": self._body}
 
     def page(self, kind: str, *, search: str = "", cursor: str | None = None, limit: int = 100) -> Page:
-        """Return a page of windows, anomalies, sources or workers, newest or busiest first."""
+        """Return a page of events, windows, anomalies (newest first), sources or workers."""
+        if kind == "events":
+            return events_page(self._log, search=search, cursor=cursor, limit=pages.checked_limit(limit))
         return pages.page(kind, self._facts(), search=search, cursor=cursor, limit=limit)
 
     def explain(self, key: str) -> Explanation:
@@ -183,7 +187,9 @@ class Streaming:
             self._measures.gauge("read_latency_p99_ms", p99, store=store)
         self._measured_stores = set(facts.seen.latency_ms)
         self._points.append(pages.Point(facts.at, facts.rate, facts.fill_percent, facts.pool.workers))
-        self._body = pages.body(facts, list(self._points))
+        if self._newest is None or self._newest[0] != facts.log_end:
+            self._newest = (facts.log_end, events_page(self._log, search="", cursor=None, limit=pages.TABLE_ROWS))
+        self._body = pages.body(facts, list(self._points), self._newest[1])
 
     def _facts(self) -> pages.Facts:
         return pages.Facts(

@@ -100,8 +100,8 @@ COLUMNS: dict[str, list[dict[str, str]]] = {
 }
 
 
-def body(facts: Facts, points: list[Point]) -> Report:
-    """Return the section's body; see docs/design/interfaces.md for its shape."""
+def body(facts: Facts, points: list[Point], events: Page) -> Report:
+    """Return the section's body; see docs/design/interfaces.md for its shape. ``events``: the newest TABLE_ROWS."""
     state, note = _state(facts)
     return {
         "state": state,
@@ -109,7 +109,10 @@ def body(facts: Facts, points: list[Point]) -> Report:
         "headline": _headline(facts),
         "progress": _progress(facts),
         "series": _series(facts, points),
-        "tables": {kind: _table(kind, facts) for kind in COLUMNS},
+        "tables": {
+            **{kind: _table(kind, facts) for kind in COLUMNS},
+            "events": {"columns": events.columns, "rows": events.rows, "total": events.total},
+        },
         "events_total": facts.log_end,
         "events_per_second": facts.rate,
         "window_seconds": facts.seen.size,
@@ -196,7 +199,7 @@ def rows(kind: str, facts: Facts) -> Iterator[Row]:
     """Yield every row of a table in display order; NotFoundError for an unknown kind."""
     makers = {"windows": _windows, "anomalies": _anomalies, "sources": _sources, "workers": _workers}
     if kind not in makers:
-        raise NotFoundError("streaming has no such table", kind=kind, hint=f"known are {', '.join(makers)}")
+        raise NotFoundError("streaming has no such table", kind=kind, hint=f"known are events, {', '.join(makers)}")
     return makers[kind](facts)
 
 
@@ -259,13 +262,19 @@ def page(kind: str, facts: Facts, *, search: str, cursor: str | None, limit: int
         NotFoundError: no such kind.
         BadInputError: the limit is not within 1 to 1000.
     """
-    if not 1 <= limit <= PAGE_ROWS_MOST:
-        raise BadInputError("the limit is out of range", limit=limit, hint=f"ask for 1 to {PAGE_ROWS_MOST} rows")
+    limit = checked_limit(limit)
     found = [row for row in rows(kind, facts) if _matches(row, search.lower())]
     first = _behind(found, cursor)
     shown = found[first : first + limit]
     more = first + limit < len(found)
     return Page(COLUMNS[kind], shown, len(found), str(shown[-1]["id"]) if more else None)
+
+
+def checked_limit(limit: int) -> int:
+    """Return ``limit``; BadInputError unless it is within 1 to PAGE_ROWS_MOST."""
+    if not 1 <= limit <= PAGE_ROWS_MOST:
+        raise BadInputError("the limit is out of range", limit=limit, hint=f"ask for 1 to {PAGE_ROWS_MOST} rows")
+    return limit
 
 
 def _matches(row: Row, search: str) -> bool:

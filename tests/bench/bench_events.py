@@ -55,11 +55,10 @@ class KeepAlive(WSGIRequestHandler):
 
 
 def body(number: int) -> bytes:
-    """Return one batch as a client would send it."""
+    """Return one batch as a client would send it; `stamped` puts the times in."""
     rng = np.random.default_rng(number)
-    now = time.time()
     columns = {
-        "time": (now + np.arange(ROWS) / ROWS).round(3).tolist(),
+        "time": [0.0] * ROWS,
         "key": [f"folder-{i % 50:02d}/object-{i:05d}.bin" for i in rng.integers(0, OBJECTS, ROWS).tolist()],
         "op": ["read"] * ROWS,
         "bytes": rng.integers(1000, 10**8, ROWS).tolist(),
@@ -67,6 +66,12 @@ def body(number: int) -> bytes:
         "latency_ms": rng.gamma(2.0, 5.0, ROWS).round(2).tolist(),
     }
     return json.dumps(columns).encode()
+
+
+def stamped(sent: bytes) -> bytes:
+    """Return ``sent`` with the time of now in each row."""
+    _, _, rest = sent.partition(b"]")
+    return b'{"time": [' + b", ".join([b"%.3f" % time.time()] * ROWS) + b"]" + rest
 
 
 def client(
@@ -80,7 +85,7 @@ def client(
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         start = time.monotonic()
-        connection.request("POST", "/api/events", bodies[taken % 10], {"Content-Type": "application/json"})
+        connection.request("POST", "/api/events", stamped(bodies[taken % 10]), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         answer.read()
         if answer.status == 201:
@@ -150,6 +155,7 @@ def over_http(folder: Path, seconds: float, clients: int) -> dict[str, Any]:
         "refused_batches": sum(one[1] for one in found),
         "post_p50_ms": round(float(np.percentile(latencies, 50)), 2),
         "post_p99_ms": round(float(np.percentile(latencies, 99)), 2),
+        "late_rows": streaming.reports()["streaming"]["late"],
         "history_share": round(history.offset / log.end, 3),
     }
 
@@ -162,7 +168,7 @@ def bare_sqlite(folder: Path, seconds: float) -> float:
     bodies = [body(i) for i in range(10)]
     done, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
-        columns = json.loads(bodies[done % 10])
+        columns = json.loads(stamped(bodies[done % 10]))
         database.execute("BEGIN IMMEDIATE")
         database.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)", zip(*columns.values(), strict=True))
         database.execute("COMMIT")
@@ -181,13 +187,13 @@ def per_second(work: Any, rounds: int, rows: int) -> int:
 
 def pure(folder: Path) -> dict[str, int]:
     """Time decoder, step, log and whole history on their own."""
-    batch = decode_columns(body(1))
+    batch = decode_columns(stamped(body(1)))
     rng = np.random.default_rng(0)
     columns = AccessColumns.of(batch, rng.integers(0, OBJECTS, ROWS))
     records = blank_records(OBJECTS)
     large = AccessColumns(*(np.tile(getattr(columns, name), 100) for name in AccessColumns.__slots__))
     history, log = History(folder / "alone"), EventLog(folder / "alone-log", SystemClock())
-    sent = body(1)
+    sent = stamped(body(1))
     return {
         "decode_rows_per_second": per_second(lambda: decode_columns(sent), 500, ROWS),
         "step_rows_per_second_batch_1000": per_second(lambda: step(records, columns), 500, ROWS),

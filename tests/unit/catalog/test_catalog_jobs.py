@@ -91,7 +91,7 @@ def test_a_run_is_never_booked_above_its_cap(jobs: Jobs) -> None:
     for number in range(10):
         added = jobs.add(job(number, cost_usd=0.3))
         try:
-            jobs.begin(added, replace(added, state="IN_PROGRESS"), cap_usd=1.0)
+            jobs.begin(added, replace(added, state="IN_PROGRESS"), Checkpoint(), cap_usd=1.0)
             begun += 1
         except SpendCapError:
             assert jobs.get(added.id).state == "PENDING"

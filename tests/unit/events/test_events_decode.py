@@ -7,9 +7,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fabric.core.errors import BadInputError, TooLargeError
-from fabric.events import codec
+from fabric.events import build, codec
 from fabric.events.batch import Op
 from fabric.events.build import access_batch, join, pick
 from fabric.events.decode import BYTES_MOST, ROWS_MOST, decode_columns, decode_ndjson
@@ -97,6 +99,7 @@ def test_optional_columns_are_kept() -> None:
         (columns(colour=["red", "blue"]), "colour"),
         (b'{"key":["a"],"op":[1],"bytes":[1]}', "time"),
         (b"[]", "not as asked"),
+        (columns(key=["a", "b"]).replace(b'"b"', b'"\\ud800"'), "not JSON"),
     ],
 )
 def test_each_fault_gets_one_error_that_names_it(body: bytes, said: str) -> None:
@@ -105,6 +108,20 @@ def test_each_fault_gets_one_error_that_names_it(body: bytes, said: str) -> None
 
     assert said in str(caught.value)
     assert caught.value.hint
+
+
+@given(st.lists(st.text(st.sampled_from("a./\n\0é"), max_size=8), min_size=1, max_size=5))
+def test_keys_searched_as_one_text_are_judged_as_each_alone(keys: list[str]) -> None:
+    faults = [build._key_fault(key) for key in keys]
+    try:
+        build.check_keys(keys)
+    except BadInputError as error:
+        row = error.context["row"]
+        assert isinstance(row, int)
+        assert faults[row]
+        assert not any(faults[:row])
+    else:
+        assert not any(faults)
 
 
 def test_a_fault_names_its_row() -> None:

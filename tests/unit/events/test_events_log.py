@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
 
 from fabric.core.clock import ManualClock
 from fabric.core.errors import BadInputError, CapacityError, CorruptError, InUseError, NotFoundError, UnavailableError
+from fabric.events import codec, segment
 from fabric.events.batch import AccessBatch
 from fabric.events.build import access_batch
 from fabric.events.log import EventLog
@@ -175,6 +177,41 @@ def test_a_missing_segment_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(CorruptError, match=path.name):
         keys_of(log)
+
+
+def test_a_file_cut_anywhere_opens_with_whole_batches_only(tmp_path: Path) -> None:
+    filled(tmp_path / "whole", 4).close()
+    data = next((tmp_path / "whole").glob("*.events")).read_bytes()
+    seen = set()
+    for length in range(0, len(data), 3):
+        folder = tmp_path / str(length)
+        folder.mkdir()
+        (folder / segment.segment_name(0)).write_bytes(data[:length])
+        log = opened(folder)
+        assert keys_of(log) == [f"k{number}" for number in range(log.end)]
+        seen.add(log.end)
+        log.close()
+
+    assert seen == {0, 3, 6, 9}
+
+
+@pytest.mark.parametrize(("later_group", "corrupt"), [(9, False), (12, True)])
+def test_damage_is_corruption_only_where_a_later_flush_lies_behind_it(
+    tmp_path: Path, later_group: int, corrupt: bool
+) -> None:
+    """Two frames behind nine durable rows, the first one damaged: of one flush, or of two."""
+    filled(tmp_path, 3).close()
+    path = next(tmp_path.glob("*.events"))
+    first, second = codec.encode(batch(9)), codec.encode(batch(12))
+    damaged = bytes([first[0] ^ 1]) + first[1:]
+    tail = segment.header(first, zlib.crc32(first), 3, 9, 9) + damaged
+    tail += segment.header(second, zlib.crc32(second), 3, 12, later_group) + second
+    path.write_bytes(path.read_bytes() + tail)
+    if corrupt:
+        with pytest.raises(CorruptError, match="offset=9"):
+            opened(tmp_path)
+    else:
+        assert opened(tmp_path).end == 9
 
 
 def test_a_newer_format_is_refused_rather_than_guessed(tmp_path: Path) -> None:

@@ -209,8 +209,9 @@ class World:
         """Tick until the key's newest job (every job, without a key) is in one of ``states``."""
         for _ in range(ticks):
             self.migration.tick()
+            idle = not self.busy()  # asked first: a task that ends may leave a successor
             jobs = [self.job(key)] if key else self.jobs.page(limit=1000)[0]
-            if jobs and not self.decisions.open and all(job.state in states for job in jobs) and not self.busy():
+            if idle and jobs and not self.decisions.open and all(job.state in states for job in jobs):
                 return jobs
             self.migration.tools.stopping.wait(0.005)
         found = {job.key: (job.state, job.reason) for job in self.jobs.page(limit=1000)[0]}

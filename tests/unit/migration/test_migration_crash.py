@@ -16,7 +16,7 @@ CHILD = Path(__file__).with_name("crash_child.py")
 ROOT = Path(__file__).parents[3]
 CASES = [
     *(("copy_small", point) for point in ("job.recorded", "validating.before", "validating.after")),
-    *(("copy_small", point) for point in ("in_progress.before", "in_progress.after", "copy.put", "copy.saved")),
+    *(("copy_small", point) for point in ("in_progress.before", "in_progress.after", "copy.put")),
     *(("copy_small", point) for point in ("verifying.before", "verifying.after", "shadow.put", "verified")),
     *(("copy_small", point) for point in ("switch.noted", "switch.done", "completed.before", "completed.after")),
     *(("copy_parts", point) for point in ("upload.begun", "part.put#2", "part.saved", "upload.completing", "copy.put")),

@@ -356,7 +356,7 @@ def test_a_write_during_the_move_is_never_lost_and_the_new_version_moves(tmp_pat
     assert fired
     assert world.read("k") == b"newer"
     assert {job.state for job in jobs[1:]} <= {"ROLLED_BACK", "FAILED"}
-    assert jobs[0].state == "COMPLETED"
+    assert jobs[0].state == "COMPLETED", [(job.state, job.reason, job.restarts) for job in jobs]
     assert jobs[0].restarts == 1
     assert world.places("k") == {"b/cold": "live", "a/hot": "grace"}
     assert len(blobs(world, "b")) == 1
@@ -644,3 +644,23 @@ def _ticks(world: World, ticks: int = 40) -> None:
 
 def _reach(world: World, reached: Any) -> None:
     object.__setattr__(world.migration.tools, "reached", reached)
+
+
+def test_a_target_too_slow_for_the_objects_deadline_is_refused_and_rolled_back(tmp_path: Path) -> None:
+    class Slow(Around):
+        def open(self, key: str, **kwargs: Any) -> Any:
+            world.clock.advance(0.5)  # type: ignore[attr-defined]
+            return self.inner.open(key, **kwargs)
+
+    world = World(tmp_path, clock=ManualClock())
+    put_around(world, "b", Slow(world.store("b")))
+    world.migration.start()
+    world.write("k", SMALL)
+    world.decide("k", "b/hot")
+
+    (job,) = world.settle()
+
+    assert job.state == "ROLLED_BACK"
+    assert "slower than the object's deadline" in job.reason
+    assert world.read("k") == SMALL
+    world.close()

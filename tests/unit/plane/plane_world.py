@@ -71,6 +71,11 @@ class Freeze:
 class Principal:
     name: str = "tester"
     classes: frozenset[Classification] = frozenset(Classification)
+    anonymous: bool = False
+    actions: tuple[str, ...] = ("write",)
+
+    def may(self, action: str) -> bool:
+        return action in self.actions
 
     def may_read(self, classification: Classification) -> bool:
         return classification in self.classes

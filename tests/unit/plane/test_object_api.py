@@ -202,6 +202,18 @@ def test_a_token_reads_only_the_classes_it_names_and_lists_no_others(made: World
     assert [row["key"] for row in client.get("/api/objects").json["objects"]] == ["open/a"]
 
 
+def test_changes_need_a_token_and_a_role_and_reads_on_this_machine_do_not(made: World) -> None:
+    client = made.app.test_client()
+    client.put("/api/objects/a", data=b"1")
+    made.principal.actions = ()
+    assert client.put("/api/objects/a", data=b"2").status_code == 403
+    made.principal.anonymous = True
+    refused = client.delete("/api/objects/a")
+    assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert client.post("/api/events", data=b"").status_code == 401
+    assert client.get("/api/objects/a").data == b"1"
+
+
 def test_listing_pages_through_all_keys_in_order(made: World) -> None:
     client = made.app.test_client()
     keys = sorted(f"low/{number:03d}" for number in range(25))

@@ -139,7 +139,7 @@ def test_an_import_in_full_swing_is_waited_for_and_one_that_comes_late_is_learne
         world.prediction.tick()
         world.clock.advance(2)
 
-    assert world.forecasts.runs()[0].past_reads == whole[:, 6:70].sum()
+    assert world.forecasts.runs()[0].past_reads == whole[:, 7:70].sum()
     assert world.forecasts.runs()[0].version != partial.version
 
 

@@ -55,7 +55,7 @@ def test_lags_are_the_last_seven_days_newest_first() -> None:
 
     lags = [found[0, FEATURES.index(f"lag_{day}")] + base[0] for day in range(1, 8)]
 
-    assert np.allclose(np.expm1(lags), [64, 63, 62, 61, 60, 59, 58])
+    assert np.allclose(np.expm1(lags) / 7, [64, 63, 62, 61, 60, 59, 58])
 
 
 @pytest.mark.item(52)
@@ -63,10 +63,10 @@ def test_rolling_means_are_over_the_last_7_14_and_30_days() -> None:
     counts = np.arange(1.0, 65.0)[None, :]
     found = features(window(counts), TODAY)[0]
 
-    means = np.expm1([found[0] + found[FEATURES.index(name)] for name in ("mean_7", "mean_30")])
+    weeks = np.expm1([found[0] + found[FEATURES.index(name)] for name in ("mean_7", "mean_30")])
 
-    assert np.isclose(np.expm1(found[FEATURES.index("level")]), counts[0, -14:].mean())
-    assert np.allclose(means, [counts[0, -7:].mean(), counts[0, -30:].mean()])
+    assert np.isclose(np.expm1(found[FEATURES.index("level")]) / 7, counts[0, -14:].mean())
+    assert np.allclose(weeks / 7, [counts[0, -7:].mean(), counts[0, -30:].mean()])
 
 
 def test_a_day_without_a_day_before_it_is_refused() -> None:
@@ -77,7 +77,7 @@ def test_a_day_without_a_day_before_it_is_refused() -> None:
 def test_the_target_is_the_horizon_relative_to_the_level_before_it() -> None:
     counts = np.concatenate([np.full((1, 30), 4.0), np.full((1, 7), 9.0)], axis=1)
 
-    assert np.allclose(target(window(counts), TODAY - 7), np.log1p(9) - np.log1p(4))
+    assert np.allclose(target(window(counts), TODAY - 7), np.log1p(63) - np.log1p(28))
 
 
 @pytest.mark.item(45)

@@ -263,6 +263,38 @@ def test_pages_follow_each_other_without_gap_or_repeat(engine: Engine) -> None:
         assert engine.streaming.page(kind).total == engine.body()["tables"][kind]["total"]
 
 
+@pytest.mark.item(105)
+def test_every_event_of_a_hundred_thousand_is_on_one_page_of_the_listing(engine: Engine) -> None:
+    for number in range(100):
+        engine.send(1000 if number % 2 else 999, key=f"k{number}")
+    engine.send(50, key="last")
+    found, cursor = [], None
+    while True:
+        page = engine.streaming.page("events", cursor=cursor, limit=1000)
+        found += [int(row["id"]) for row in page.rows]
+        cursor = page.cursor
+        if cursor is None:
+            break
+
+    assert page.total == engine.log.end == 100_000
+    assert found == list(range(99_999, -1, -1))
+
+
+def test_events_are_found_by_their_key(engine: Engine) -> None:
+    for number in range(30):
+        engine.send(10, key=f"film-{number}")
+    first = engine.streaming.page("events", search="FILM-7", limit=6)
+    rest = engine.streaming.page("events", search="film-7", limit=6, cursor=first.cursor)
+
+    assert first.total == rest.total == 10
+    assert [row["id"] for row in first.rows + rest.rows] == [str(offset) for offset in range(79, 69, -1)]
+    assert rest.cursor is None
+    assert rest.rows[0]["latency"] == 5.0
+    assert engine.streaming.page("events", search="nowhere").rows == []
+    with pytest.raises(BadInputError, match="cursor"):
+        engine.streaming.page("events", cursor="w3")
+
+
 def test_an_unknown_table_or_limit_is_refused(engine: Engine) -> None:
     with pytest.raises(NotFoundError, match="windows"):
         engine.streaming.page("colours")
