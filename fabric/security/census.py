@@ -14,6 +14,7 @@ from fabric.security.ports import HeadsPort
 
 STEP_HEADS = 2000  # looked at in one tick
 EVERY_SECONDS = 30.0  # rest between two counts
+EVERY_SECONDS_SMALL = 5.0  # rest where one tick counts everything
 WRONG_MOST = 100  # examples kept
 
 ZoneOf = Callable[[str], str | None]  # a store's zone; None where it is not known any more
@@ -81,4 +82,5 @@ class Census:
             self._counts.add(head, self._zone_of)
         if len(part) < STEP_HEADS:
             self.latest, self._running = self._counts, None
-            self._next = self._clock.monotonic() + EVERY_SECONDS
+            small = self._counts.objects < STEP_HEADS
+            self._next = self._clock.monotonic() + (EVERY_SECONDS_SMALL if small else EVERY_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fabric.catalog.alerts import AlertRows
 from fabric.core.clock import Clock
@@ -22,6 +22,8 @@ LOOK_SECONDS = 0.5  # a condition is seen, kept and reported well under the spec
 CHECKPOINT_SECONDS = 60.0
 SLOW_SECONDS = 5.0  # between two readings of tokens, audit lines and counts for the report
 
+States = Callable[[], Mapping[str, Mapping[str, object]]]
+
 
 class Security:
     """Classes decide ciphers, rules watch figures. The keys and the audit chain are used by others directly.
@@ -29,6 +31,7 @@ class Security:
     Args:
         fleet: the stores, for their zones; None where there are none to ask.
         webhook: where alerts are delivered; None keeps them here.
+        states: the supervisor's ``states``, from which ``component_failed{component}`` is measured.
     """
 
     name = "security"
@@ -46,7 +49,9 @@ class Security:
         alert_rows: AlertRows,
         fleet: FleetPort | None = None,
         webhook: Webhook | None = None,
+        states: States | None = None,
     ) -> None:
+        self._states = states
         self._clock, self._measures, self._heads = clock, measures, heads
         self._keys, self._tokens, self._audit = keys, tokens, audit
         self._alerts, self._rows, self._fleet, self._webhook = alerts, alert_rows, fleet, webhook
@@ -67,6 +72,8 @@ class Security:
 
     def tick(self) -> float:
         """Judge every figure, count a part of the heads, and sign the audit chain once a minute."""
+        for name, running in (self._states() if self._states is not None else {}).items():
+            self._measures.gauge("component_failed", float(running.get("state") == "failed"), component=name)
         self._alerts.look(self._measures.snapshot())
         self._census.step()
         if self._clock.monotonic() >= self._next_checkpoint:

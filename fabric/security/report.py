@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fabric.catalog.alerts import Alert
+from fabric.core.clock import iso
 from fabric.core.words import Classification, Zone
 from fabric.runtime.component import Page, Report
 from fabric.security.alerts import Alerts
@@ -112,7 +113,8 @@ def _note(counts: Counts | None) -> str:
 def _security_headline(
     counts: Counts | None, keys: dict[str, object], tokens: Tokens, head: tuple[int, str]
 ) -> list[dict[str, Any]]:
-    heads = "the heads of all managed objects, counted" + (" just now" if counts is None else "")
+    when = f"counted {iso(counts.at)}" if counts is not None else "not counted yet"
+    heads = f"the heads of all managed objects, {when}"
     keyed, copies = keys["object_keys"], keys["copies_whole"]
     assert isinstance(keyed, int)
     assert isinstance(copies, int)

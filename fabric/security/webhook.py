@@ -110,6 +110,19 @@ class Webhook:
             wait = self.deliver()
 
 
+def webhook_for(setting: str, outbox: Outbox, clock: Clock, resolve: Callable[[str], str]) -> Webhook | None:
+    """Return the webhook that ``security.alert_webhook`` names, None for "".
+
+    Args:
+        setting: a URL, or a secret reference to one (the URL of a chat service is itself a secret).
+        resolve: reads secret references (`storage.secrets.resolve`).
+    """
+    if not setting:
+        return None
+    is_url = urlsplit(setting).scheme in ("http", "https")
+    return Webhook(setting if is_url else resolve(setting).strip(), outbox, clock)
+
+
 def _body(event: str, rule: str, group: list[Owed]) -> bytes:
     alerts = [msgspec.to_builtins(one.alert) for one in group]
     message = {"format": 1, "event": event, "rule": rule, "messages": [one.number for one in group], "alerts": alerts}

@@ -17,7 +17,7 @@ from fabric.runtime.measures import Measures
 from fabric.security.alerts import Alerts
 from fabric.security.rules import Severity, built_in_rules
 from fabric.security.throughput import Throughput
-from fabric.security.webhook import BACKOFF_MOST_SECONDS, Webhook, post_json
+from fabric.security.webhook import BACKOFF_MOST_SECONDS, Webhook, post_json, webhook_for
 
 
 class Watch:
@@ -324,3 +324,13 @@ def test_a_webhook_that_nobody_answers_or_that_is_no_url_says_so(watch: Watch) -
     for url in ("ftp://x/y", "not a url", "https://"):
         with pytest.raises(ConfigError, match=r"https://HOST/PATH"):
             Webhook(url, watch.rows, watch.clock)
+
+
+def test_the_webhooks_url_may_be_a_secret_reference(watch: Watch) -> None:
+    secrets = {"env:HOOK": "https://alerts.example/token\n"}
+    assert webhook_for("", watch.rows, watch.clock, secrets.__getitem__) is None
+    for setting in ("env:HOOK", "https://alerts.example/token"):
+        made = webhook_for(setting, watch.rows, watch.clock, secrets.__getitem__)
+        assert made is not None
+        assert made.state()["host"] == "alerts.example"
+        assert "token" not in str(made.state())

@@ -20,6 +20,7 @@ from fabric.core.config import StoreAddress, StoreSettings, Thresholds, store_ad
 from fabric.core.errors import NotFoundError
 from fabric.core.words import Classification, ObjectPolicy, Suite
 from fabric.runtime.measures import Measures
+from fabric.security import census
 from fabric.security.alerts import Alerts
 from fabric.security.audit import Audit
 from fabric.security.component import Security
@@ -52,6 +53,7 @@ class World:
     def __init__(self, folder: Path, database: Database) -> None:
         self.clock = ManualClock()
         self.measures = Measures(self.clock)
+        self.states = {"migration": "running", "security": "running"}
         self.heads = Heads(database)
         self.audit = Audit(folder / "audit", self.clock, bytes(32))
         self.tokens = Tokens(TokenRows(database), self.clock, self.audit.append, engine_token="t")
@@ -67,6 +69,7 @@ class World:
             alerts=self.alerts,
             alert_rows=rows,
             fleet=Fleet(),
+            states=lambda: {name: {"state": state} for name, state in self.states.items()},
         )
 
     def put(self, key: str, kind: Classification, *replicas: tuple[str, Suite]) -> None:
@@ -136,6 +139,15 @@ def test_totals_count_what_is_firing_or_acknowledged(world: World) -> None:
     assert world.security.page("history", limit=1).cursor is not None
 
 
+def test_a_component_that_failed_is_a_critical_alert_until_it_runs_again(world: World) -> None:
+    assert world.tick(0.5)["alerts"]["total_alerts"] == 0
+    world.states["migration"] = "failed"
+    assert world.tick(0.5)["alerts"]["critical_alerts"] == 1
+    assert world.security.page("alerts").rows[0]["where"] == "component migration"
+    world.states["migration"] = "running"
+    assert world.tick(0.5)["alerts"]["total_alerts"] == 0
+
+
 def test_every_table_of_the_reports_can_be_paged_and_an_unknown_one_says_what_is_known(world: World) -> None:
     world.tokens.add("ada", "viewer", ["private"], by="local")
     bodies = world.tick()
@@ -149,6 +161,18 @@ def test_every_table_of_the_reports_can_be_paged_and_an_unknown_one_says_what_is
     assert [row["id"] for row in world.security.page("policies", search="CONFID").rows] == ["confidential"]
     with pytest.raises(NotFoundError, match="known are"):
         world.security.page("nothing")
+
+
+def test_a_count_of_many_heads_takes_several_ticks_and_loses_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(census, "STEP_HEADS", 3)
+    for n in range(8):
+        world.put(f"k{n}", Classification.PRIVATE, ("nas/hdd", Suite.STANDARD))
+    for _ in range(4):
+        body = world.tick(6.0)["security"]
+    assert body["encryption"]["replicas"] == {"standard": 8}
+    assert "counted 2023-" in body["headline"][0]["source"]
 
 
 def test_adopted_stores_are_said_to_be_unchecked_not_safe(world: World) -> None:
