@@ -10,6 +10,7 @@ import pytest
 from consistency_fakes import Bench, DyingStore, bench
 
 from fabric.catalog.heads import Head, Replica
+from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
 from fabric.core.clock import ManualClock
 from fabric.core.errors import IntegrityError, NotFoundError
@@ -121,6 +122,27 @@ def test_a_read_goes_on_at_the_byte_where_its_replica_dies(one: Bench) -> None:
         assert reading.failed_over >= 1
 
 
+@pytest.mark.item(67)
+def test_every_read_goes_to_the_replica_of_its_own_region_while_that_is_healthy(tmp_path: Path) -> None:
+    made = bench(tmp_path, [])
+    for name in ("paris", "tokyo", "lima"):
+        made.fleet.add(MemoryStore(name), region=name)
+    made.replication.write("a", NORMAL, [DATA], made.places)
+    made.fleet.latencies = {"paris": 1.0, "tokyo": 40.0, "lima": 90.0}
+    near = Reader(made.heads, made.fleet, made.vault, health=made.health, clock=ManualClock(), near="lima")
+    head = head_of(made, "a")
+    for _ in range(100):
+        with near.open(head, head.current) as reading:
+            assert reading.replica is not None
+            assert reading.replica.store == "lima"
+    made.health.states["lima"] = "DOWN"
+    with near.open(head, head.current) as reading:
+        assert reading.replica is not None
+        assert reading.replica.store == "paris"
+    made.database.stop()
+
+
+@pytest.mark.item(67)
 def test_the_nearest_healthy_replica_is_read_first(one: Bench) -> None:
     one.replication.write("a", NORMAL, [DATA], one.places)
     version = head_of(one, "a").current

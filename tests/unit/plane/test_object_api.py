@@ -191,7 +191,6 @@ def test_a_freeze_refuses_changes_and_still_reads(made: World) -> None:
     assert client.get("/api/objects/a").data == b"1"
 
 
-@pytest.mark.item(81)
 def test_a_token_reads_only_the_classes_it_names_and_lists_no_others(made: World) -> None:
     client = made.app.test_client()
     client.put("/api/objects/open/a", data=b"1")
