@@ -113,7 +113,7 @@ class AccessTests:
 
 
 def timed_reads(store: Store, replica: Replica | Checkpoint, clock: Clock) -> dict[str, float]:
-    """Read the replica's first bytes TIMED_READS times; return first-byte best, median and worst (ms) and bytes a second.
+    """Read the first bytes TIMED_READS times; return first-byte best, median and worst (ms) and bytes a second.
 
     The same reads are made at the source before a move and at the target after it, so that the two compare.
     """
