@@ -89,8 +89,10 @@ class Rows(Protocol):
     accessed: Any  # array of float, NaN for none
     classes: list[str]  # one for all, or one each
     digest: bytes
-    tags: Callable[[], list[str]]
     folders: bytes
+
+    @property
+    def tags(self) -> Callable[[], list[str]]: ...
 
 
 class AdoptedObject(msgspec.Struct, frozen=True):

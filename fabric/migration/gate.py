@@ -116,10 +116,12 @@ class Gate:
             if not self._health.healthy(store):
                 raise UnavailableError("the store does not answer", store=store, hint="the move waits for it")
 
-    def through(self, chunks: Iterable[bytes | memoryview], hasher: Hashing | None) -> Iterator[bytes | memoryview]:
+    def through(
+        self, chunks: Iterable[bytes | bytearray | memoryview], hasher: Hashing | None
+    ) -> Iterator[bytes | memoryview]:
         """Yield ``chunks``, each hashed and passed through `moved`."""
         for chunk in chunks:
             if hasher is not None:
                 hasher.update(chunk)
             self.moved(len(chunk))
-            yield chunk
+            yield memoryview(chunk) if isinstance(chunk, bytearray) else chunk
