@@ -6,12 +6,16 @@ from intended replicas in heads, and a blob that no head names is listed by `reb
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Future
 
 import msgspec
 from sqlalchemy import Column, Connection, Float, Integer, String, Table, delete, func, insert, select, update
 
 from fabric.catalog.database import Database, metadata
+from fabric.core.errors import UnavailableError
+
+logger = logging.getLogger(__name__)
 
 owed = Table(
     "owed",
@@ -59,7 +63,10 @@ class Owed:
     def add_soon(self, debts: list[Debt]) -> None:
         """Hand debts in without waiting for the disk: they can be found again, so no request waits for them."""
         if debts:
-            self._add(debts)
+            try:
+                self._add(debts)
+            except UnavailableError as error:
+                logger.warning("what is owed could not be noted", extra={"debts": len(debts), "fault": str(error)})
 
     def _add(self, debts: list[Debt]) -> Future[None]:
         rows = [msgspec.structs.asdict(debt) for debt in debts]

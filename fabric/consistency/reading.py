@@ -129,9 +129,15 @@ class Reader:
             version.replicas,
             state_of=self._health.state,
             latency_ms_of=self._latency_ms,
-            region_of=lambda store: self._fleet.member(store).address.region,
+            region_of=self._region,
             near=self._near,
         )
+
+    def _region(self, store: str) -> str:
+        try:
+            return self._fleet.member(store).address.region
+        except NotFoundError:  # no longer in the settings; its replicas fail over like any that is away
+            return ""
 
     def _latency_ms(self, replica: Replica) -> float | None:
         view = self._fleet.latency_ms(Place.parse(replica.place))

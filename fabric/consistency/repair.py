@@ -118,12 +118,16 @@ class Repairer:
         """Compare the replicas of one head with their hashes."""
         for version in (*head.versions, *head.retained):
             for replica in version.replicas:
-                paid = self._fleet.member(replica.store).address.zone in CLOUDS
-                if replica.state != "intended" and not (free_only and paid) and self._health.healthy(replica.store):
+                if replica.state != "intended" and self._may_check(replica.store, free_only=free_only):
                     fault = self._fault(replica)
                     self.counts.verified += 1
                     self.counts.damaged += bool(fault)
                     yield Checked(head.key, version.id, replica.place, replica.blob_bytes, fault)
+
+    def _may_check(self, store: str, *, free_only: bool) -> bool:
+        """Say whether a store is there, healthy and, where asked, free to read."""
+        known = {member.name: member.address.zone for member in self._fleet.members}
+        return store in known and not (free_only and known[store] in CLOUDS) and self._health.healthy(store)
 
     def _fault(self, replica: Replica) -> str:
         """Return what is wrong with the stored bytes, "" for nothing; UnavailableError where they cannot be had."""

@@ -219,3 +219,13 @@ def test_a_scrub_finds_silent_damage_and_intended_replicas_without_being_told(on
     work.step()
     assert (work.counts.damaged, work.counts.repaired, work.passes) == (1, 1, 1)
     assert not any(checked.fault for checked in work.verify())
+
+
+def test_a_store_that_left_the_settings_is_read_around_and_passed_over_by_the_scrub(
+    one: Bench, clock: ManualClock
+) -> None:
+    one.replication.write("a", NORMAL, [DATA], one.places)
+    one.fleet.members = one.fleet.members[1:]
+    assert one.read("a") == DATA
+    work = repairer(one, clock)
+    assert len(list(work.verify())) == 2
