@@ -29,7 +29,7 @@ from zlib import crc32
 import msgspec
 
 from fabric.core.clock import Clock
-from fabric.core.errors import ForbiddenError
+from fabric.core.errors import ForbiddenError, UnavailableError
 from fabric.storage.folders import open_root
 from fabric.storage.keys import WORK_FOLDER
 from fabric.storage.local import LocalStore
@@ -194,6 +194,8 @@ def _steps(store: Store, cursor: str, known: list[Known], notes: _Notes) -> Iter
     """Yield the blocks behind ``cursor`` in key order: trusted ones as they are recorded, the others read afresh."""
     driver = _driver(store)
     root = driver.root if isinstance(driver, LocalStore) and driver.flat else None
+    if root is not None:
+        _check_mounted(root, store.name, known)
     trusted = {} if root is None else {block.first: block for block in _old_enough(known)}
     walk: Iterator[Block] | None = None
     while True:
@@ -208,6 +210,28 @@ def _steps(store: Store, cursor: str, known: list[Known], notes: _Notes) -> Iter
             return
         cursor = fresh.last
         yield fresh
+
+
+def _check_mounted(root: Path, store: str, known: list[Known]) -> None:
+    """Raise UnavailableError where the recorded files lay on another device and the folder is empty now."""
+    folders = [_folders(block)[1] for block in known[:1] if block.folders]
+    devices = {device for block in folders for name, device, _, _ in block if name == ""}
+    try:
+        if not devices or os.stat(root).st_dev in devices:
+            return
+        with os.scandir(root) as entries:
+            empty = next(entries, None) is None
+    except OSError:
+        return  # the walk meets it again and says what it is
+    if empty:
+        hint = "mount it again; if it is really empty now, scan it with deep"
+        raise UnavailableError(
+            "the store's folder is empty and on another disk", hint=hint, store=store, path=str(root)
+        )
+
+
+def _folders(block: Known) -> tuple[int, list[tuple[str, int, int, int]]]:
+    return msgspec.msgpack.decode(block.folders, type=tuple[int, list[tuple[str, int, int, int]]])
 
 
 def _old_enough(known: list[Known]) -> list[Known]:
@@ -226,7 +250,7 @@ def _folders_unchanged(root: Path, block: Known) -> bool:
     """Say whether every folder that reaches into the block's range is as it was, and had settled when it was read."""
     if not block.folders:
         return False
-    at_ns, folders = msgspec.msgpack.decode(block.folders, type=tuple[int, list[tuple[str, int, int, int]]])
+    at_ns, folders = _folders(block)
     for name, device, inode, changed in folders:
         if changed > at_ns - SETTLED_SECONDS * 1e9:
             return False

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,18 +58,20 @@ def _file(name: str) -> str:
 
 
 def _keyring(name: str) -> str:
-    import keyring
-    from keyring.errors import KeyringError
-
+    """Ask the system's keyring; its package is only needed by who uses such a reference."""
+    try:
+        keyring = importlib.import_module("keyring")
+        errors = importlib.import_module("keyring.errors")
+    except ImportError:
+        raise ConfigError("the keyring package is not installed", hint="pip install keyring") from None
     service, _, user = name.partition("/")
     try:
         value = keyring.get_password(service, user)
-    except KeyringError as error:
+    except errors.KeyringError as error:
         raise ConfigError("the keyring does not answer", hint=str(error), service=service) from error
     if value is None:
-        raise ConfigError(
-            "the keyring has no such entry", service=service, user=user, hint=f"keyring set {service} {user}"
-        )
+        hint = f"keyring set {service} {user}"
+        raise ConfigError("the keyring has no such entry", service=service, user=user, hint=hint)
     return str(value)
 
 

@@ -231,6 +231,23 @@ def test_a_store_that_is_gone_stops_the_scan_and_keeps_what_was_recorded(root: P
     assert len(recorded(book)) == 60
 
 
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="needs a second file system at /dev/shm")
+def test_a_disk_that_was_unmounted_under_its_folder_is_not_an_empty_store(root: Path, book: Adopted) -> None:
+    import tempfile
+
+    fill(root, folders=2)
+    store = LocalStore("nas", root, adopted=True)
+    scan(store, book, CLOCK)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        root.rename(root.with_name("moved"))
+        root.symlink_to(elsewhere)
+        with pytest.raises(UnavailableError, match="on another disk"):
+            scan(store, book, CLOCK)
+        assert len(recorded(book)) == 60
+        scan(store, book, CLOCK, deep=True)
+        assert recorded(book) == {}
+
+
 @pytest.mark.parametrize(
     ("options", "level"),
     [("rw,noatime", "none"), ("rw,relatime", "day"), ("rw", "exact")],
