@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ class Viewer:
         self.changes: list[dict[str, Any]] = []
         self.heard_at: list[float] = []
         self.open = True
-        self._socket = simple_websocket.Client(f"ws{url.removeprefix('http')}socket.io/?EIO=4&transport=websocket")
+        address = f"ws{url.removeprefix('http')}socket.io/?EIO=4&transport=websocket"
+        self._socket = simple_websocket.Client(address, thread_class=partial(threading.Thread, daemon=True))
         self._socket.send("40")  # at once: this client leaves a frame that came with the handshake lying
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 BACKLOG = 256
 HANDSHAKE_SECONDS = 10.0
 STOP_SECONDS = 1.0
+GOODBYE_SECONDS = 0.3  # for Socket.IO to say that it ends
 
 
 def bind_free_port(bind: str, first: int, last: int) -> socket.socket:
@@ -78,11 +79,13 @@ class _Server(ThreadedWSGIServer):
         host, port = listener.getsockname()[:2]
         super().__init__(host, port, app, _Handler, fd=listener.fileno())
         self.ssl_context = context
+        self._connections: set[socket.socket] = set()
+        self._connections_lock = threading.Lock()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Serve one connection, after its handshake where TLS is on."""
         if self.ssl_context is None:
-            super().finish_request(request, client_address)
+            self._serve_one(request, client_address)
             return
         request.settimeout(HANDSHAKE_SECONDS)
         try:
@@ -91,7 +94,24 @@ class _Server(ThreadedWSGIServer):
             return
         wrapped.settimeout(None)
         with contextlib.closing(wrapped):
-            super().finish_request(wrapped, client_address)
+            self._serve_one(wrapped, client_address)
+
+    def _serve_one(self, connection: Any, client_address: Any) -> None:
+        with self._connections_lock:
+            self._connections.add(connection)
+        try:
+            super().finish_request(connection, client_address)
+        finally:
+            with self._connections_lock:
+                self._connections.discard(connection)
+
+    def hang_up(self) -> None:
+        """End every connection that is still open: a browser's socket would stay for ever."""
+        with self._connections_lock:
+            left = list(self._connections)
+        for connection in left:
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Note a connection that broke; the client is gone, nothing else is touched."""
@@ -148,7 +168,8 @@ class DashboardServer:
             self._thread.join(STOP_SECONDS)
             closing = threading.Thread(target=self._dashboard.socketio.server.eio.disconnect, daemon=True)
             closing.start()
-            closing.join(STOP_SECONDS)
+            closing.join(GOODBYE_SECONDS)
+            self._server.hang_up()
             self._server.server_close()
         self._listener.close()
 

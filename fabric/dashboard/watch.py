@@ -1,7 +1,8 @@
 """Watches ``data/exports``: tells which reports were replaced, a few milliseconds after it happened.
 
 A plain write fires ``modified`` before the file is whole, so only ``moved``, ``closed`` and ``created`` count, and
-only for the reports' final names. Events of 30 ms are taken together.
+only for the reports' final names. Events of 30 ms are taken together; a rename after a quiet time is told at once,
+since a renamed file is whole.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _EVENTS = frozenset({"moved", "closed", "created", "deleted"})
 class _Collector(FileSystemEventHandler):
     """Puts down which sections' files were touched."""
 
-    def __init__(self, touched: Callable[[str], None]) -> None:
+    def __init__(self, touched: Callable[[str, bool], None]) -> None:
         self._touched = touched
 
     def on_any_event(self, event: FileSystemEvent) -> None:
@@ -35,7 +36,7 @@ class _Collector(FileSystemEventHandler):
         for path in (event.src_path, event.dest_path):
             section = SECTION_OF_FILE.get(Path(str(path)).name)
             if section is not None:
-                self._touched(section)
+                self._touched(section, event.event_type == "moved")
 
 
 class ExportWatcher:
@@ -53,6 +54,8 @@ class ExportWatcher:
         self._clock = clock
         self._lock = threading.Lock()
         self._pending: set[str] = set()
+        self._hurry = True
+        self._told_at = clock.monotonic() - COALESCE_SECONDS
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._observer = Observer()
@@ -82,21 +85,29 @@ class ExportWatcher:
             self._observer.join(STOP_SECONDS)
             self._thread.join(STOP_SECONDS)
 
-    def _touch(self, section: str) -> None:
+    def _touch(self, section: str, whole: bool) -> None:
         with self._lock:
             self._pending.add(section)
+            self._hurry = self._hurry and whole
         self._wake.set()
 
     def _run(self) -> None:
         while not self._ending.is_set():
             woken = self._clock.wait(self._wake, SWEEP_SECONDS)
             if woken:
-                self._clock.wait(self._ending, COALESCE_SECONDS)
+                self._clock.wait(self._ending, self._pause())
             if not self._ending.is_set():
                 self._changed(self._take() if woken else tuple(SECTION_OF_FILE.values()))
+
+    def _pause(self) -> float:
+        """Return the seconds to collect: none for a rename after a quiet time, else the rest of the 30 ms."""
+        quiet = self._clock.monotonic() - self._told_at
+        return max(0.0, COALESCE_SECONDS - quiet) if self._hurry else COALESCE_SECONDS
 
     def _take(self) -> set[str]:
         with self._lock:
             self._wake.clear()
             taken, self._pending = self._pending, set()
+            self._hurry = True
+        self._told_at = self._clock.monotonic()
         return taken

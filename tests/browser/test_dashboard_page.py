@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def opened(chromium: Any, url: str, *, width: int = 1280, height: int = 900) -> 
     context = chromium.new_context(viewport={"width": width, "height": height})
     found = context.new_page()
     faults: list[str] = []
-    origin = url.split("/?", maxsplit=1)[0].rstrip("/")
+    origin = re.split(r"[?#]", url)[0]
     found.on("pageerror", lambda error: faults.append(str(error)))
     found.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
     found.on("request", lambda request: None if request.url.startswith(origin) else faults.append(request.url))
