@@ -132,7 +132,8 @@ class Acts:
         return {"revoked": body["name"]}
 
     def _erase(self, who: Principal, body: Body) -> Body:
-        done = self._engine.eraser.erase(_text(body, "key"), who)
+        second = self._engine.tokens.who(str(body["second_token"])) if body.get("second_token") else None
+        done = self._engine.eraser.erase(_text(body, "key"), who, second, four_eyes=self._engine.tokens.four_eyes)
         return dataclasses.asdict(done) | {"at": iso(done.at)}
 
     def _key_export(self, who: Principal, body: Body) -> Body:

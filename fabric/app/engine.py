@@ -66,9 +66,12 @@ from fabric.security.audit import Audit
 from fabric.security.component import Security
 from fabric.security.erase import Eraser
 from fabric.security.rules import built_in_rules
+from fabric.security.throughput import Throughput
 from fabric.security.tokens import LOCAL, Action, Principal, Role, Tokens
 from fabric.security.vault import Vault
+from fabric.security.webhook import webhook_for
 from fabric.storage.fleet import Fleet, Wrap
+from fabric.storage.secrets import resolve
 from fabric.streaming.component import Streaming
 from fabric.streaming.intake import Intake
 
@@ -130,7 +133,7 @@ class Engine:
         self.heads = Heads(self.database, before_commit=self.head_log.note)
 
     def _open_stores(self, wrap: Mapping[str, Wrap] | None) -> None:
-        self.counts = StoreCounts()
+        self.counts, self.throughput = StoreCounts(), Throughput(self.measures)
         self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap)
         self.owed = Owed(self.database)
         self.health = Health(
@@ -273,6 +276,8 @@ class Engine:
             alerts=self.alerts,
             alert_rows=rows,
             fleet=self.fleet,
+            webhook=webhook_for(self.settings.security.alert_webhook, rows, self.clock, resolve),
+            states=self._states,
         )
 
     # ---------------------------------------------------------------- life
@@ -393,9 +398,13 @@ class Engine:
 
     def _observe(self, store: str, operation: str, storage_class: str, seconds: float, moved: int, ok: bool) -> None:
         """Count every request that the fabric makes of a store, which is what a provider bills."""
+        self.throughput.observe(store, operation, storage_class, seconds, moved, ok)
         self.measures.count("store_requests_total", 1, store=store, operation=operation, answered=str(ok).lower())
         self.measures.count("store_bytes_total", moved, store=store, operation=operation)
         self.counts.observe(store, operation, storage_class, seconds, moved, ok)
+
+    def _states(self) -> Mapping[str, Mapping[str, object]]:
+        return self.supervisor.states() if self._running else {}
 
     def _owes(self, store: str) -> bool:
         """Say whether the store still waits for replicas."""

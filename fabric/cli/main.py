@@ -355,12 +355,20 @@ def token_revoke(session: Session, name: str) -> None:
 
 @cli.command()
 @click.argument("key")
+@click.option(
+    "--second",
+    metavar="REFERENCE",
+    help="A second approver's token: env:NAME or file:PATH. Needed once two tokens may approve.",
+)
 @click.confirmation_option(prompt="Every copy of this object becomes unreadable for ever. Go on?")
 @click.pass_obj
-def erase(session: Session, key: str) -> None:
+def erase(session: Session, key: str, second: str | None) -> None:
     """Destroy KEY: its encryption key is shredded, a tombstone and an audit line stay."""
+    from fabric.storage.secrets import resolve
+
+    token = resolve(second) if second else ""
     with session.client() as client:
-        session.show(act(client, "erase", key=key), "erase")
+        session.show(act(client, "erase", key=key, second_token=token), "erase")
 
 
 @cli.group()

@@ -19,6 +19,7 @@ from fabric.core.clock import SystemClock
 from fabric.core.config import Settings
 from fabric.core.errors import FabricError
 from fabric.core.files import write_whole
+from fabric.core.log import start_logging
 from fabric.demos.sample import EnginePlane, Sample
 from fabric.demos.world import SampleTrace
 from fabric.runtime.component import SECTIONS, Component
@@ -35,6 +36,7 @@ class Scratch:
     """The sample world in a folder of its own, with only as many objects as a demo needs."""
 
     def __init__(self, folder: Path, adjust: Adjust) -> None:
+        start_logging("ERROR")  # a scratch folder's new keys and jobs are nobody's news
         self.clock, self.sample = SystemClock(), Sample()
         self.folder = DataFolder(folder, SAMPLE, self.clock)
         self.folder.take_lease()

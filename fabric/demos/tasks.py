@@ -23,9 +23,9 @@ from fabric.plane.objects import PutOptions
 from fabric.runtime.component import Component
 
 SHOWN = 5
-LOADS = ((40, 3.0), (300, 4.0), (40, 3.0))  # requests a second, for seconds
-CLIENTS = 4
-OBJECTS_SERVED = 12
+LOADS = ((20, 2.5), (200, 3.0), (20, 2.5))  # requests a second, for seconds
+CLIENTS = 8
+OBJECTS_SERVED = 8
 
 
 def placement(data_dir: Path) -> list[Path]:
@@ -46,7 +46,7 @@ def placement(data_dir: Path) -> list[Path]:
 def migration(data_dir: Path) -> list[Path]:
     """Move what placement decided: verified on both sides, journaled; then undo one move."""
     with scratch() as world:
-        world.load(40)
+        world.load(25)
         world.import_past()
         world.run(world.engine.placement, 5.0, lambda: bool(world.engine.decisions.open_moves(3)))
         jobs, engine = world.engine.jobs, world.engine.migration
@@ -54,7 +54,7 @@ def migration(data_dir: Path) -> list[Path]:
         def ended() -> bool:
             return bool(jobs.counts()) and not jobs.in_states([s for s in State if s not in ENDED])
 
-        world.run(engine, 8.0, ended)
+        world.run(engine, 7.0, ended)
         for job in jobs.page(limit=SHOWN)[0]:
             click.echo(f"  {job.key}: {job.source} -> {job.target}, {format_size(job.bytes)}, {job.state}")
         done = jobs.in_states([State.COMPLETED])

@@ -120,8 +120,9 @@ class Gate:
         self, chunks: Iterable[bytes | bytearray | memoryview], hasher: Hashing | None
     ) -> Iterator[bytes | memoryview]:
         """Yield ``chunks``, each hashed and passed through `moved`."""
-        for chunk in chunks:
+        for piece in chunks:
+            chunk = memoryview(piece) if isinstance(piece, bytearray) else piece
             if hasher is not None:
                 hasher.update(chunk)
             self.moved(len(chunk))
-            yield memoryview(chunk) if isinstance(chunk, bytearray) else chunk
+            yield chunk
