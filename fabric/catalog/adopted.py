@@ -75,6 +75,12 @@ _SEEN = "UPDATE adopted_blocks SET seen=? WHERE store=? AND last=?"
 _VERIFIED = "UPDATE adopted_blocks SET seen=?, verified=?, folders=? WHERE store=? AND last=?"
 _CURSOR = "UPDATE adopted_scans SET cursor=? WHERE store=?"
 
+_FORGET = (
+    "DELETE FROM adopted WHERE store=?",
+    "DELETE FROM adopted_blocks WHERE store=?",
+    "DELETE FROM adopted_scans WHERE store=?",
+)
+
 Sums = dict[str, dict[str, list[int]]]
 
 
@@ -230,8 +236,8 @@ class Adopted:
         """Drop everything known of a store that left the settings."""
 
         def work(connection: Connection) -> None:
-            for table in ("adopted", "adopted_blocks", "adopted_scans"):
-                _run(connection, f"DELETE FROM {table} WHERE store=?", (store,))  # noqa: S608 - names from the line above
+            for statement in _FORGET:
+                _run(connection, statement, (store,))
 
         self._database.write(work)
 

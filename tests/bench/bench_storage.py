@@ -48,7 +48,8 @@ def main() -> None:
         root, source = Path(folder, "store"), Path(folder, "source")
         root.mkdir()
         store = LocalStore("local", root, adopted=True)
-        source.write_bytes(chunk * (SIZE_BYTES >> 20))
+        with source.open("wb") as file:
+            file.writelines([chunk] * (SIZE_BYTES >> 20))
         quiet = [rclone, "--config", os.devnull]
         rows = []
         for turn in range(ROUNDS):

@@ -171,6 +171,8 @@ def test_a_scan_that_was_stopped_goes_on_where_it_was(root: Path, book: Adopted)
     assert recorded(book) == truth(root)
     assert [progress.objects for progress in seen] == sorted(progress.objects for progress in seen)
     assert seen[-1].rate > 0
+    book.forget("nas")
+    assert (recorded(book), book.state("nas"), book.totals("nas")) == ({}, None, [])
 
 
 def test_totals_and_ages_are_sums_over_the_recorded_files(root: Path, book: Adopted) -> None:
