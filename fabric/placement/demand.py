@@ -3,7 +3,8 @@
 Reads come in bursts (a robot fetches a file a thousand times in a day, then never again), so the model counts bursts,
 not reads. Week totals w of one object have the dispersion phi = var(w) / mean(w) >= 1; sum(w) / phi bursts were seen
 in m weeks. The weekly burst rate has a gamma prior fitted to the whole fleet (empirical Bayes, moments), its posterior
-is Gamma(a0 + sum(w) / phi, b0 + m), and the bursts of the next h weeks are negative binomial:
+is Gamma(a0 + e sum(w) / phi, b0 + e m) with e = EVIDENCE (a power prior: interest drifts), and the bursts of the next h
+weeks are negative binomial:
 
     P(bursts <= k) = I_p(a, k + 1),  p = b / (b + h),  I the regularised incomplete beta function,  reads = phi bursts
 
@@ -28,6 +29,7 @@ FLEET_LEAST = 20  # objects known for a week, below which the fleet says nothing
 WEAK_SHAPE, WEAK_WEEKS = 0.5, 0.5  # the prior then: one burst a week, worth half a week of observation
 SHAPE_LEAST, WEEKS_LEAST, WEEKS_PRIOR_MOST = 1e-3, 1e-3, 8.0
 SHRINK_WEEKS = 4.0  # the fleet's dispersion counts like this many weeks of the object's own
+EVIDENCE = 0.3  # what a past week counts for a coming one; from the calibration table of docs/design/placement.md
 T_95_28 = 2.0484071  # two-sided 95 % quantile of Student's t with TREND_DAYS - 2 degrees of freedom
 
 
@@ -111,7 +113,8 @@ def demand(weekly: Array, observed_weeks: Array, prior: Prior) -> Demand:
     ratio = dispersion(weekly, observed_weeks)
     weight = np.where(np.isfinite(ratio), observed_weeks / (observed_weeks + SHRINK_WEEKS), 0.0)
     burst = weight * np.nan_to_num(ratio, nan=1.0) + (1.0 - weight) * prior.burst
-    return Demand(prior.shape + weekly.sum(axis=1) / burst, prior.weeks + observed_weeks, burst)
+    seen = weekly.sum(axis=1) / burst
+    return Demand(prior.shape + EVIDENCE * seen, prior.weeks + EVIDENCE * observed_weeks, burst)
 
 
 def forecast_demand(expected_week: Array, low_week: Array, high_week: Array) -> Demand:

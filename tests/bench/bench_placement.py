@@ -18,7 +18,7 @@ from scipy.special import betainc
 
 from fabric.core.units import GIB
 from fabric.core.words import Mode, ObjectPolicy, Suite, Zone
-from fabric.placement.demand import Prior
+from fabric.placement.demand import EVIDENCE, Prior
 from fabric.placement.facts import DAYS, Inputs, derive
 from fabric.placement.options import Market, group, value
 from fabric.placement.places import Survey, View
@@ -83,7 +83,7 @@ def _plain_move(facts: Inputs, row: int, here: Tier, there: Tier, days: list[flo
     mean = sum(weeks) / 9
     ratio = max(1.0, sum((week - mean) ** 2 for week in weeks) / 8 / mean) if mean else None
     burst = 2.0 if ratio is None else ratio * 9 / 13 + 2.0 * 4 / 13
-    shape, seen = 0.1 + sum(weeks) / burst, 10.0
+    shape, seen = 0.1 + EVIDENCE * sum(weeks) / burst, 1.0 + EVIDENCE * 9
     saving = (
         size / GIB * here.storage_per_gb_month - max(size, there.min_billable_bytes) / GIB * there.storage_per_gb_month
     )
