@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from flask import Blueprint, Request, Response, request
 from werkzeug.exceptions import ClientDisconnected
-from werkzeug.wsgi import get_input_stream
 
 from fabric.catalog.heads import Head, Version
 from fabric.consistency.levels import Outcome
@@ -134,10 +133,12 @@ class _Handler:
     def take_events(self) -> Response:
         """Store accesses durably and say where they lie in the event log."""
         self._writer()
-        if (request.content_length or 0) > EVENTS_BODY_MOST:
-            raise TooLargeError("the batch is too long", hint=f"send at most {EVENTS_BODY_MOST} bytes at once")
-        body = get_input_stream(request.environ, max_content_length=EVENTS_BODY_MOST).read()
-        offset, count = self._events.accept(self._decode(body, request.headers.get("Content-Type", "")))
+        body = bytearray()
+        for piece in _body():
+            body += piece
+            if len(body) > EVENTS_BODY_MOST:
+                raise TooLargeError("the batch is too long", hint=f"send at most {EVENTS_BODY_MOST} bytes at once")
+        offset, count = self._events.accept(self._decode(bytes(body), request.headers.get("Content-Type", "")))
         return _json({"offset": offset, "count": count})
 
     def _get_adopted(self, key: str, caller: Caller) -> Response:

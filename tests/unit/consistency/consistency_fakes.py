@@ -17,7 +17,7 @@ from fabric.consistency.reading import Reader
 from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.config import StoreAddress, StoreSettings, store_address
-from fabric.core.errors import IntegrityError, ModeError, UnavailableError
+from fabric.core.errors import IntegrityError, ModeError, NotFoundError, UnavailableError
 from fabric.core.words import Classification, Mode, Place, Suite, Zone
 from fabric.formats.blob import (
     FOOTER_BYTES,
@@ -125,7 +125,10 @@ class FakeFleet:
         self.members.append(FakeMember(store.name, store, settings, store_address(store.name, settings)))
 
     def member(self, name: str) -> FakeMember:
-        return next(member for member in self.members if member.name == name)
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise NotFoundError("there is no such store", store=name)
 
     def require(self, name: str, act: str) -> None:
         mode = self.member(name).settings.mode

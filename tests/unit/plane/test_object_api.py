@@ -299,3 +299,6 @@ def test_events_are_refused_with_a_reason_when_the_body_is_not_a_batch(made: Wor
     refused = client.post("/api/events", data=b"x" * (1 << 20))
     assert refused.status_code == 400
     assert json.loads(refused.data)["hint"]
+    with served(made.app) as url:
+        endless = (b"x" * (1 << 20) for _ in range(17))
+        assert requests.post(f"{url}/api/events", data=endless).status_code == 413
