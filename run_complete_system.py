@@ -23,10 +23,11 @@ NEEDED = {  # module -> package
     "click": "click",
     "rich": "rich",
     "cryptography": "cryptography",
-    "argon2": "argon2-cffi",
     "stamina": "stamina",
     "pyarrow": "pyarrow",
-    "psutil": "psutil",
+    "scipy": "scipy",
+    "obstore": "obstore",
+    "botocore": "botocore",
 }
 
 

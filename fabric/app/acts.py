@@ -61,7 +61,7 @@ class Acts:
         return {name: _allowed(action, act) for name, (action, act) in rules.items()}
 
     def _scan(self, who: Principal, body: Body) -> Body:
-        return self._engine.scans.run(body.get("store"), who.name)
+        return self._engine.scans.run(body.get("store"), who.name, full=bool(body.get("full", False)))
 
     def _plan(self, _who: Principal, _body: Body) -> Body:
         return self._engine.plans.make()

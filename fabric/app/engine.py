@@ -13,7 +13,7 @@ from flask import Request
 from fabric.app.acts import Acts
 from fabric.app.applied import AppliedMoves
 from fabric.app.keys import key_folders, open_keys
-from fabric.app.operations import AdoptedTotals, Plans, Scans
+from fabric.app.operations import Plans, Scans
 from fabric.app.reporter import Reporter
 from fabric.app.secrets import report_key, session_key
 from fabric.app.worlds import remember_settings
@@ -49,6 +49,7 @@ from fabric.migration.component import Migration
 from fabric.migration.sealing import VaultSealer
 from fabric.placement.component import Placement
 from fabric.placement.places import PlaceChooser
+from fabric.placement.scanned import Scans as ScannedTotals
 from fabric.placement.work import Rules, Sources
 from fabric.plane.http import object_api
 from fabric.plane.objects import Objects
@@ -71,6 +72,7 @@ from fabric.security.tokens import LOCAL, Action, Principal, Role, Tokens
 from fabric.security.vault import Vault
 from fabric.security.webhook import webhook_for
 from fabric.storage.fleet import Fleet, Wrap
+from fabric.storage.scan import atime_trust
 from fabric.storage.secrets import resolve
 from fabric.streaming.component import Streaming
 from fabric.streaming.intake import Intake
@@ -232,7 +234,7 @@ class Engine:
             clock=self.clock,
             measures=self.measures,
             freeze=self.freeze,
-            adopted=AdoptedTotals(self),
+            adopted=ScannedTotals(self.adopted, self._atime_trust, self.clock),
         )
 
     def _migration(self) -> Migration:
@@ -301,10 +303,12 @@ class Engine:
         self.supervisor.start()
         self._reporter.start()
         self._running = True
+        self.scans.start()
 
     def stop(self) -> None:
         """Stop what was started, in the reverse order, and close the catalog; within 5 s."""
         if self._running:
+            self.scans.stop()
             self.supervisor.stop()
             self._reporter.stop()
         else:
@@ -405,6 +409,10 @@ class Engine:
 
     def _states(self) -> Mapping[str, Mapping[str, object]]:
         return self.supervisor.states() if self._running else {}
+
+    def _atime_trust(self, store: str) -> tuple[str, str]:
+        trust = atime_trust(self.fleet.member(store).store)
+        return trust.level, trust.why
 
     def _owes(self, store: str) -> bool:
         """Say whether the store still waits for replicas."""

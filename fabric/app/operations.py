@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from pathlib import Path
@@ -9,23 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fabric.catalog.adopted import Age
+from fabric.catalog.adopted import Adopted
 from fabric.catalog.backup import backup
 from fabric.core.clock import iso
-from fabric.core.errors import BadInputError, ConflictError, NotFoundError
+from fabric.core.errors import BadInputError, ConflictError, FabricError, NotFoundError
 from fabric.core.files import write_whole
 from fabric.placement.plan import Plan, make_plan, read_plan, write_plan
-from fabric.placement.ports import AdoptedRow, AgeBand
 from fabric.storage.fleet import Member
-from fabric.storage.scan import Progress, atime_trust, scan
+from fabric.storage.scan import Progress, scan
 
 if TYPE_CHECKING:
     from fabric.app.engine import Engine
 
+SCAN_EVERY_SECONDS = 900.0  # unchanged folders cost little
+STOP_SECONDS = 1.5
 PLANS_KEPT = 50
 MOVES_MOST = 10_000  # in one plan
 FAULTS_SHOWN = 100
-AGE_LIMITS = (0, 30, 90, 365)  # days
+
+logger = logging.getLogger(__name__)
 
 Facts = dict[str, Any]
 
@@ -37,15 +40,45 @@ class Scans:
         self._engine = engine
         self._lock = threading.Lock()
         self._running: dict[str, Progress | None] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="fabric-scan", daemon=True)
 
-    def run(self, store: str | None, who: str) -> Facts:
-        """Scan one adopted store or all; NotFoundError for an unknown one, ConflictError for a managed one."""
+    def start(self) -> None:
+        """Scan every adopted store now, and again every SCAN_EVERY_SECONDS, on a thread of its own."""
+        if any(member.adopted for member in self._engine.fleet.members):
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Let a scan end at its next block; the next start goes on there."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+
+    def _repeat(self) -> None:
+        while not self._stopping.is_set():
+            for member in self._engine.fleet.members:
+                if member.adopted and not self._stopping.is_set():
+                    self._scan_quietly(member)
+            self._stopping.wait(SCAN_EVERY_SECONDS)
+
+    def _scan_quietly(self, member: Member) -> None:
+        try:
+            self._scan(member, "schedule", full=False)
+        except FabricError as error:
+            logger.warning("a store was not scanned", extra={"store": member.name, "error": str(error)})
+
+    def run(self, store: str | None, who: str, *, full: bool = False) -> Facts:
+        """Scan one adopted store or all; NotFoundError for an unknown one, ConflictError for a managed one.
+
+        Args:
+            full: ask every file again, also in folders that have not changed.
+        """
         members = [self._engine.fleet.member(store)] if store else [m for m in self._engine.fleet.members if m.adopted]
         if store and not members[0].adopted:
             raise ConflictError("the store is managed: the fabric knows its objects already", store=store)
         if not members:
             raise NotFoundError("no store holds objects of its own", hint="name one with --store NAME=URL")
-        return {"stores": [self._scan(member, who) for member in members]}
+        return {"stores": [self._scan(member, who, full=full) for member in members]}
 
     def progress(self) -> list[Facts]:
         """Return what runs now, in the shape of a report's ``progress``."""
@@ -64,13 +97,20 @@ class Scans:
             for name, seen in running.items()
         ]
 
-    def _scan(self, member: Member, who: str) -> Facts:
+    def _scan(self, member: Member, who: str, *, full: bool) -> Facts:
         with self._lock:
             if member.name in self._running:
                 raise ConflictError("the store is being scanned", store=member.name, hint="see its progress")
             self._running[member.name] = None
         try:
-            found = scan(member.store, self._engine.adopted, self._engine.clock, progress=self._seen)
+            found = scan(
+                member.store,
+                Adopted(self._engine.database),
+                self._engine.clock,
+                progress=self._seen,
+                stop=self._stopping,
+                deep=full,
+            )
         finally:
             with self._lock:
                 del self._running[member.name]
@@ -93,55 +133,6 @@ class Scans:
     def _seen(self, progress: Progress) -> None:
         with self._lock:
             self._running[progress.store] = progress
-
-
-class AdoptedTotals:
-    """The scans' sums as placement prices them (`placement.ports.Adopted`)."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def aggregates(self) -> list[AdoptedRow]:
-        """Return sums per store, class and top folder; the ages stand on each class's largest line."""
-        rows: list[AdoptedRow] = []
-        for member in self._engine.fleet.members:
-            if member.adopted:
-                rows += self._of(member)
-        return rows
-
-    def _of(self, member: Member) -> list[AdoptedRow]:
-        totals = self._engine.adopted.totals(member.name)
-        ages = self._ages(member) if totals else {}
-        rows = []
-        for total in totals:
-            small_bytes = total.small_objects * 128 * 1024 - (total.billable_bytes - total.size_bytes)
-            rows.append(
-                AdoptedRow(
-                    total.store,
-                    total.storage_class,
-                    total.prefix,
-                    total.objects,
-                    total.size_bytes,
-                    total.small_objects,
-                    small_bytes,
-                    ages.pop(total.storage_class, ()),
-                )
-            )
-        return rows
-
-    def _ages(self, member: Member) -> dict[str, tuple[AgeBand, ...]]:
-        now, bands = self._engine.clock.now(), dict[str, list[AgeBand]]()
-        trust = atime_trust(member.driver)
-        for column, source, worth in (("modified", "mtime", "good"), ("accessed", "atime", trust.why)):
-            for age in self._engine.adopted.ages(member.name, column, now, AGE_LIMITS):
-                bands.setdefault(age.storage_class, []).append(_band(age, source, worth))
-        return {name: tuple(found) for name, found in bands.items()}
-
-
-def _band(age: Age, source: str, trust: str) -> AgeBand:
-    later = [limit for limit in AGE_LIMITS if limit > age.days]
-    label = f"{age.days} to {later[0]} days" if later else f"over {age.days} days"
-    return AgeBand(label, age.objects, age.size_bytes, float(age.days), source, trust)
 
 
 class Plans:

@@ -122,11 +122,12 @@ def connect(session: Session, url: str, mode: str) -> int:
 
 @cli.command()
 @click.argument("store", required=False)
+@click.option("--full", is_flag=True, help="Ask every file again, also in folders that have not changed.")
 @click.pass_obj
-def scan(session: Session, store: str | None) -> None:
+def scan(session: Session, store: str | None, full: bool) -> None:
     """Catalog adopted stores (or one STORE) by listing and stat alone; resumes, and is quick when little changed."""
     with session.client() as client:
-        session.show(act(client, "scan", store=store), "scan")
+        session.show(act(client, "scan", store=store, full=full), "scan")
 
 
 @cli.command()

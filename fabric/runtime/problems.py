@@ -20,7 +20,7 @@ def problem_response(body: dict[str, object]) -> Response:
     if status in (429, 503):
         response.headers["Retry-After"] = "1"
     if status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="fabric"'
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
