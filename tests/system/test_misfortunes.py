@@ -210,8 +210,8 @@ def test_a_corrupt_catalog_is_refused_and_rebuild_gives_every_object_back(world:
 
 def test_a_store_that_does_not_answer_is_shown_down_and_nothing_else_stops(alive: World) -> None:
     def states() -> dict[str, str]:
-        rows = alive.http("GET", "/api/pages/consistency/stores").json()["rows"]
-        return {row["store"]: str(row["state"]).lower() for row in rows}
+        rows = alive.http("GET", "/api/pages/consistency/nodes").json()["rows"]
+        return {row["id"]: str(row["state"]).lower() for row in rows}
 
     assert until(lambda: states().get("gone") == "down", 60), states()
     assert states()["disk"] == "up"
