@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from fabric.catalog.confighistory import canonical
-from fabric.core.config import Settings
+from fabric.core.config import Settings, overlaid
 from fabric.core.errors import ConfigError, CorruptError
 from fabric.core.files import write_whole
 from fabric.runtime.folder import folder_world
@@ -44,12 +44,15 @@ class SampleWorld(Protocol):
 
 
 def settings_of(data_dir: Path, own: Settings | None, sample: SampleWorld) -> tuple[str, Settings]:
-    """Return (world, settings): what was given, what the folder was last run with, or the sample world."""
+    """Return (world, settings): what was given, what the folder was last run with, or the sample world.
+
+    The environment is laid over the last two; what was given has it already.
+    """
     if own is not None:
         return OWN, own
     if folder_world(data_dir) == OWN:
-        return OWN, last_settings(data_dir)
-    return SAMPLE, sample.settings(data_dir)
+        return OWN, overlaid(last_settings(data_dir))
+    return SAMPLE, overlaid(sample.settings(data_dir))
 
 
 def last_settings(data_dir: Path) -> Settings:

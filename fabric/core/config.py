@@ -173,13 +173,22 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
     """Read defaults, then the file at ``path``, then ``environment``; ConfigError names what is wrong and where."""
     tree: dict[str, Any] = _read_toml(path) if path is not None else {}
     _apply_environment(tree, environment)
+    return _settled(tree, str(path or "environment"))
+
+
+def overlaid(settings: Settings, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return settings that did not come from a file with ``environment`` laid over them; ConfigError as above."""
+    tree: dict[str, Any] = msgspec.to_builtins(settings)
+    _apply_environment(tree, environment)
+    return _settled(tree, "environment")
+
+
+def _settled(tree: dict[str, Any], source: str) -> Settings:
     try:
         settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"a setting is wrong: {error}", hint=_suggestion(str(error)), file=str(path or "environment")
-        ) from error
-    _check(settings, str(path or "environment"))
+        raise ConfigError(f"a setting is wrong: {error}", hint=_suggestion(str(error)), file=source) from error
+    _check(settings, source)
     return settings
 
 
