@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 
 from fabric.catalog.jobs import Job
-from fabric.core.errors import FabricError
+from fabric.core.errors import FabricError, ForbiddenError
 from fabric.core.units import format_size, format_usd
 from fabric.core.words import Classification, ObjectPolicy, Place
 from fabric.dashboard.ports import Exposure
@@ -149,7 +150,10 @@ def security(data_dir: Path) -> list[Path]:
             assert done.version is not None
             where = ", ".join(f"{replica.suite} in {replica.place}" for replica in done.version.replicas)
             click.echo(f"  {name}: {where}")
-        world.load(20)
+        _refused(world)
+        click.echo(f"{world.load(20):,} bytes of the archive, and what encrypts their copies:")
+        for suite, copies in sorted(_suites(world).items()):
+            click.echo(f"  {copies} copies {suite}")
         world.import_past()
         world.run(world.engine.placement, 3.0, lambda: _decided(world) >= 20)
         world.run(world.engine.security, 4.0, lambda: any(a.state == "firing" for a in world.engine.alerts.current()))
@@ -205,6 +209,26 @@ def _decided(world: Scratch) -> int:
 
 def _handed(world: Scratch, component: Component, data_dir: Path) -> list[Path]:
     return hand_over(world.publish(component), data_dir)
+
+
+def _refused(world: Scratch) -> None:
+    """Try to put a confidential object into a cloud, past the chooser of places."""
+    policy, cloud = ObjectPolicy(classification=Classification.CONFIDENTIAL), Place.parse("aws/standard")
+    try:
+        world.engine.replication.write("demo/leak", policy, [b"secret"], [cloud])
+    except ForbiddenError as error:
+        click.echo(f"  confidential in {cloud.name}: {error.message}")
+
+
+def _suites(world: Scratch) -> Counter[str]:
+    """Count the loaded objects' copies by what encrypts them and where."""
+    found: Counter[str] = Counter()
+    for item in world.trace.objects[:20]:
+        head = world.engine.heads.get(item.key)
+        assert head is not None
+        for replica in head.versions[0].replicas:
+            found[f"{item.policy.classification}: {replica.suite} in {Place.parse(replica.place).store}"] += 1
+    return found
 
 
 def _proved(world: Scratch, job: Job) -> int:
