@@ -30,7 +30,7 @@ def explain(key: str, sources: Mapping[str, Source], hub: Hub, clock: Clock) -> 
         if not any(source is other for other in asked):
             asked.append(source)
             _ask(source, key, section, stages, facts)
-    if not stages and not any(facts.values()):
+    if not any(facts.values()):  # a stage alone may say why it did nothing with a key that nobody knows
         raise NotFoundError("nothing is known of this object", key=key, hint="python -m fabric ls lists the objects")
     return {"key": key, "stages": [_stage(name, stages) for name in STAGES[:-1]] + [_shown(hub, clock)], "facts": facts}
 
