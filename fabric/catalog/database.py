@@ -100,6 +100,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one consistent state; never blocks the writer."""
         with _translated(self.path), self._engine.connect() as connection:
+            connection.execute(text("BEGIN"))
             yield connection
 
     def _run(self) -> None:

@@ -331,6 +331,27 @@ def test_a_trigger_is_answered_once_and_its_forecast_is_what_is_decided_on(bench
     assert len(bench.forecasts.answers) == 2
 
 
+def test_a_trigger_about_an_object_under_way_is_answered_with_the_move_that_carries_it(bench: Bench) -> None:
+    bench.cold("c00")
+    bench.placement.tick()
+    made = bench.latest("c00")
+    bench.busy.add("c00")
+    bench.forecasts.triggers.append(Trigger("t1", "c00", NOW, "MOVE_TO_CHEAPER_TIER", -0.9, 0.9, "fewer reads"))
+    bench.clock.advance(PlacementSettings().idle_seconds)
+    bench.placement.tick()
+    assert bench.forecasts.answers == {"t1": made.id}
+    assert bench.latest("c00").id == made.id
+
+
+def test_objects_under_way_stay_in_the_bill(bench: Bench) -> None:
+    bench.cold("a", size=100 * GB)
+    bench.placement.tick()
+    bench.busy.add("a")
+    bench.clock.advance(PlacementSettings().idle_seconds)
+    bench.placement.tick()
+    assert bench.gauges("monthly_cost_usd")["total"] == pytest.approx(2.3)
+
+
 def test_a_move_the_other_way_than_its_trigger_is_not_called_a_forecast(bench: Bench) -> None:
     for number in range(30):
         bench.cold(f"c{number:02}")
