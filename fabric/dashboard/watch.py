@@ -7,21 +7,28 @@ since a renamed file is whole.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.polling import PollingObserver
 
 from fabric.core.clock import Clock
 from fabric.core.errors import ConfigError
 from fabric.dashboard.board import SECTION_OF_FILE
 
 COALESCE_SECONDS = 0.03
+LISTING_SECONDS = 0.5  # between listings of the folder, where the system gives no more watches
 STOP_SECONDS = 1.0
 SWEEP_SECONDS = 5.0  # a look at every file without an event, for folders whose notifications get lost
 _EVENTS = frozenset({"moved", "closed", "created", "deleted"})
+
+
+logger = logging.getLogger(__name__)
 
 
 class _Collector(FileSystemEventHandler):
@@ -58,15 +65,14 @@ class ExportWatcher:
         self._told_at = clock.monotonic() - COALESCE_SECONDS
         self._wake = threading.Event()
         self._ending = threading.Event()
-        self._observer = Observer()
+        self._observer: BaseObserver | None = None  # made by `start`: it holds one of the user's few watches
         self._thread = threading.Thread(target=self._run, name="export-watcher", daemon=True)
 
     def start(self) -> None:
         """Begin to watch; ConfigError when the folder cannot be made or watched."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._observer.schedule(_Collector(self._touch), str(self._folder), recursive=False)
-            self._observer.start()
+            self._observer = self._observed()
         except OSError as error:
             raise ConfigError(
                 "the reports' folder cannot be watched",
@@ -76,11 +82,27 @@ class ExportWatcher:
             ) from error
         self._thread.start()
 
+    def _observed(self) -> BaseObserver:
+        """Return a running observer; one that lists the folder where the system's watches are used up."""
+        try:
+            return self._started(Observer())
+        except OSError as error:
+            logger.warning(
+                "reports are looked for by listing: the system gives no more watches",
+                extra={"reason": error.strerror or str(error), "hint": "raise fs.inotify.max_user_instances"},
+            )
+            return self._started(PollingObserver(timeout=LISTING_SECONDS))
+
+    def _started(self, observer: BaseObserver) -> BaseObserver:
+        observer.schedule(_Collector(self._touch), str(self._folder), recursive=False)
+        observer.start()
+        return observer
+
     def stop(self) -> None:
         """End both threads; at most 2 s."""
         self._ending.set()
         self._wake.set()
-        if self._thread.ident is not None:
+        if self._thread.ident is not None and self._observer is not None:
             self._observer.stop()
             self._observer.join(STOP_SECONDS)
             self._thread.join(STOP_SECONDS)
