@@ -152,7 +152,7 @@ class LocalClient:
         if json is not None:
             options |= {"data": msgspec.json.encode(json), "content_type": "application/json"}
         elif body is not None:
-            options |= {"input_stream": _IterStream(body), "environ_overrides": {"wsgi.input_terminated": True}}
+            options["environ_overrides"] = _streamed_input(body, sent)
         response = self._client.open(_with_query(path, query), **options)
         try:
             if response.status_code >= 400:
@@ -161,6 +161,13 @@ class LocalClient:
             yield Answer(response.status_code, found, response.iter_encoded())
         finally:
             response.close()
+
+
+def _streamed_input(body: Iterable[bytes], headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the WSGI variables of a body that comes in pieces, with or without its length said before."""
+    size = headers.get("Content-Length", "")
+    length = {"CONTENT_LENGTH": size} if size else {"HTTP_TRANSFER_ENCODING": "chunked"}
+    return {"wsgi.input": _IterStream(body), "wsgi.input_terminated": True, **length}
 
 
 class _IterStream:
