@@ -35,8 +35,8 @@ from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock
-from fabric.core.config import Settings
-from fabric.core.errors import ForbiddenError, UnauthorisedError
+from fabric.core.config import Settings, store_address
+from fabric.core.errors import ConfigError, ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
 from fabric.dashboard.ports import DashboardPorts, Exposure
 from fabric.dashboard.server import Dashboard, build
@@ -146,7 +146,7 @@ class Engine:
             store_health=StoreHealth(self.database),
             owed=self._owes,
         )
-        self.prices = PriceBook.load(Path(self.settings.prices) if self.settings.prices else None)
+        self.prices = priced(self.settings)
         self.chooser = PlaceChooser(
             self.fleet,
             self.prices,
@@ -314,6 +314,7 @@ class Engine:
         else:
             self.intake.stop()
         self.fleet.close()
+        self.intake.close()
         self.log.close()
         self.database.stop()
 
@@ -345,6 +346,11 @@ class Engine:
             )
         )
         return dashboard
+
+    @property
+    def running(self) -> bool:
+        """Whether the components run; not so in a process that is the engine for one command."""
+        return self._running
 
     def wake(self, component: str) -> None:
         """Ring a component's doorbell, where the components run."""
@@ -426,6 +432,19 @@ class Engine:
     def _read_rate(self, key: str) -> float:
         row = self.history.row(key)
         return 0.0 if row is None else self.history.rate_of(row, self.clock.now())
+
+
+def priced(settings: Settings) -> PriceBook:
+    """Return the price book of ``settings``; ConfigError names the store with a class that has no price."""
+    book = PriceBook.load(Path(settings.prices) if settings.prices else None)
+    for name, store in settings.stores.items():
+        address = store_address(name, store)
+        for storage_class in address.classes:
+            try:
+                book.price(address.provider, storage_class, address.region)
+            except ConfigError as error:
+                raise ConfigError(error.message, hint=error.hint, path=f"stores.{name}", **error.context) from error
+    return book
 
 
 def decode_events(body: bytes, content_type: str) -> AccessBatch:

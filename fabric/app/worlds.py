@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from fabric.catalog.confighistory import canonical
-from fabric.core.config import Settings, overlaid
+from fabric.core.config import Settings, with_environment
 from fabric.core.errors import ConfigError, CorruptError
 from fabric.core.files import write_whole
 from fabric.runtime.folder import folder_world
@@ -44,15 +44,12 @@ class SampleWorld(Protocol):
 
 
 def settings_of(data_dir: Path, own: Settings | None, sample: SampleWorld) -> tuple[str, Settings]:
-    """Return (world, settings): what was given, what the folder was last run with, or the sample world.
-
-    The environment is laid over the last two; what was given has it already.
-    """
+    """Return (world, settings): what was given, what the folder was last run with, or the sample world."""
     if own is not None:
         return OWN, own
     if folder_world(data_dir) == OWN:
-        return OWN, overlaid(last_settings(data_dir))
-    return SAMPLE, overlaid(sample.settings(data_dir))
+        return OWN, with_environment(last_settings(data_dir))
+    return SAMPLE, with_environment(sample.settings(data_dir))
 
 
 def last_settings(data_dir: Path) -> Settings:

@@ -11,9 +11,9 @@ from fabric.core.config import (
     Settings,
     StoreSettings,
     load_settings,
-    overlaid,
     parse_store_argument,
     store_address,
+    with_environment,
 )
 from fabric.core.errors import ConfigError
 from fabric.core.words import Classification, Mode, Zone
@@ -60,11 +60,11 @@ def test_each_threshold_of_the_specification_is_read_and_a_bad_one_is_refused(va
 
 def test_the_environment_is_laid_over_settings_that_came_from_no_file(tmp_path) -> None:
     base = sample_settings(tmp_path)
-    changed = overlaid(base, {"COST_THRESHOLD": "9", "FABRIC_DASHBOARD__PORT_FIRST": "5003"})
+    changed = with_environment(base, {"COST_THRESHOLD": "9", "FABRIC_DASHBOARD__PORT_FIRST": "5003"})
     assert (changed.thresholds.cost_usd_month, changed.dashboard.port_first) == (9, 5003)
     assert (changed.stores, changed.policies, changed.migration) == (base.stores, base.policies, base.migration)
     with pytest.raises(ConfigError, match="port_first"):
-        overlaid(base, {"FABRIC_DASHBOARD__PORT_FIRST": "6000"})
+        with_environment(base, {"FABRIC_DASHBOARD__PORT_FIRST": "6000"})
 
 
 @pytest.mark.item(126)
