@@ -22,6 +22,8 @@ from fabric.dashboard.serve import DashboardServer, bind_free_port
 from fabric.runtime.folder import DataFolder
 from fabric.security.tls import server_context
 
+STOP_SECONDS = 4.5  # after a signal; then the process ends as it is
+
 logger = logging.getLogger(__name__)
 
 
@@ -110,8 +112,24 @@ def run_engine(
         stopping.wait(duration)
     finally:
         logger.info("stopping")
+        deadline = _deadline(data_dir)
         running.stop()
+        deadline.cancel()
     return 0
+
+
+def _deadline(data_dir: Path) -> threading.Timer:
+    """Start a timer that ends the process where it stands: what was acknowledged is on disk, a kill loses no more."""
+
+    def end() -> None:
+        logger.warning("not all stopped in time; ended at once, the next start recovers", extra={"after": STOP_SECONDS})
+        (data_dir / "engine.json").unlink(missing_ok=True)
+        os._exit(0)
+
+    timer = threading.Timer(STOP_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _greet(running: Running, *, browser: bool) -> None:

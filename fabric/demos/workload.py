@@ -27,6 +27,7 @@ READS_PER_SECOND = 12.0  # at the busiest hour, without a burst
 READS_WAITING_MOST = 64  # reads handed to the pool and not done; more are not drawn
 READERS = 12  # a read mostly waits for its store's first byte
 LOADERS = 4
+STOP_SECONDS = 1.0
 BURST_CHANCE = 0.0005  # per step: a burst of BURST_SECONDS begins
 BURST_FACTOR, BURST_SECONDS = 2.0, 6.0
 WRITE_EVERY_SECONDS = 4.0
@@ -73,7 +74,7 @@ class Plane(Protocol):
 
 
 class Workload:
-    """Loads the sample world and keeps it alive on a thread of its own; `stop` ends it within 2 s.
+    """Loads the sample world and keeps it alive on a thread of its own; `stop` ends it within STOP_SECONDS.
 
     Args:
         switches: store name -> what makes it refuse.
@@ -103,7 +104,7 @@ class Workload:
         self._stopping.set()
         for thread in (self._thread, self._users):
             if thread.is_alive():
-                thread.join(2.0)
+                thread.join(STOP_SECONDS / 2)
         for switch in self._switches.values():
             switch.heal()
 
