@@ -86,7 +86,7 @@ class Program:
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.tail()
         try:
-            return self.mark["pid"] == self.process.pid and self.get("/healthz").status == 200
+            return self.mark["pid"] == self.process.pid and self.get("/readyz").status == 200
         except (OSError, ValueError):
             return False
 
