@@ -112,6 +112,7 @@ class Engine:
         self._build_components()
         self.scans, self.plans, self.acts = Scans(self), Plans(self), Acts(self)
         self._running = False
+        self.attaching = False  # set by who lets requests in before `start`
 
     # ---------------------------------------------------------------- building, from the ground up
 
@@ -299,6 +300,7 @@ class Engine:
             self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
         )
         self.fleet.start()
+        self.attaching = False
         self.supervisor.start()
         self._reporter.start()
         self._running = True
@@ -329,6 +331,7 @@ class Engine:
             acts=self._acts(),
             measures=self.measures.snapshot,
             freezes=self.freeze.states,
+            ready=lambda: "the fabric starts: it attaches its stores" if self.attaching else "",
             resolve=self.heads.key_of,
             exposure=exposure,
             hosts=self.settings.security.hosts,

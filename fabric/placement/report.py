@@ -184,9 +184,15 @@ def _headline(standing: Standing) -> list[Row]:
     after = None if usd is None or standing.tally is None else usd - standing.tally.saved_usd
     freed = standing.tally.freed_bytes if standing.tally else None
     moves = standing.totals.moves_open
+    asked = standing.tally.verdicts.get("move", 0) if standing.tally else 0
     return [
         _figure("Monthly bill now", usd, "usd", source, low=low, high=high),
-        _figure("With the moves made", after, "usd", f"the same objects after {moves} open moves"),
+        _figure(
+            "With the moves made",
+            after,
+            "usd",
+            f"the same objects after {asked} moves, open or under way, of the last pass",
+        ),
         _figure("Moves proposed", moves, "", "open decisions that passed the gate, or rent or buy"),
         _figure("Objects scored", standing.scored, "", "counted since the start"),
         _figure("Own capacity in use", sunk_now(standing), "usd", "estimate a month, already paid: not in the bill"),
