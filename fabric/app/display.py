@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 
 FORWARD_TIMEOUT_SECONDS = 300.0
 CHUNK_BYTES = 1 << 18
-FORWARDED = ("/api/objects", "/api/events", "/api/pages", "/api/explain", "/api/acts", "/api/metrics", "/metrics")
+FORWARDED = (
+    "/api/objects",
+    "/api/events",
+    "/api/pages",
+    "/api/sample",
+    "/api/explain",
+    "/api/acts",
+    "/api/metrics",
+    "/metrics",
+)
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "upgrade"})  # of one connection alone
 _NOT_SENT = _HOP | {"host", "content-length"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from fabric.consistency.health import Health
 from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
-from fabric.core.clock import Clock
+from fabric.core.clock import Clock, iso
 from fabric.core.config import Settings
 from fabric.core.errors import ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
@@ -317,7 +317,7 @@ class Engine:
         self.log.close()
         self.database.stop()
 
-    def web(self, exposure: Exposure, *, secure: bool = False) -> Dashboard:
+    def web(self, exposure: Exposure, *, secure: bool = False, rules: Sequence[tuple[str, str]] = ()) -> Dashboard:
         """Build the pages, the API and the object API over this engine."""
         ports = DashboardPorts(
             folder=self.folder.exports,
@@ -333,6 +333,7 @@ class Engine:
             exposure=exposure,
             hosts=self.settings.security.hosts,
             secure=secure,
+            rules=rules,
         )
         dashboard = build(ports)
         dashboard.app.register_blueprint(
@@ -389,11 +390,21 @@ class Engine:
             raise ForbiddenError("your role does not write", role=str(who.role), hint="ask for the role operator")
         return who
 
+    def show(self) -> None:
+        """Publish soon what changed without a component."""
+        if self._running:
+            self._reporter.ring(self.consistency)
+
     def _ring(self, component: Component) -> None:
         self._reporter.ring(component)
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
+        if section == "consistency":
+            frozen = [
+                {"name": one.name, "who": one.who, "at": iso(one.at), "why": one.why} for one in self.freeze.states()
+            ]
+            body = {**body, "freezes": frozen}
         if section == "consistency" and (extra := [*self._progress(), *self.scans.progress()]):
             body = {**body, "progress": [*body.get("progress", []), *extra]}
         return body

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from fabric.catalog.confighistory import canonical
-from fabric.core.config import Settings
+from fabric.core.config import Settings, with_environment
 from fabric.core.errors import ConfigError, CorruptError
 from fabric.core.files import write_whole
 from fabric.runtime.folder import folder_world
@@ -36,6 +36,10 @@ class SampleWorld(Protocol):
     def progress(self) -> Callable[[], list[dict[str, Any]]]:
         """Return the loading's progress for the reports."""
 
+    @property
+    def rules(self) -> Sequence[tuple[str, str]]:
+        """Return what is real and what is made up: (what, by which rule)."""
+
     def start(self, engine: Engine, *, workload: bool) -> None:
         """Load the objects, then read and write like users where ``workload`` is true."""
 
@@ -49,7 +53,7 @@ def settings_of(data_dir: Path, own: Settings | None, sample: SampleWorld) -> tu
         return OWN, own
     if folder_world(data_dir) == OWN:
         return OWN, last_settings(data_dir)
-    return SAMPLE, sample.settings(data_dir)
+    return SAMPLE, with_environment(sample.settings(data_dir))
 
 
 def last_settings(data_dir: Path) -> Settings:

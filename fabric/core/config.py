@@ -173,14 +173,23 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
     """Read defaults, then the file at ``path``, then ``environment``; ConfigError names what is wrong and where."""
     tree: dict[str, Any] = _read_toml(path) if path is not None else {}
     _apply_environment(tree, environment)
+    return _settings(tree, str(path or "environment"))
+
+
+def _settings(tree: dict[str, Any], file: str) -> Settings:
     try:
         settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"a setting is wrong: {error}", hint=_suggestion(str(error)), file=str(path or "environment")
-        ) from error
-    _check(settings, str(path or "environment"))
+        raise ConfigError(f"a setting is wrong: {error}", hint=_suggestion(str(error)), file=file) from error
+    _check(settings, file)
     return settings
+
+
+def with_environment(settings: Settings, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return settings that no file gave with ``environment`` laid over them; ConfigError as for `load_settings`."""
+    tree: dict[str, Any] = msgspec.to_builtins(settings)
+    _apply_environment(tree, environment)
+    return _settings(tree, "environment")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
