@@ -78,6 +78,7 @@ from fabric.streaming.component import Streaming
 from fabric.streaming.intake import Intake
 
 CATALOG_FILE = "catalog.db"
+HANDOFF = "handoff"  # a debt of this kind is a replica; the other kind is a removal
 ON_PREMISE = Site("onprem")  # where reads are taken to come from
 
 logger = logging.getLogger(__name__)
@@ -426,8 +427,8 @@ class Engine:
         return trust.level, trust.why
 
     def _owes(self, store: str) -> bool:
-        """Say whether the store still waits for replicas."""
-        return any(name == store for name, _ in self.owed.counts())
+        """Say whether the store still waits for replicas; blobs to be removed are none."""
+        return (store, HANDOFF) in self.owed.counts()
 
     def _moving(self, keys: Collection[str]) -> set[str]:
         """Return those of ``keys`` that a job is working on."""

@@ -326,6 +326,8 @@ def _note(nodes: list[Row], waiting: int) -> str:
     away = [row["id"] for row in nodes if row["state"] == DOWN]
     if away:
         return f"No answer from {', '.join(away)}; reads and writes go on elsewhere"
+    if behind := [f"{row['id']} ({row['state'].lower().replace('_', ' ')})" for row in nodes if row["state"] != UP]:
+        return f"Every store answers; not yet as usual: {', '.join(behind)}"
     return (
         f"{waiting} replicas are being handed off" if waiting else "Every store answers and every replica is in place"
     )

@@ -25,6 +25,7 @@ export function money(amount) {
   const sign = amount < 0 ? "−$" : "$";
   if (size >= 1e6) return sign + compact.format(size);
   if (size >= 1 || size === 0) return sign + size.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  if (size >= 0.01) return sign + size.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 4 });
   return sign + size.toLocaleString("en", { maximumSignificantDigits: 3, maximumFractionDigits: 12 });
 }
 
