@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fabric.app.operations import back_up, verify_replicas
+from fabric.app.worlds import OWN, remember_settings
+from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
-from fabric.core.errors import BadInputError, ForbiddenError, NotFoundError
+from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, NotFoundError
 from fabric.migration.report import actions
 from fabric.security.tokens import Action, Principal
 
@@ -49,6 +51,7 @@ class Acts:
             "unfreeze": (Action.FREEZE, self._unfreeze),
             "pin": (Action.OPERATE, self._pin(pinned=True)),
             "unpin": (Action.OPERATE, self._pin(pinned=False)),
+            "progress": (Action.VIEW, self._progress),
             "backup": (Action.CONFIGURE, self._backup),
             "token_add": (Action.TOKENS, self._token_add),
             "token_list": (Action.TOKENS, self._token_list),
@@ -64,11 +67,14 @@ class Acts:
     def _scan(self, who: Principal, body: Body) -> Body:
         return self._engine.scans.run(body.get("store"), who.name, full=bool(body.get("full", False)))
 
+    def _progress(self, _who: Principal, _body: Body) -> Body:
+        return {"progress": self._engine.scans.progress()}
+
     def _plan(self, _who: Principal, _body: Body) -> Body:
         return self._engine.plans.make()
 
     def _apply(self, who: Principal, body: Body) -> Body:
-        return self._engine.plans.apply(_text(body, "sha256"), who.name)
+        return self._engine.plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
 
     def _verify(self, who: Principal, body: Body) -> Body:
         found = verify_replicas(self._engine, str(body.get("prefix", "")))
@@ -134,7 +140,7 @@ class Acts:
         return {"name": name, "token": secret, "note": "shown once; send it as Authorization: Bearer TOKEN"}
 
     def _token_list(self, _who: Principal, _body: Body) -> Body:
-        return {"tokens": [_plain(row, leave_out="sha256") for row in self._engine.tokens.all()]}
+        return {"tokens": [_token(row) for row in self._engine.tokens.all()]}
 
     def _token_revoke(self, who: Principal, body: Body) -> Body:
         self._engine.tokens.remove(_text(body, "name"), who.name)
@@ -161,10 +167,16 @@ class Acts:
         return {"lines": history.diff(_number(body, "older"), _number(body, "newer"))}
 
     def _config_rollback(self, who: Principal, body: Body) -> Body:
+        if self._engine.folder.mark.world != OWN:
+            raise ConflictError(
+                "the sample world's settings are its own; there is nothing to go back to",
+                hint="start your own world with --config or --store",
+            )
         number = _number(body, "number")
         settings = self._engine.config_history.settings(number)
         author = f"{who.name}, rollback to {number}"
         entry = self._engine.config_history.accept(settings, author, self._engine.clock.now())
+        remember_settings(self._engine.folder.path, settings)
         self._engine.audit.append("config.rollback", who.name, str(number), sha256=entry.sha256)
         return {
             "number": entry.number,
@@ -194,6 +206,13 @@ def _text(body: Body, name: str) -> str:
     return value
 
 
+def _object(body: Body, name: str) -> Body | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise BadInputError("a field is not an object", field=name)
+    return value
+
+
 def _number(body: Body, name: str) -> int:
     value = body.get(name)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -201,6 +220,12 @@ def _number(body: Body, name: str) -> int:
     return value
 
 
-def _plain(row: Any, *, leave_out: str) -> Body:
-    found: Body = msgspec.to_builtins(row)
-    return {name: value for name, value in found.items() if name != leave_out}
+def _token(row: TokenRow) -> Body:
+    """Return a token without its hash."""
+    return {
+        "name": row.name,
+        "role": row.role,
+        "classes": list(row.classes),
+        "made": iso(row.made),
+        "made_by": row.made_by,
+    }

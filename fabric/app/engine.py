@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock, iso
-from fabric.core.config import Settings
-from fabric.core.errors import ForbiddenError, UnauthorisedError
+from fabric.core.config import Settings, store_address
+from fabric.core.errors import ConfigError, ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
 from fabric.dashboard.ports import DashboardPorts, Exposure
 from fabric.dashboard.server import Dashboard, build
@@ -44,7 +44,6 @@ from fabric.events.batch import AccessBatch
 from fabric.events.decode import decode_columns, decode_ndjson
 from fabric.events.history import History
 from fabric.events.log import EventLog
-from fabric.migration import machine
 from fabric.migration.component import Migration
 from fabric.migration.sealing import VaultSealer
 from fabric.placement.component import Placement
@@ -78,7 +77,6 @@ from fabric.streaming.component import Streaming
 from fabric.streaming.intake import Intake
 
 CATALOG_FILE = "catalog.db"
-HANDOFF = "handoff"  # a debt of this kind is a replica; the other kind is a removal
 ON_PREMISE = Site("onprem")  # where reads are taken to come from
 
 logger = logging.getLogger(__name__)
@@ -147,7 +145,7 @@ class Engine:
             store_health=StoreHealth(self.database),
             owed=self._owes,
         )
-        self.prices = PriceBook.load(Path(self.settings.prices) if self.settings.prices else None)
+        self.prices = priced(self.settings)
         self.chooser = PlaceChooser(
             self.fleet,
             self.prices,
@@ -225,7 +223,7 @@ class Engine:
             decisions=self.decisions,
             health=self.health,
             suite_for=self.vault.suite_for,
-            busy=self._moving,
+            busy=self.jobs.open_keys,
         )
         rules = Rules(self.prices, self.settings.placement, self.settings.migration, ON_PREMISE)
         return Placement(
@@ -315,6 +313,7 @@ class Engine:
         else:
             self.intake.stop()
         self.fleet.close()
+        self.intake.close()
         self.log.close()
         self.database.stop()
 
@@ -347,6 +346,11 @@ class Engine:
             )
         )
         return dashboard
+
+    @property
+    def running(self) -> bool:
+        """Whether the components run; not so in a process that is the engine for one command."""
+        return self._running
 
     def wake(self, component: str) -> None:
         """Ring a component's doorbell, where the components run."""
@@ -428,16 +432,24 @@ class Engine:
 
     def _owes(self, store: str) -> bool:
         """Say whether the store still waits for replicas; blobs to be removed are none."""
-        return (store, HANDOFF) in self.owed.counts()
-
-    def _moving(self, keys: Collection[str]) -> set[str]:
-        """Return those of ``keys`` that a job is working on."""
-        states = [state for state in machine.State if state not in machine.ENDED]
-        return {job.key for job in self.jobs.in_states(states)} & set(keys)
+        return self.owed.counts().get((store, "handoff"), 0) > 0
 
     def _read_rate(self, key: str) -> float:
         row = self.history.row(key)
         return 0.0 if row is None else self.history.rate_of(row, self.clock.now())
+
+
+def priced(settings: Settings) -> PriceBook:
+    """Return the price book of ``settings``; ConfigError names the store with a class that has no price."""
+    book = PriceBook.load(Path(settings.prices) if settings.prices else None)
+    for name, store in settings.stores.items():
+        address = store_address(name, store)
+        for storage_class in address.classes:
+            try:
+                book.price(address.provider, storage_class, address.region)
+            except ConfigError as error:
+                raise ConfigError(error.message, hint=error.hint, path=f"stores.{name}", **error.context) from error
+    return book
 
 
 def decode_events(body: bytes, content_type: str) -> AccessBatch:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from fabric.app.engine import priced
 from fabric.app.keys import key_folders, open_keys
 from fabric.app.worlds import SampleWorld, settings_of
 from fabric.catalog.backup import restore
@@ -13,7 +14,7 @@ from fabric.catalog.database import Database
 from fabric.catalog.headlog import HeadLog
 from fabric.catalog.rebuild import rebuild, set_aside
 from fabric.core.clock import SystemClock
-from fabric.core.config import Settings, StoreSettings
+from fabric.core.config import Settings, StoreSettings, load_settings, store_address
 from fabric.core.errors import ConflictError
 from fabric.core.words import Mode
 from fabric.runtime.folder import DataFolder, read_engine
@@ -42,6 +43,23 @@ def connect_store(url: str, mode: str) -> Facts:
         "needed": found.rights,
         "policy": found.policy,
     }
+
+
+def check_settings(file: Path) -> list[Facts]:
+    """Return the stores that the settings ``file`` names; ConfigError says what is wrong in it and where."""
+    settings = load_settings(file)
+    priced(settings)
+    addresses = {name: store_address(name, store) for name, store in settings.stores.items()}
+    return [
+        {
+            "store": name,
+            "zone": address.zone.value,
+            "provider": address.provider,
+            "classes": list(address.classes),
+            "mode": settings.stores[name].mode.value,
+        }
+        for name, address in addresses.items()
+    ]
 
 
 def restore_folder(archive: Path, data_dir: Path) -> Facts:

@@ -13,7 +13,7 @@ import msgspec
 from fabric.catalog.adopted import Adopted
 from fabric.catalog.backup import backup
 from fabric.core.clock import iso
-from fabric.core.errors import BadInputError, ConflictError, FabricError, NotFoundError
+from fabric.core.errors import BadInputError, ConflictError, FabricError, NotFoundError, PreconditionError
 from fabric.core.files import write_whole
 from fabric.placement.plan import Plan, make_plan, read_plan, write_plan
 from fabric.storage.fleet import Member
@@ -150,19 +150,28 @@ class Plans:
         write_whole(self._folder / f"{plan.sha256}.json", write_plan(plan), durable=True)
         for old in sorted(self._folder.glob("*.json"), key=os.path.getmtime)[:-PLANS_KEPT]:
             old.unlink(missing_ok=True)
-        facts: Facts = msgspec.to_builtins(plan)
-        return facts | {"made": iso(plan.made), "pays_back": None if plan.pays_back is None else iso(plan.pays_back)}
+        return _facts(plan)
 
-    def apply(self, sha256: str, who: str) -> Facts:
+    def apply(self, sha256: str, who: str, *, shown: Facts | None = None) -> Facts:
         """Let the plan's moves be carried out.
+
+        Args:
+            shown: the plan as its file says it; it must be what was made.
 
         Raises:
             NotFoundError: no such plan.
+            PreconditionError: ``shown`` was changed after it was made.
             ConflictError: a move of it is no longer open; nothing was applied.
             FrozenError: a freeze is in force.
         """
         self._engine.freeze.check()
         plan = self._read(sha256)
+        if shown is not None and shown != _facts(plan):
+            raise PreconditionError(
+                "the plan was changed after it was made; nothing was applied",
+                sha256=sha256,
+                hint="make a new one: python -m fabric plan --out FILE",
+            )
         open_ids = {move.id for move in self._engine.decisions.open_moves(MOVES_MOST)}
         gone = [move.key for move in plan.moves if move.decision not in open_ids]
         if gone:
@@ -175,7 +184,9 @@ class Plans:
         self._engine.audit.append("plan.apply", who, sha256, moves=len(plan.moves), once_usd=plan.once_usd)
         self._engine.applied.apply(move.decision for move in plan.moves)
         self._engine.wake("migration")
-        return {"applied": sha256, "moves": len(plan.moves), "once_usd": plan.once_usd}
+        facts = {"applied": sha256, "moves": len(plan.moves), "once_usd": plan.once_usd}
+        later = "no engine runs: the moves are carried out when it starts: python3 run_complete_system.py"
+        return facts if self._engine.running else {**facts, "note": later}
 
     def _read(self, sha256: str) -> Plan:
         if not sha256.isalnum():
@@ -186,6 +197,12 @@ class Plans:
             raise NotFoundError(
                 "there is no such plan", sha256=sha256[:80], hint="make one with: python -m fabric plan"
             ) from None
+
+
+def _facts(plan: Plan) -> Facts:
+    """Return a plan as people and plan files see it."""
+    facts: Facts = msgspec.to_builtins(plan)
+    return facts | {"made": iso(plan.made), "pays_back": None if plan.pays_back is None else iso(plan.pays_back)}
 
 
 def verify_replicas(engine: Engine, prefix: str) -> Facts:

@@ -52,7 +52,7 @@ def settings_of(data_dir: Path, own: Settings | None, sample: SampleWorld) -> tu
     if own is not None:
         return OWN, own
     if folder_world(data_dir) == OWN:
-        return OWN, last_settings(data_dir)
+        return OWN, with_environment(last_settings(data_dir))
     return SAMPLE, with_environment(sample.settings(data_dir))
 
 

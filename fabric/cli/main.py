@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ import click
 import msgspec
 
 from fabric import __version__
+from fabric.cli.arguments import json_first, read_plan_file
 from fabric.cli.client import CHUNK_BYTES, Client, HttpClient, LocalClient, act, call, object_path
-from fabric.cli.show import show, show_error, transfer_progress
-from fabric.core.config import Settings, load_settings, own_settings, store_address
-from fabric.core.errors import FabricError
+from fabric.cli.show import show, show_error, show_problem, transfer_progress, while_working
+from fabric.core.config import Settings, own_settings
+from fabric.core.errors import BadInputError, FabricError
+from fabric.core.log import start_logging
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 fault; 2 wrong input or setting; 3 data folder or ports in use, or the other world's;
 4 not found; 5 not allowed; 6 conflict, precondition or freeze; 7 unavailable or outcome unknown, try again;
 8 bytes or a file are damaged; 9 no room; 130 interrupted."""
+LISTED = ("key", "size_bytes", "class", "place", "copies", "modified")  # what `ls` shows of an object to people
 
 
 class Session:
@@ -46,8 +49,8 @@ class Session:
             else:
                 yield HttpClient(engine)
 
-    def show(self, value: Any, title: str = "") -> None:
-        show(value, title=title, as_json=self.as_json)
+    def show(self, value: Any, title: str = "", *, columns: Sequence[str] = ()) -> None:
+        show(value, title=title, columns=columns, as_json=self.as_json)
 
 
 class _Group(click.Group):
@@ -55,15 +58,19 @@ class _Group(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
+        kwargs["args"], as_json = json_first(kwargs["args"])
         try:
             code = super().main(*args, **kwargs)
         except FabricError as error:
-            show_error(error, as_json="--json" in sys.argv)
+            show_error(error, as_json=as_json)
             sys.exit(error.exit_code)
-        except click.exceptions.Abort:
+        except (click.exceptions.Abort, KeyboardInterrupt):
             sys.exit(130)
         except click.ClickException as error:
-            error.show()
+            if as_json:
+                show_problem(BadInputError(error.format_message(), hint="see --help").problem())
+            else:
+                error.show()
             sys.exit(error.exit_code)
         except BrokenPipeError:
             sys.exit(0)
@@ -81,10 +88,12 @@ class _Group(click.Group):
 )
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="A fabric.toml.")
 @click.option("--store", "stores", multiple=True, metavar="NAME=URL", help="A store of your own; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one document.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one document; may also stand last.")
 @click.pass_context
 def cli(context: click.Context, data_dir: Path, config: Path | None, stores: tuple[str, ...], as_json: bool) -> None:
     """Look at where data lies, what it costs, and move it as far as it is trusted."""
+    if context.invoked_subcommand != "run":
+        start_logging("ERROR" if as_json else "WARNING")
     context.obj = Session(data_dir, config, stores, as_json=as_json, hooks=context.obj)
 
 
@@ -117,7 +126,9 @@ def connect(session: Session, url: str, mode: str) -> int:
 
     found = connect_store(url, mode)
     session.show(found, "connect")
-    return 0 if found["ok"] else 5
+    if found["ok"]:
+        return 0
+    return 5 if any(check["permission"] for check in found["checks"]) else 7
 
 
 @cli.command()
@@ -127,7 +138,10 @@ def connect(session: Session, url: str, mode: str) -> int:
 def scan(session: Session, store: str | None, full: bool) -> None:
     """Catalog adopted stores (or one STORE) by listing and stat alone; resumes, and is quick when little changed."""
     with session.client() as client:
-        session.show(act(client, "scan", store=store, full=full), "scan")
+        found = while_working(
+            lambda: act(client, "scan", store=store, full=full), lambda: list(act(client, "progress")["progress"])
+        )
+    session.show(found, "scan")
 
 
 @cli.command()
@@ -142,7 +156,7 @@ def status(session: Session) -> None:
     for section, body in found.items():
         if isinstance(body, dict) and "headline" in body:
             rows = [{"figure": h["label"], "value": h["value"], "unit": h.get("unit", "")} for h in body["headline"]]
-            session.show(rows, f"{section}: {body.get('state', '')} {body.get('note') or ''}")
+            session.show(rows, f"{section}: {body.get('state', '')}. {body.get('note') or ''}".rstrip())
 
 
 @cli.command()
@@ -162,11 +176,12 @@ def plan(session: Session, out: Path | None) -> None:
 @click.pass_obj
 def apply(session: Session, plan_hash: str) -> None:
     """Carry out the plan whose hash is PLAN_HASH (or which stands in that file); refused when it has changed."""
-    path = Path(plan_hash)
+    path, shown = Path(plan_hash), None
     if path.is_file():
-        plan_hash = str(msgspec.json.decode(path.read_bytes())["sha256"])
+        shown = read_plan_file(path)
+        plan_hash = str(shown.get("sha256"))
     with session.client() as client:
-        session.show(act(client, "apply", sha256=plan_hash), "apply")
+        session.show(act(client, "apply", sha256=plan_hash, plan=shown), "apply")
 
 
 @cli.command()
@@ -254,7 +269,7 @@ def ls(session: Session, prefix: str, limit: int) -> None:
             if not page.get("cursor"):
                 break
             query["cursor"] = page["cursor"]
-    session.show(rows[:limit], f"{len(rows[:limit])} objects")
+    session.show(rows[:limit], f"{len(rows[:limit])} objects", columns=LISTED)
 
 
 @cli.command()
@@ -412,18 +427,9 @@ def config() -> None:
 @click.pass_obj
 def config_check(session: Session, file: Path) -> None:
     """Check the settings FILE without starting anything."""
-    settings = load_settings(file)
-    stores = {name: store_address(name, store) for name, store in settings.stores.items()}
-    rows = [
-        {
-            "store": name,
-            "zone": a.zone,
-            "provider": a.provider,
-            "classes": ",".join(a.classes),
-            "mode": settings.stores[name].mode,
-        }
-        for name, a in stores.items()
-    ]
+    from fabric.app.maintenance import check_settings
+
+    rows = check_settings(file)
     session.show(rows if rows else {"ok": True}, f"{file}: correct")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,6 @@ class StoreSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     profile: str = ""
     credentials: str = ""  # secret reference to "ACCESS_KEY:SECRET_KEY"
     delete_credentials: str = ""
-    links: bool = False
     addressing: str = "auto"  # auto | path | virtual (S3)
 
 
@@ -172,24 +172,22 @@ class Settings(_Strict, frozen=True, forbid_unknown_fields=True):
 def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read defaults, then the file at ``path``, then ``environment``; ConfigError names what is wrong and where."""
     tree: dict[str, Any] = _read_toml(path) if path is not None else {}
+    return _settled(tree, environment, str(path or "environment"))
+
+
+def with_environment(settings: Settings, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Lay ``environment`` over settings that came from elsewhere; ConfigError as for `load_settings`."""
+    return _settled(msgspec.to_builtins(settings), environment, "environment")
+
+
+def _settled(tree: dict[str, Any], environment: Mapping[str, str], file: str) -> Settings:
     _apply_environment(tree, environment)
-    return _settings(tree, str(path or "environment"))
-
-
-def _settings(tree: dict[str, Any], file: str) -> Settings:
     try:
         settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"a setting is wrong: {error}", hint=_suggestion(str(error)), file=file) from error
     _check(settings, file)
     return settings
-
-
-def with_environment(settings: Settings, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Return settings that no file gave with ``environment`` laid over them; ConfigError as for `load_settings`."""
-    tree: dict[str, Any] = msgspec.to_builtins(settings)
-    _apply_environment(tree, environment)
-    return _settings(tree, "environment")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -210,22 +208,14 @@ _THRESHOLD_NAMES = {
     "LATENCY_THRESHOLD": "latency_ms",
     "CAPACITY_THRESHOLD": "capacity_percent",
 }
+_THRESHOLD_EXAMPLES = {"COST_THRESHOLD": 100, "LATENCY_THRESHOLD": 500, "CAPACITY_THRESHOLD": 85}
 
 
 def _apply_environment(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
     """Lay the specification's variables and FABRIC_SECTION__NAME over the file's tree."""
     for variable, name in _THRESHOLD_NAMES.items():
         if variable in environment:
-            try:
-                value = float(environment[variable])
-            except ValueError:
-                raise ConfigError(
-                    "a threshold is not a number",
-                    variable=variable,
-                    value=environment[variable],
-                    hint=f"write for example {variable}=100",
-                ) from None
-            tree.setdefault("thresholds", {})[name] = value
+            tree.setdefault("thresholds", {})[name] = _threshold(variable, environment[variable])
     if "FLASK_ENV" in environment:
         logger.warning("FLASK_ENV is read as FABRIC_ENV; please set that one")
         tree["environment"] = environment["FLASK_ENV"]
@@ -235,6 +225,17 @@ def _apply_environment(tree: dict[str, Any], environment: Mapping[str, str]) -> 
         if variable.startswith("FABRIC_") and "__" in variable:
             section, _, name = variable.removeprefix("FABRIC_").lower().partition("__")
             tree.setdefault(section, {})[name] = text
+
+
+def _threshold(variable: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        hint = f"write for example {variable}={_THRESHOLD_EXAMPLES[variable]}"
+        raise ConfigError("a threshold is not a number", variable=variable, value=text, hint=hint)
+    return value
 
 
 def _check(settings: Settings, file: str) -> None:

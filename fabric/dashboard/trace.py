@@ -12,6 +12,7 @@ from fabric.dashboard.ports import RUN_COMMAND, Source
 from fabric.runtime.component import Stage
 
 STAGES = ("ingest", "place", "migrate", "stream", "predict", "replicate", "secure", "alert", "show")
+SAID_OF_ANY_KEY = frozenset({"predict"})  # there is a forecast or none, known object or not
 
 
 def explain(key: str, sources: Mapping[str, Source], hub: Hub, clock: Clock) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def explain(key: str, sources: Mapping[str, Source], hub: Hub, clock: Clock) -> 
         if not any(source is other for other in asked):
             asked.append(source)
             _ask(source, key, section, stages, facts)
-    if not stages and not any(facts.values()):
+    if {stage.stage for stage in stages} <= SAID_OF_ANY_KEY and not any(facts.values()):
         raise NotFoundError("nothing is known of this object", key=key, hint="python -m fabric ls lists the objects")
     return {"key": key, "stages": [_stage(name, stages) for name in STAGES[:-1]] + [_shown(hub, clock)], "facts": facts}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,11 +104,17 @@ class Placer:
         busy = set(self._sources.busy(keys))
         free = [head for head in heads if head.key not in busy and not head.deleted and live_replicas(head)]
         self.count([head for head in heads if head.key in busy], scene, tally)  # under way: billed, not decided anew
+        self._answer_moving(busy & triggers.keys(), triggers)
         if not free:
             return 0
         made = self._decide(free, triggers, scene, tally)
         self._record(made, triggers, scene)
         return len(free)
+
+    def _answer_moving(self, keys: Collection[str], triggers: Mapping[str, Trigger]) -> None:
+        """Answer the forecasts of objects that are being moved already with the decision that moves them."""
+        for key, decision in self._sources.decisions.latest(sorted(keys)).items() if keys else ():
+            self._sources.forecasts.answer(triggers[key].id, decision.id)
 
     def count(self, heads: Sequence[Head], scene: Scene, tally: Tally) -> None:
         """Add objects to a pass's sums without deciding about them."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from fabric.catalog.confighistory import ConfigHistory
 from fabric.catalog.database import Database
@@ -122,6 +123,18 @@ def test_one_failing_piece_of_work_undoes_itself_alone(database) -> None:
         futures[5].result()
     assert [f.result() for i, f in enumerate(futures) if i != 5] == list(range(10))
     assert heads.page() == []
+
+
+def test_a_reader_sees_one_state_while_others_write(database) -> None:
+    heads = Heads(database)
+    heads.commit(Head("a", ObjectPolicy(), (version("v1"),)))
+    count = text("SELECT count(*) FROM heads")
+    with database.read() as connection:
+        before = connection.execute(count).scalar_one()
+        heads.commit(Head("b", ObjectPolicy(), (version("v1"),)))
+        assert connection.execute(count).scalar_one() == before
+    with database.read() as connection:
+        assert connection.execute(count).scalar_one() == before + 1
 
 
 def test_a_damaged_catalog_names_the_command_that_mends_it(tmp_path) -> None:

@@ -37,7 +37,7 @@ from fabric.core.errors import BadInputError, ConfigError, NotFoundError
 from fabric.core.words import Classification, LatencyClass, ObjectPolicy
 from fabric.placement.component import LOOK_SECONDS, Placement
 from fabric.placement.options import compared_rates
-from fabric.placement.ports import AdoptedRow, AgeBand
+from fabric.placement.ports import AdoptedRow, AgeBand, Listed
 from fabric.placement.receipt import decode_survey, replay
 from fabric.placement.work import Rules, Sources
 from fabric.pricing.sheet import PriceBook, Site
@@ -89,6 +89,12 @@ class Scanned:
 
     def aggregates(self) -> tuple[AdoptedRow, ...]:
         return self.rows
+
+    def find(self, key: str) -> Listed | None:
+        return None
+
+    def completed(self) -> dict[str, float]:
+        return dict.fromkeys((row.store for row in self.rows), NOW)
 
 
 def build(folder: Path, fleet: FakeFleet, *adopted: AdoptedRow, reader: str = "aws") -> Bench:
@@ -323,6 +329,27 @@ def test_a_trigger_is_answered_once_and_its_forecast_is_what_is_decided_on(bench
     assert made.receipt["inputs"]["triggered"] is True
     bench.placement.tick()
     assert len(bench.forecasts.answers) == 2
+
+
+def test_a_trigger_about_an_object_under_way_is_answered_with_the_move_that_carries_it(bench: Bench) -> None:
+    bench.cold("c00")
+    bench.placement.tick()
+    made = bench.latest("c00")
+    bench.busy.add("c00")
+    bench.forecasts.triggers.append(Trigger("t1", "c00", NOW, "MOVE_TO_CHEAPER_TIER", -0.9, 0.9, "fewer reads"))
+    bench.clock.advance(PlacementSettings().idle_seconds)
+    bench.placement.tick()
+    assert bench.forecasts.answers == {"t1": made.id}
+    assert bench.latest("c00").id == made.id
+
+
+def test_objects_under_way_stay_in_the_bill(bench: Bench) -> None:
+    bench.cold("a", size=100 * GB)
+    bench.placement.tick()
+    bench.busy.add("a")
+    bench.clock.advance(PlacementSettings().idle_seconds)
+    bench.placement.tick()
+    assert bench.gauges("monthly_cost_usd")["total"] == pytest.approx(2.3)
 
 
 def test_a_move_the_other_way_than_its_trigger_is_not_called_a_forecast(bench: Bench) -> None:

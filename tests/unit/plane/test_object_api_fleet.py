@@ -27,7 +27,7 @@ from fabric.core.words import Mode, Place
 from fabric.plane.http import object_api
 from fabric.plane.objects import Objects
 from fabric.runtime.measures import Measures
-from fabric.runtime.problems import install_problems
+from fabric.runtime.problems import install_problem_handlers
 from fabric.security.keys import KeyTable
 from fabric.security.roots import RootKey
 from fabric.security.vault import Vault
@@ -84,7 +84,7 @@ class Running:
             clock=clock,
         )
         app = Flask(__name__)
-        install_problems(app)
+        install_problem_handlers(app)
         api = object_api(objects, intake, lambda _: Principal(), decode=no_decoder, policy_of=settings.policy_for)
         app.register_blueprint(api)
         self.client = app.test_client()
