@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from fabric.consistency.health import Health
 from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
-from fabric.core.clock import Clock
+from fabric.core.clock import Clock, iso
 from fabric.core.config import Settings, store_address
 from fabric.core.errors import ConfigError, ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
@@ -319,7 +319,7 @@ class Engine:
         self.log.close()
         self.database.stop()
 
-    def web(self, exposure: Exposure, *, secure: bool = False) -> Dashboard:
+    def web(self, exposure: Exposure, *, secure: bool = False, rules: Sequence[tuple[str, str]] = ()) -> Dashboard:
         """Build the pages, the API and the object API over this engine."""
         ports = DashboardPorts(
             folder=self.folder.exports,
@@ -336,6 +336,7 @@ class Engine:
             exposure=exposure,
             hosts=self.settings.security.hosts,
             secure=secure,
+            rules=rules,
         )
         dashboard = build(ports)
         dashboard.app.register_blueprint(
@@ -397,11 +398,21 @@ class Engine:
             raise ForbiddenError("your role does not write", role=str(who.role), hint="ask for the role operator")
         return who
 
+    def show(self) -> None:
+        """Publish soon what changed without a component."""
+        if self._running:
+            self._reporter.ring(self.consistency)
+
     def _ring(self, component: Component) -> None:
         self._reporter.ring(component)
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
+        if section == "consistency":
+            frozen = [
+                {"name": one.name, "who": one.who, "at": iso(one.at), "why": one.why} for one in self.freeze.states()
+            ]
+            body = {**body, "freezes": frozen}
         if section == "consistency" and (extra := [*self._progress(), *self.scans.progress()]):
             body = {**body, "progress": [*body.get("progress", []), *extra]}
         return body
@@ -423,7 +434,7 @@ class Engine:
         return trust.level, trust.why
 
     def _owes(self, store: str) -> bool:
-        """Say whether the store still waits for replicas."""
+        """Say whether the store still waits for replicas; blobs to be removed are none."""
         return self.owed.counts().get((store, "handoff"), 0) > 0
 
     def _read_rate(self, key: str) -> float:
