@@ -27,6 +27,10 @@ EVENTS_BODY_MOST = 16 << 20
 HEADER_TEXT_MOST = 8 << 10  # of all X-Fabric-Meta- headers
 META = "X-Fabric-Meta-"
 LIST_DEFAULT = 100
+HARMLESS = {  # an object that is a page runs nothing on this origin
+    "Content-Security-Policy": "sandbox",
+    "X-Content-Type-Options": "nosniff",
+}
 
 Word = TypeVar("Word", Classification, Criticality, LatencyClass)
 PrincipalOf = Callable[[Request], PrincipalView]
@@ -149,7 +153,7 @@ class _Handler:
         part = _range(info.size_bytes, info.tag)
         start, end = part or (0, info.size_bytes)
         headers = {"Content-Type": info.content_type, "ETag": _quoted(info.tag), "Accept-Ranges": "bytes"}
-        headers |= {"Last-Modified": formatdate(info.modified, usegmt=True), "X-Fabric-Managed": "no"}
+        headers |= {"Last-Modified": formatdate(info.modified, usegmt=True), "X-Fabric-Managed": "no"} | HARMLESS
         if (unchanged := _unchanged(info.tag, headers)) is not None:
             return unchanged
         headers |= _range_headers(part, info.size_bytes)
@@ -192,9 +196,8 @@ class _Handler:
             "X-Fabric-Latency": head.policy.latency.value,
             "X-Fabric-Context": json.dumps(self._objects.seen(head), separators=(",", ":")),
             "X-Fabric-Copies": f"{sum(r.state == 'live' for r in version.replicas)}/{head.copies_asked}",
-            "Content-Security-Policy": "sandbox",
-            "X-Content-Type-Options": "nosniff",
         }
+        headers |= HARMLESS
         return headers | {META + name: value for name, value in version.metadata.items()}
 
     def _policy(self, key: str) -> ObjectPolicy | None:

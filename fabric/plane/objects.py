@@ -21,6 +21,7 @@ from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, Not
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.events.batch import AccessBatch, Op
 from fabric.plane.ports import AuditView, FreezeView, IntakeView, PlaceChooserView, PrincipalView
+from fabric.storage.keys import WORK_FOLDER
 from fabric.storage.store import ObjectInfo
 from fabric.storage.store import Reading as StoreReading
 
@@ -232,6 +233,8 @@ class Objects:
         inner_after = after[len(root) :] if after.startswith(root) else ""
         inner_prefix = prefix[len(root) :] if prefix.startswith(root) else ""
         for info in member.store.list(inner_prefix, after=inner_after):
+            if info.key.startswith(f"{WORK_FOLDER}/"):
+                continue  # the fabric's own
             key = root + info.key
             policy = self._settings.policy_for(key)
             place = f"{member.name}/{info.storage_class}"

@@ -66,7 +66,7 @@ class Program:
         assert answer.status == 200, answer.body
         return answer.json()
 
-    def act(self, name: str, **body: Any) -> Answer:
+    def act(self, name: str, /, **body: Any) -> Answer:
         data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
         return self.ask("POST", f"/api/acts/{name}", body=data, headers=headers)
 
