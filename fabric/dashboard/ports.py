@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +13,8 @@ from fabric.core.clock import Clock
 from fabric.runtime.component import Explanation, Page
 from fabric.runtime.measures import Measure
 
-WEB_FOLDER = Path(__file__).resolve().parents[2] / "web"
+_CHECKOUT, _INSTALLED = Path(__file__).resolve().parents[2] / "web", "share/intelligent-data-fabric/web"
+WEB_FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / _INSTALLED
 RUN_COMMAND = "python3 run_complete_system.py"
 
 

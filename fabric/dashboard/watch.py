@@ -7,6 +7,7 @@ since a renamed file is whole.
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -21,24 +22,25 @@ from fabric.core.clock import Clock
 from fabric.core.errors import ConfigError
 from fabric.dashboard.board import SECTION_OF_FILE
 
-COALESCE_SECONDS = 0.03
-LISTING_SECONDS = 0.5  # between listings of the folder, where the system gives no more watches
-STOP_SECONDS = 1.0
-SWEEP_SECONDS = 5.0  # a look at every file without an event, for folders whose notifications get lost
-_EVENTS = frozenset({"moved", "closed", "created", "deleted"})
-
-
 logger = logging.getLogger(__name__)
+
+COALESCE_SECONDS = 0.03
+STOP_SECONDS = 1.0
+POLL_SECONDS = 0.5  # between looks where the system gives no notifications
+SWEEP_SECONDS = 5.0  # a look at every file without an event, for folders whose notifications get lost
+_USED_UP = (errno.EMFILE, errno.ENOSPC)  # inotify: no instance, no watch left
+_EVENTS = frozenset({"moved", "closed", "created", "deleted"})
 
 
 class _Collector(FileSystemEventHandler):
     """Puts down which sections' files were touched."""
 
-    def __init__(self, touched: Callable[[str, bool], None]) -> None:
+    def __init__(self, touched: Callable[[str, bool], None], events: frozenset[str]) -> None:
         self._touched = touched
+        self._events = events
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.is_directory or event.event_type not in _EVENTS:
+        if event.is_directory or event.event_type not in self._events:
             return
         for path in (event.src_path, event.dest_path):
             section = SECTION_OF_FILE.get(Path(str(path)).name)
@@ -65,7 +67,7 @@ class ExportWatcher:
         self._told_at = clock.monotonic() - COALESCE_SECONDS
         self._wake = threading.Event()
         self._ending = threading.Event()
-        self._observer: BaseObserver | None = None  # made by `start`: it holds one of the user's few watches
+        self._observer: BaseObserver | None = None
         self._thread = threading.Thread(target=self._run, name="export-watcher", daemon=True)
 
     def start(self) -> None:
@@ -82,30 +84,37 @@ class ExportWatcher:
             ) from error
         self._thread.start()
 
-    def _observed(self) -> BaseObserver:
-        """Return a running observer; one that lists the folder where the system's watches are used up."""
-        try:
-            return self._started(Observer())
-        except OSError as error:
-            logger.warning(
-                "reports are looked for by listing: the system gives no more watches",
-                extra={"reason": error.strerror or str(error), "hint": "raise fs.inotify.max_user_instances"},
-            )
-            return self._started(PollingObserver(timeout=LISTING_SECONDS))
-
-    def _started(self, observer: BaseObserver) -> BaseObserver:
-        observer.schedule(_Collector(self._touch), str(self._folder), recursive=False)
-        observer.start()
-        return observer
-
     def stop(self) -> None:
         """End both threads; at most 2 s."""
         self._ending.set()
         self._wake.set()
-        if self._thread.ident is not None and self._observer is not None:
+        if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS)
+        if self._observer is not None:
             self._observer.stop()
             self._observer.join(STOP_SECONDS)
-            self._thread.join(STOP_SECONDS)
+
+    def _observed(self) -> BaseObserver:
+        """Start to observe by notifications; by looking every POLL_SECONDS where the system has none left to give."""
+        try:
+            return self._with(Observer(), _EVENTS)
+        except OSError as error:
+            if error.errno not in _USED_UP:
+                raise
+            logger.warning(
+                "the system gives no more file notifications; the reports' folder is looked at instead",
+                extra={
+                    "folder": str(self._folder),
+                    "every_seconds": POLL_SECONDS,
+                    "hint": "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl",
+                },
+            )
+            return self._with(PollingObserver(timeout=POLL_SECONDS), _EVENTS | {"modified"})
+
+    def _with(self, observer: BaseObserver, events: frozenset[str]) -> BaseObserver:
+        observer.schedule(_Collector(self._touch, events), str(self._folder), recursive=False)
+        observer.start()
+        return observer
 
     def _touch(self, section: str, whole: bool) -> None:
         with self._lock:

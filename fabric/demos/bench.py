@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,19 +16,21 @@ import msgspec
 from fabric.app.engine import Engine
 from fabric.app.secrets import report_key
 from fabric.app.worlds import SAMPLE
-from fabric.core.clock import SystemClock
+from fabric.core.clock import SECONDS_PER_DAY, SystemClock
 from fabric.core.config import Settings
 from fabric.core.errors import FabricError
 from fabric.core.files import write_whole
 from fabric.core.log import start_logging
 from fabric.demos.sample import EnginePlane, Sample
 from fabric.demos.world import SampleTrace
+from fabric.events.build import pick
 from fabric.runtime.component import SECTIONS, Component
 from fabric.runtime.folder import DataFolder, read_engine
 from fabric.runtime.reports import ReportPublisher
 
 REPORT_GOOD_FOR_SECONDS = 3600.0  # a demo's report is not renewed
 POLL_SECONDS = 0.02
+LOADERS = 4
 
 Adjust = Callable[[Settings], Settings]
 
@@ -54,15 +57,20 @@ class Scratch:
     def load(self, count: int) -> int:
         """Write the first ``count`` objects into their first places; return their stored bytes."""
         items = self.trace.objects[:count]
-        with click.progressbar(items, label="objects written and replicated", file=None) as bar:
-            for item in bar:
-                self.plane.load(item)
+        with (
+            ThreadPoolExecutor(LOADERS) as pool,
+            click.progressbar(length=count, label=f"{count} objects written and replicated") as bar,
+        ):
+            for _ in pool.map(self.plane.load, items):
+                bar.update(1)
         return sum(item.stored_bytes for item in items)
 
-    def import_past(self) -> int:
-        """Append the whole past and bring the history up to it; return its rows."""
+    def import_past(self, days: float | None = None) -> int:
+        """Append the past, or its last ``days``, and bring the history up to it; return its rows."""
+        since = self.clock.now() - days * SECONDS_PER_DAY if days else 0.0
         for batch in self.trace.history():
-            self.engine.log.append(batch)
+            if (wanted := batch.time >= since).any():
+                self.engine.log.append(pick(batch, wanted))
         while self.engine.history.catch_up(self.engine.log):
             pass
         return self.engine.log.end

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import http.client
-import threading
+import hashlib
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote, urlsplit
 
 import click
 
-from fabric.core.errors import FabricError
+from fabric.catalog.jobs import Job
+from fabric.core.errors import FabricError, ForbiddenError
 from fabric.core.units import format_size, format_usd
-from fabric.core.words import Classification, ObjectPolicy
+from fabric.core.words import Classification, ObjectPolicy, Place
 from fabric.dashboard.ports import Exposure
 from fabric.dashboard.serve import DashboardServer, bind_free_port
 from fabric.demos.bench import Scratch, hand_over, replaced, scratch
+from fabric.demos.origin import Clients, Origin, Shipper
 from fabric.demos.sample import CALLER, Outage
+from fabric.demos.world import SampleObject
 from fabric.migration.machine import ENDED, State
 from fabric.plane.objects import PutOptions
 from fabric.runtime.component import Component
 
 SHOWN = 5
-LOADS = ((20, 2.5), (200, 3.0), (20, 2.5))  # requests a second, for seconds
-CLIENTS = 8
-OBJECTS_SERVED = 8
+CALM_RATE, BUSY_RATE = 20.0, 3000.0  # requests a second that the clients ask of the web server
+BUSY_REQUESTS = 12_000  # more than 1000 a second over a window of 10 s
+FILES_SERVED = 4
+TREES = 30  # half of the default: enough to show the forest's part
 
 
 def placement(data_dir: Path) -> list[Path]:
     """Price and score objects against their real past; nothing is moved."""
     with scratch() as world:
-        stored = world.load(60)
+        stored = world.load(40)
         rows = world.import_past()
-        click.echo(f"60 objects of {format_size(stored)} written three times; {rows:,} rows of real history read")
-        world.run(world.engine.placement, 5.0, lambda: _decided(world) >= 60)
+        click.echo(f"40 objects of {format_size(stored)} written three times; {rows:,} rows of real history read")
+        world.run(world.engine.placement, 5.0, lambda: _decided(world) >= 40)
         moves = world.engine.decisions.open_moves(1000)
         click.echo(f"{_decided(world)} decisions with receipts, {len(moves)} of them moves:")
         for move in moves[:SHOWN]:
@@ -46,56 +50,74 @@ def placement(data_dir: Path) -> list[Path]:
 def migration(data_dir: Path) -> list[Path]:
     """Move what placement decided: verified on both sides, journaled; then undo one move."""
     with scratch() as world:
-        world.load(25)
+        world.load(14)
         world.import_past()
-        world.run(world.engine.placement, 5.0, lambda: bool(world.engine.decisions.open_moves(3)))
+        world.run(world.engine.placement, 5.0, lambda: len(world.engine.decisions.open_moves(10)) >= 10)
         jobs, engine = world.engine.jobs, world.engine.migration
 
         def ended() -> bool:
             return bool(jobs.counts()) and not jobs.in_states([s for s in State if s not in ENDED])
 
-        world.run(engine, 7.0, ended)
+        world.run(engine, 10.0, ended)
         for job in jobs.page(limit=SHOWN)[0]:
             click.echo(f"  {job.key}: {job.source} -> {job.target}, {format_size(job.bytes)}, {job.state}")
+        if first := next(iter(jobs.in_states([State.COMPLETED])), None):
+            engine.roll_back(first.id, "demo")
+            world.run(engine, 5.0, lambda: jobs.get(first.id).state == State.ROLLED_BACK)
+            click.echo(f"undone again: {first.key} is {jobs.get(first.id).state}")
         done = jobs.in_states([State.COMPLETED])
-        if done:
-            engine.roll_back(done[0].id, "demo")
-            world.run(engine, 3.0, lambda: jobs.get(done[0].id).state == State.ROLLED_BACK)
-            click.echo(f"undone again: {done[0].key} is {jobs.get(done[0].id).state}")
+        found = sum(_proved(world, job) for job in done)
+        click.echo(f"{len(done)} moves stand; their files at the targets, read by plain Python: {found} bytes")
+        world.run(engine, 0.6)
         return _handed(world, engine, data_dir)
 
 
 def streaming(data_dir: Path) -> list[Path]:
-    """Serve objects over HTTP and watch the accesses of real clients: slow, fast, slow again."""
-    with scratch() as world:
-        world.load(OBJECTS_SERVED)
-        listener = bind_free_port("127.0.0.1", 0, 0)
-        server = DashboardServer(world.engine.web(Exposure.LOOPBACK), listener, world.clock)
+    """Follow a live web server's access log: few requests, thousands a second, few again."""
+    with scratch() as world, _followed(world) as (origin, clients, shipper):
         component = world.engine.streaming
-        server.start()
-        try:
-            for rate, seconds in LOADS:
-                asked = _under_load(world, server.url, rate, seconds)
-                click.echo(f"  {asked} GETs over HTTP in {seconds:.0f} s")
-            world.run(component, 1.5)
-        finally:
-            server.stop()
-        click.echo(f"{world.engine.log.end} accesses in the durable log, {len(world.engine.history)} objects known")
+        windows = world.engine.measures
+
+        def window() -> float:
+            found = [measure.value for measure in windows.snapshot() if measure.name == "window_seconds"]
+            return found[-1] if found else 10.0
+
+        began = origin.answered
+        clients.rate = BUSY_RATE
+        world.run(component, 12.0, lambda: origin.answered - began >= BUSY_REQUESTS)
+        click.echo(f"  {origin.answered - began} GETs answered while the clients hurry")
+        clients.rate = CALM_RATE
+        world.run(component, 10.0, lambda: window() < 10)
+        click.echo(f"  the window is {window():.0f} s; the clients are calm again")
+        world.run(component, 8.0, lambda: window() == 10)
+        clients.stop()
+        shipper.stop()
+        world.run(component, 1.2, lambda: world.engine.history.offset == origin.answered)
+        world.run(component, 1.1)
+        for row in reversed(component.page("windows", limit=1000).rows):
+            click.echo(
+                f"  window of {row['size']} s: {row['events']} events, next {row['next_size']} s: {row['reason']}"
+            )
+        click.echo(f"{origin.answered} lines in the server's log, {world.engine.log.end} events in the durable log")
         return _handed(world, component, data_dir)
 
 
 def prediction(data_dir: Path) -> list[Path]:
     """Learn from the real past of 339 objects and forecast their next week."""
-    with scratch() as world:
+    with scratch(lambda s: replaced(s, prediction={"trees": TREES})) as world:
         rows = world.import_past()
         click.echo(f"{rows:,} rows of real history; fitting in a process of its own")
-        component = world.engine.prediction
-        world.run(component, 15.0, lambda: bool(world.engine.forecasts.runs(1)))
-        world.run(component, 0.3)
-        for forecast in list(world.engine.forecasts.latest([o.key for o in world.trace.objects]).values())[:SHOWN]:
+        component, forecasts = world.engine.prediction, world.engine.forecasts
+        world.run(component, 16.0, lambda: bool(forecasts.runs(1)))
+        run = forecasts.runs(1)[0]
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in run.weights.items())
+        click.echo(f"{run.objects} forecasts by {run.version} in {run.seconds:.1f} s; weights: {weights}")
+        busiest = sorted(forecasts.latest([o.key for o in world.trace.objects]).values(), key=lambda f: -f.expected)
+        for forecast in busiest[:SHOWN]:
+            each = ", ".join(f"{name} {reads:.0f}" for name, reads in forecast.models.items())
             click.echo(
                 f"  {forecast.key}: {forecast.expected:.1f} reads next week ({forecast.low:.1f} to "
-                f"{forecast.high:.1f}), {forecast.last_week:.0f} last week; {forecast.method}"
+                f"{forecast.high:.1f}), {forecast.last_week:.0f} last week; alone: {each}"
             )
         return _handed(world, component, data_dir)
 
@@ -128,7 +150,10 @@ def security(data_dir: Path) -> list[Path]:
             assert done.version is not None
             where = ", ".join(f"{replica.suite} in {replica.place}" for replica in done.version.replicas)
             click.echo(f"  {name}: {where}")
-        world.load(20)
+        _refused(world)
+        click.echo(f"{world.load(20):,} bytes of the archive, and what encrypts their copies:")
+        for suite, copies in sorted(_suites(world).items()):
+            click.echo(f"  {copies} copies {suite}")
         world.import_past()
         world.run(world.engine.placement, 3.0, lambda: _decided(world) >= 20)
         world.run(world.engine.security, 4.0, lambda: any(a.state == "firing" for a in world.engine.alerts.current()))
@@ -186,31 +211,62 @@ def _handed(world: Scratch, component: Component, data_dir: Path) -> list[Path]:
     return hand_over(world.publish(component), data_dir)
 
 
-def _under_load(world: Scratch, url: str, rate: float, seconds: float) -> int:
-    """Let CLIENTS read objects over HTTP at ``rate`` together while the component ticks; return the answers."""
-    keys = [item.key for item in sorted(world.trace.objects[:OBJECTS_SERVED], key=lambda item: item.stored_bytes)[:4]]
-    ended, counts = threading.Event(), [0] * CLIENTS
-
-    def client(number: int) -> None:
-        connection = http.client.HTTPConnection(urlsplit(url).netloc)
-        next_at = time.monotonic()
-        while not ended.is_set():
-            connection.request(
-                "GET", "/api/objects/" + quote(keys[counts[number] % len(keys)]), headers={"Range": "bytes=0-1023"}
-            )
-            connection.getresponse().read()
-            counts[number] += 1
-            next_at += CLIENTS / rate
-            ended.wait(max(0.0, next_at - time.monotonic()))
-        connection.close()
-
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
+def _refused(world: Scratch) -> None:
+    """Try to put a confidential object into a cloud, past the chooser of places."""
+    policy, cloud = ObjectPolicy(classification=Classification.CONFIDENTIAL), Place.parse("aws/standard")
     try:
-        world.run(world.engine.streaming, seconds)
+        world.engine.replication.write("demo/leak", policy, [b"secret"], [cloud])
+    except ForbiddenError as error:
+        click.echo(f"  confidential in {cloud.name}: {error.message}")
+
+
+def _suites(world: Scratch) -> Counter[str]:
+    """Count the loaded objects' copies by what encrypts them and where."""
+    found: Counter[str] = Counter()
+    for item in world.trace.objects[:20]:
+        head = world.engine.heads.get(item.key)
+        assert head is not None
+        for replica in head.versions[0].replicas:
+            found[f"{item.policy.classification}: {replica.suite} in {Place.parse(replica.place).store}"] += 1
+    return found
+
+
+def _proved(world: Scratch, job: Job) -> int:
+    """Return the bytes of a completed move's file at its target; its hash is the one in the journal."""
+    target = Place.parse(job.target)
+    folder = world.folder.path / "places" / target.store
+    file = next(path for path in folder.rglob(job.version_id) if target.storage_class in path.parts)
+    content = file.read_bytes()
+    assert hashlib.sha256(content).hexdigest() in job.checksums.values(), file
+    return len(content)
+
+
+@contextmanager
+def _followed(world: Scratch) -> Iterator[tuple[Origin, Clients, Shipper]]:
+    """Run a web server over files of the archive, calm clients, and what ships its log to the fabric over HTTP."""
+    files = {item.key: b"".join(item.content()) for item in _smallest(world)}
+    log = world.folder.path / "access.log"
+    origin, web = Origin(files, log), _web(world)
+    origin.start()
+    clients = Clients(origin.port, list(files), CALM_RATE)
+    shipper = Shipper(log, web.url, world.engine.mark.token)
+    web.start()
+    clients.start()
+    shipper.start()
+    click.echo("a web server answers range GETs of its clients and keeps an access log;")
+    click.echo("its new lines go to POST /api/events of the fabric, over HTTP, five times a second")
+    try:
+        yield origin, clients, shipper
     finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
-    return sum(counts)
+        clients.stop()
+        shipper.stop()
+        origin.stop()
+        web.stop()
+
+
+def _web(world: Scratch) -> DashboardServer:
+    return DashboardServer(world.engine.web(Exposure.LOOPBACK), bind_free_port("127.0.0.1", 0, 0), world.clock)
+
+
+def _smallest(world: Scratch) -> list[SampleObject]:
+    return sorted(world.trace.objects, key=lambda item: item.stored_bytes)[:FILES_SERVED]

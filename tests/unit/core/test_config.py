@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from fabric.core.config import Settings, StoreSettings, load_settings, parse_store_argument, store_address
+from fabric.core.config import (
+    Settings,
+    StoreSettings,
+    load_settings,
+    parse_store_argument,
+    store_address,
+    with_environment,
+)
 from fabric.core.errors import ConfigError
 from fabric.core.words import Classification, Mode, Zone
+from fabric.demos.world import sample_settings
 
 
 def file_with(folder: Path, text: str) -> Path:
@@ -48,6 +56,15 @@ def test_each_threshold_of_the_specification_is_read_and_a_bad_one_is_refused(va
         load_settings(None, {variable: "lots"})
     with pytest.raises(ConfigError, match=field):
         load_settings(None, {variable: "-1"})
+
+
+def test_the_environment_is_laid_over_settings_that_came_from_no_file(tmp_path) -> None:
+    base = sample_settings(tmp_path)
+    changed = with_environment(base, {"COST_THRESHOLD": "9", "FABRIC_DASHBOARD__PORT_FIRST": "5003"})
+    assert (changed.thresholds.cost_usd_month, changed.dashboard.port_first) == (9, 5003)
+    assert (changed.stores, changed.policies, changed.migration) == (base.stores, base.policies, base.migration)
+    with pytest.raises(ConfigError, match="port_first"):
+        with_environment(base, {"FABRIC_DASHBOARD__PORT_FIRST": "6000"})
 
 
 @pytest.mark.item(126)
