@@ -314,6 +314,7 @@ class Engine:
         else:
             self.intake.stop()
         self.fleet.close()
+        self.intake.close()
         self.log.close()
         self.database.stop()
 

@@ -12,7 +12,9 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -56,6 +58,7 @@ class HeadLog:
         self._lock = threading.Lock()
         self._pending: list[Logged] = []
         self._flushed: list[int] = []
+        self._pool = ThreadPoolExecutor(max(1, len(folders) - 1), thread_name_prefix="head-log")
         self.sequence = 0
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
@@ -111,10 +114,12 @@ class HeadLog:
         return heads
 
     def _append(self, data: bytes) -> None:
-        for folder in self._folders:
-            try:
-                _append_to(folder, data)
-            except OSError as error:
+        """Append to every copy, all at once: one disk's flush takes as long as all of them."""
+        others = [self._pool.submit(_append_to, folder, data) for folder in self._folders[1:]]
+        failed = [(self._folders[0], _caught(lambda: _append_to(self._folders[0], data)))]
+        failed += [(folder, _caught(put.result)) for folder, put in zip(self._folders[1:], others, strict=True)]
+        for folder, error in failed:
+            if error is not None:
                 kind = CapacityError if error.errno in (28, 122) else UnavailableError
                 raise kind(
                     "the head log cannot be written, so nothing is acknowledged",
@@ -137,9 +142,24 @@ class HeadLog:
                 return
 
 
+def _caught(work: Callable[[], None]) -> OSError | None:
+    try:
+        work()
+    except OSError as error:
+        return error
+    return None
+
+
 def _frame(entry: Logged) -> bytes:
     payload = _encode(entry)
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    """Write every byte, however many calls the kernel asks for."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
 
 
 def _segments(folder: Path) -> list[Path]:
@@ -159,8 +179,14 @@ def _append_to(folder: Path, data: bytes) -> None:
         path = folder / f"heads-{len(segments) + 1:06d}.log"
     fresh = not path.exists()
     with path.open("ab", buffering=0) as file:
-        file.write(MAGIC + data if fresh else data)
-        os.fsync(file.fileno())
+        before = file.tell()
+        try:
+            _write_all(file.fileno(), MAGIC + data if fresh else data)
+            os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(before)  # half an entry would hide every later one
+            raise
     if fresh:
         sync_directory(folder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from email.utils import formatdate
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from flask import Blueprint, Request, Response, request
 from werkzeug.exceptions import ClientDisconnected
@@ -26,6 +26,7 @@ from fabric.storage.store import CHUNK_BYTES
 EVENTS_BODY_MOST = 16 << 20
 HEADER_TEXT_MOST = 8 << 10  # of all X-Fabric-Meta- headers
 META = "X-Fabric-Meta-"
+TAKES_VIEWS = "fabric.takes_views"  # in the environ of a server that sends memoryviews too
 LIST_DEFAULT = 100
 
 Word = TypeVar("Word", Classification, Criticality, LatencyClass)
@@ -157,11 +158,11 @@ class _Handler:
             return Response(status=206 if part else 200, headers=headers)
         opened = self._objects.open_adopted(member, info, caller, start=start, end=end)
 
-        def pieces() -> Iterator[bytes]:
+        def pieces() -> Iterator[Chunk]:
             with opened as reading:
-                yield from (bytes(piece) for piece in reading)
+                yield from reading
 
-        return Response(pieces(), status=206 if part else 200, headers=headers, direct_passthrough=True)
+        return Response(_sent(pieces()), status=206 if part else 200, headers=headers, direct_passthrough=True)
 
     def _siblings(self, head: Head, siblings: list[Version]) -> Response:
         rows = [
@@ -240,8 +241,10 @@ def _body() -> Iterator[bytes]:
 
 
 def _sent(pieces: Iterable[Chunk]) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece if isinstance(piece, bytes) else bytes(piece)
+    """Yield the pieces as they are where the server takes memoryviews, else as the bytes that WSGI asks for."""
+    if request.environ.get(TAKES_VIEWS):
+        return cast(Iterator[bytes], iter(pieces))
+    return (piece if isinstance(piece, bytes) else bytes(piece) for piece in pieces)
 
 
 def _written(result: WriteResult) -> Response:

@@ -1,5 +1,4 @@
-"""PUT and GET through the product itself, against `rclone serve s3` and SeaweedFS in the same run.
-
+"""PUT and GET through the product's own engine and server against `rclone serve s3` and SeaweedFS.
 
     python tests/bench/bench_plane.py [--quick] [--sizes 4,1024,1048576] [--clients 1,16] [--copies 1,3]
                                       [--suites plain,encrypted] [--peers rclone,seaweedfs] [--rounds 3]
