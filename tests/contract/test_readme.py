@@ -273,7 +273,9 @@ def test_every_file_that_a_page_links_to_exists() -> None:
 
 def test_every_source_file_that_a_page_names_exists() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for name in re.findall(r"`((?:fabric|tests|web)/[a-z0-9_./]+\.(?:py|html|toml|json))`", page.read_text("utf-8")):
+        for name in re.findall(
+            r"`((?:fabric|tests|web)/[a-z0-9_./]+\.(?:py|html|toml|json))`", page.read_text("utf-8")
+        ):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
