@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,6 @@ from fabric.events.batch import AccessBatch
 from fabric.events.decode import decode_columns, decode_ndjson
 from fabric.events.history import History
 from fabric.events.log import EventLog
-from fabric.migration import machine
 from fabric.migration.component import Migration
 from fabric.migration.sealing import VaultSealer
 from fabric.placement.component import Placement
@@ -227,7 +226,7 @@ class Engine:
             decisions=self.decisions,
             health=self.health,
             suite_for=self.vault.suite_for,
-            busy=self._moving,
+            busy=self.jobs.open_keys,
         )
         rules = Rules(self.prices, self.settings.placement, self.settings.migration, ON_PREMISE)
         return Placement(
@@ -432,12 +431,7 @@ class Engine:
 
     def _owes(self, store: str) -> bool:
         """Say whether the store still waits for replicas."""
-        return any(name == store for name, _ in self.owed.counts())
-
-    def _moving(self, keys: Collection[str]) -> set[str]:
-        """Return those of ``keys`` that a job is working on."""
-        states = [state for state in machine.State if state not in machine.ENDED]
-        return {job.key for job in self.jobs.in_states(states)} & set(keys)
+        return self.owed.counts().get((store, "handoff"), 0) > 0
 
     def _read_rate(self, key: str) -> float:
         row = self.history.row(key)
