@@ -168,12 +168,11 @@ class Acts:
         author = f"{who.name}, rollback to {number}"
         entry = self._engine.config_history.accept(settings, author, self._engine.clock.now())
         remember_settings(self._engine.folder.path, settings)
-        self._engine.policies.replace(settings)
         self._engine.audit.append("config.rollback", who.name, str(number), sha256=entry.sha256)
         return {
             "number": entry.number,
             "settings_of": number,
-            "note": "its policies hold from now on, all else at the next start without --config and --store",
+            "note": "in force at the next start without --config and --store",
         }
 
 

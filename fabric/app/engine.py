@@ -37,7 +37,6 @@ from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock
 from fabric.core.config import Settings, store_address
 from fabric.core.errors import ConfigError, ForbiddenError, UnauthorisedError
-from fabric.core.policies import Policies
 from fabric.dashboard.guard import PRINCIPAL
 from fabric.dashboard.ports import DashboardPorts, Exposure
 from fabric.dashboard.server import Dashboard, build
@@ -59,7 +58,7 @@ from fabric.pricing.sheet import PriceBook, Site
 from fabric.runtime.component import Component, Report
 from fabric.runtime.folder import DataFolder, EngineMark
 from fabric.runtime.freeze import Freeze
-from fabric.runtime.measures import Measure, Measures
+from fabric.runtime.measures import Measures
 from fabric.runtime.reports import ReportPublisher
 from fabric.runtime.supervisor import Supervisor
 from fabric.security.alerts import Alerts
@@ -163,7 +162,6 @@ class Engine:
         self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)
 
     def _build_data_plane(self) -> None:
-        self.policies = Policies(self.settings)
         shared: dict[str, Any] = {"health": self.health, "clock": self.clock}
         strict = self.settings.consistency.strict_critical
         self.replication = Replication(
@@ -182,7 +180,6 @@ class Engine:
             freeze=self.freeze,
             settings=self.settings,
             clock=self.clock,
-            policies=self.policies,
         )
 
     def _build_components(self) -> None:
@@ -330,7 +327,7 @@ class Engine:
             who=self.tokens.who,
             sources=self._sources(),
             acts=self._acts(),
-            measures=self._figures,
+            measures=self.measures.snapshot,
             freezes=self.freeze.states,
             resolve=self.heads.key_of,
             exposure=exposure,
@@ -344,7 +341,7 @@ class Engine:
                 self.intake,
                 self._asking,
                 decode=decode_events,
-                policy_of=self.policies.policy_for,
+                policy_of=self.settings.policy_for,
             )
         )
         return dashboard
@@ -407,13 +404,6 @@ class Engine:
         return body
 
     # ---------------------------------------------------------------- what components ask of each other
-
-    def _figures(self) -> list[Measure]:
-        """Return every latest measure, with how often a key's policy was found in memory."""
-        hits, misses = self.policies.counts()
-        if hits + misses:
-            self.measures.gauge("policy_cache_hit_percent", 100.0 * hits / (hits + misses))
-        return self.measures.snapshot()
 
     def _observe(self, store: str, operation: str, storage_class: str, seconds: float, moved: int, ok: bool) -> None:
         """Count every request that the fabric makes of a store, which is what a provider bills."""

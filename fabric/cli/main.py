@@ -459,7 +459,7 @@ def config_diff(session: Session, older: int, newer: int) -> None:
 @click.argument("number", type=int)
 @click.pass_obj
 def config_rollback(session: Session, number: int) -> None:
-    """Put configuration NUMBER in force: its policies at once, all else at the next start."""
+    """Put configuration NUMBER in force at the next start."""
     with session.client() as client:
         session.show(act(client, "config_rollback", number=number), "configuration")
 

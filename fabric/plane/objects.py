@@ -18,7 +18,6 @@ from fabric.consistency.replication import Condition, Replication, WriteResult
 from fabric.core.clock import Clock
 from fabric.core.config import Settings
 from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, NotFoundError
-from fabric.core.policies import Policies
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.events.batch import AccessBatch, Op
 from fabric.plane.ports import AuditView, FreezeView, IntakeView, PlaceChooserView, PrincipalView
@@ -96,7 +95,6 @@ class Objects:
         freeze: FreezeView,
         settings: Settings,
         clock: Clock,
-        policies: Policies | None = None,
     ) -> None:
         self._heads = heads
         self._replication = replication
@@ -107,13 +105,12 @@ class Objects:
         self._audit = audit
         self._freeze = freeze
         self._settings = settings
-        self._policies = policies or Policies(settings)
         self._clock = clock
 
     def put(self, key: str, chunks: Iterable[Chunk], options: PutOptions, caller: Caller) -> WriteResult:
         """Write an object whole; see `Replication.write` for outcomes and errors. FrozenError during a freeze."""
         self._may_write(key)
-        policy = options.policy or self._policies.policy_for(key)
+        policy = options.policy or self._settings.policy_for(key)
         began = self._clock.monotonic()
         size = options.size_bytes if options.size_bytes >= 0 else UNKNOWN_SIZE
         places = self._chooser.choose(key, policy, size_bytes=size)
@@ -195,7 +192,7 @@ class Objects:
 
     def stat_adopted(self, member: MemberView, inner: str, caller: Caller) -> ObjectInfo:
         """Return what the store says of its own object; no byte of it is opened."""
-        _may_read(self._policies.policy_for(f"{member.name}/{inner}"), caller)
+        _may_read(self._settings.policy_for(f"{member.name}/{inner}"), caller)
         return member.store.head(inner)
 
     def open_adopted(
@@ -236,7 +233,7 @@ class Objects:
         inner_prefix = prefix[len(root) :] if prefix.startswith(root) else ""
         for info in member.store.list(inner_prefix, after=inner_after):
             key = root + info.key
-            policy = self._policies.policy_for(key)
+            policy = self._settings.policy_for(key)
             place = f"{member.name}/{info.storage_class}"
             yield Found(key, info.size_bytes, info.tag, "", info.modified, policy.classification, place, managed=False)
 
