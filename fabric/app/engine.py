@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fabric.app.acts import Acts
 from fabric.app.applied import AppliedMoves
 from fabric.app.keys import key_folders, open_keys
 from fabric.app.operations import Plans, Scans
+from fabric.app.policies import Policies
 from fabric.app.reporter import Reporter
 from fabric.app.secrets import report_key, session_key
 from fabric.app.worlds import remember_settings
@@ -34,7 +35,7 @@ from fabric.consistency.health import Health
 from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
-from fabric.core.clock import Clock
+from fabric.core.clock import Clock, iso
 from fabric.core.config import Settings, store_address
 from fabric.core.errors import ConfigError, ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
@@ -103,6 +104,7 @@ class Engine:
     ) -> None:
         self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
         self.measures = Measures(clock)
+        self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
         self._open_catalog(author)
         self._open_keys()
@@ -181,6 +183,7 @@ class Engine:
             freeze=self.freeze,
             settings=self.settings,
             clock=self.clock,
+            policy_for=self.policies.policy_for,
         )
 
     def _build_components(self) -> None:
@@ -319,7 +322,7 @@ class Engine:
         self.log.close()
         self.database.stop()
 
-    def web(self, exposure: Exposure, *, secure: bool = False) -> Dashboard:
+    def web(self, exposure: Exposure, *, secure: bool = False, rules: Sequence[tuple[str, str]] = ()) -> Dashboard:
         """Build the pages, the API and the object API over this engine."""
         ports = DashboardPorts(
             folder=self.folder.exports,
@@ -336,6 +339,7 @@ class Engine:
             exposure=exposure,
             hosts=self.settings.security.hosts,
             secure=secure,
+            rules=rules,
         )
         dashboard = build(ports)
         dashboard.app.register_blueprint(
@@ -344,7 +348,7 @@ class Engine:
                 self.intake,
                 self._asking,
                 decode=decode_events,
-                policy_of=self.settings.policy_for,
+                policy_of=self.policies.policy_for,
             )
         )
         return dashboard
@@ -397,11 +401,21 @@ class Engine:
             raise ForbiddenError("your role does not write", role=str(who.role), hint="ask for the role operator")
         return who
 
+    def show(self) -> None:
+        """Publish soon what changed without a component."""
+        if self._running:
+            self._reporter.ring(self.consistency)
+
     def _ring(self, component: Component) -> None:
         self._reporter.ring(component)
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
+        if section == "consistency":
+            frozen = [
+                {"name": one.name, "who": one.who, "at": iso(one.at), "why": one.why} for one in self.freeze.states()
+            ]
+            body = {**body, "freezes": frozen}
         if section == "consistency" and (extra := [*self._progress(), *self.scans.progress()]):
             body = {**body, "progress": [*body.get("progress", []), *extra]}
         return body
@@ -423,7 +437,7 @@ class Engine:
         return trust.level, trust.why
 
     def _owes(self, store: str) -> bool:
-        """Say whether the store still waits for replicas."""
+        """Say whether the store still waits for replicas; blobs to be removed are none."""
         return self.owed.counts().get((store, "handoff"), 0) > 0
 
     def _read_rate(self, key: str) -> float:

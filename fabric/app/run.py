@@ -67,7 +67,8 @@ class Running:
             )
             proxy = os.environ.get("FABRIC_TLS") == "proxy"
             exposure = exposure_of(bind, tls=context is not None or proxy)
-            self.dashboard = self.engine.web(exposure, secure=context is not None or proxy)
+            rules = tuple(self._sample.rules) if self._sample else ()
+            self.dashboard = self.engine.web(exposure, secure=context is not None or proxy, rules=rules)
             self.server = DashboardServer(self.dashboard, listener, clock, context=context)
             self.exposure = exposure
         except BaseException:
