@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from sqlalchemy import Connection
-
 from fabric.catalog.heads import Head, Replica
 from fabric.catalog.jobs import Checkpoint, Job, LostLeaseError
 from fabric.core.errors import (
@@ -194,11 +192,8 @@ class Worker:
                 raise PreconditionError("the object's policy asks for another encryption now", key=job.key)
             return switched(head, job.version_id, job.source, fresh, until)
 
-        def along(connection: Connection) -> None:
-            note(connection)
-            tools.reached("switch.noted")  # in the transaction: a crash here undoes both
-
-        commit(tools.heads, job.key, change, along=along)
+        tools.reached("switch.before")
+        commit(tools.heads, job.key, change, along=note)
         tools.reached("switch.done")
 
     def _complete(self, job: Job) -> Job:
