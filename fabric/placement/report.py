@@ -198,8 +198,15 @@ def _headline(standing: Standing) -> list[Row]:
         _figure("Moves proposed", moves, "", "open decisions that passed the gate, or rent or buy"),
         _figure("Objects scored", standing.scored, "", "counted since the start"),
         _figure("Own capacity in use", sunk_now(standing), "usd", "estimate a month, already paid: not in the bill"),
-        _figure("Own capacity to be freed", freed, "bytes", "open moves away from own disks: a purchase deferred"),
+        _listed(standing)
+        if standing.bill
+        else _figure("Own capacity to be freed", freed, "bytes", "open moves away from own disks: a purchase deferred"),
     ]
+
+
+def _listed(standing: Standing) -> Row:
+    stores = ", ".join(sorted({row.store for row in standing.bill}))
+    return _figure("Objects listed", sum(row.objects for row in standing.bill), "", f"the last scans of {stores}")
 
 
 def _figure(
