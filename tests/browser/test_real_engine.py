@@ -344,15 +344,7 @@ def test_the_specifications_three_lines_run_as_they_stand(engine: Program) -> No
         pytest.skip("port 5001, which the specification's lines name, is taken by another program")
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    status = "curl -s http://localhost:5001/api/status | python3 -c "
-    lines = (
-        "curl http://localhost:5001/api/status | python3 -m json.tool",
-        status + "\"import json,sys; print(json.dumps(json.load(sys.stdin)['alerts'], indent=2))\"",
-        status
-        + "\"import json,sys; alerts=json.load(sys.stdin)['alerts']; "
-        + r"""print(f'Total: {alerts[\"total_alerts\"]}, Critical: {alerts[\"critical_alerts\"]}')\""""
-        + '"',
-    )
+    lines = Path(__file__).with_name("specification_lines.sh").read_text().splitlines()
     whole, alerts, totals = (
         subprocess.run(["bash", "-c", line], check=True, capture_output=True, text=True, timeout=30).stdout
         for line in lines
