@@ -16,7 +16,8 @@ from fabric.app.operations import back_up, verify_replicas
 from fabric.app.worlds import OWN, remember_settings
 from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
-from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, NotFoundError
+from fabric.core.config import Settings
+from fabric.core.errors import BadInputError, ConfigError, ConflictError, ForbiddenError, NotFoundError
 from fabric.migration.report import actions
 from fabric.security.tokens import Action, Principal
 
@@ -60,6 +61,7 @@ class Acts:
             "key_export": (Action.EXPORT_KEY, self._key_export),
             "config_log": (Action.VIEW, self._config_log),
             "config_diff": (Action.VIEW, self._config_diff),
+            "config_reload": (Action.CONFIGURE, self._config_reload),
             "config_rollback": (Action.CONFIGURE, self._config_rollback),
         }
         return {name: _allowed(action, act) for name, (action, act) in rules.items()}
@@ -166,22 +168,37 @@ class Acts:
         history = self._engine.config_history
         return {"lines": history.diff(_number(body, "older"), _number(body, "newer"))}
 
-    def _config_rollback(self, who: Principal, body: Body) -> Body:
+    def _config_reload(self, who: Principal, body: Body) -> Body:
+        """Put the prefix policies of ``settings`` in force for every object written or read from now on."""
+        self._check_own_world()
+        given = _settings(_object(body, "settings") or {})
+        after, waiting = self._engine.policies.replace(given)
+        entry = self._engine.config_history.accept(after, f"{who.name}, reload", self._engine.clock.now())
+        remember_settings(self._engine.folder.path, after)
+        self._engine.audit.append("config.reload", who.name, str(entry.number), sha256=entry.sha256)
+        return {"number": entry.number, "prefixes": len(after.policies), "waiting_for_a_new_start": waiting}
+
+    def _check_own_world(self) -> None:
         if self._engine.folder.mark.world != OWN:
             raise ConflictError(
                 "the sample world's settings are its own; there is nothing to go back to",
                 hint="start your own world with --config or --store",
             )
+
+    def _config_rollback(self, who: Principal, body: Body) -> Body:
+        self._check_own_world()
         number = _number(body, "number")
         settings = self._engine.config_history.settings(number)
         author = f"{who.name}, rollback to {number}"
+        _, waiting = self._engine.policies.replace(settings)
         entry = self._engine.config_history.accept(settings, author, self._engine.clock.now())
         remember_settings(self._engine.folder.path, settings)
         self._engine.audit.append("config.rollback", who.name, str(number), sha256=entry.sha256)
         return {
             "number": entry.number,
             "settings_of": number,
-            "note": "in force at the next start without --config and --store",
+            "waiting_for_a_new_start": waiting,
+            "note": "prefix policies now, the rest in force at the next start without --config and --store",
         }
 
 
@@ -211,6 +228,15 @@ def _object(body: Body, name: str) -> Body | None:
     if value is not None and not isinstance(value, dict):
         raise BadInputError("a field is not an object", field=name)
     return value
+
+
+def _settings(tree: Body) -> Settings:
+    try:
+        return msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"a setting is wrong: {error}", hint="check the file: python -m fabric config check"
+        ) from error
 
 
 def _number(body: Body, name: str) -> int:

@@ -14,6 +14,7 @@ from fabric.app.acts import Acts
 from fabric.app.applied import AppliedMoves
 from fabric.app.keys import key_folders, open_keys
 from fabric.app.operations import Plans, Scans
+from fabric.app.policies import Policies
 from fabric.app.reporter import Reporter
 from fabric.app.secrets import report_key, session_key
 from fabric.app.worlds import remember_settings
@@ -103,6 +104,7 @@ class Engine:
     ) -> None:
         self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
         self.measures = Measures(clock)
+        self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
         self._open_catalog(author)
         self._open_keys()
@@ -112,6 +114,7 @@ class Engine:
         self._build_components()
         self.scans, self.plans, self.acts = Scans(self), Plans(self), Acts(self)
         self._running = False
+        self.attaching = False  # set by who lets requests in before `start`
 
     # ---------------------------------------------------------------- building, from the ground up
 
@@ -180,6 +183,7 @@ class Engine:
             freeze=self.freeze,
             settings=self.settings,
             clock=self.clock,
+            policy_for=self.policies.policy_for,
         )
 
     def _build_components(self) -> None:
@@ -299,6 +303,7 @@ class Engine:
             self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
         )
         self.fleet.start()
+        self.attaching = False
         self.supervisor.start()
         self._reporter.start()
         self._running = True
@@ -329,6 +334,7 @@ class Engine:
             acts=self._acts(),
             measures=self.measures.snapshot,
             freezes=self.freeze.states,
+            ready=lambda: "the fabric starts: it attaches its stores" if self.attaching else "",
             resolve=self.heads.key_of,
             exposure=exposure,
             hosts=self.settings.security.hosts,
@@ -342,7 +348,7 @@ class Engine:
                 self.intake,
                 self._asking,
                 decode=decode_events,
-                policy_of=self.settings.policy_for,
+                policy_of=self.policies.policy_for,
             )
         )
         return dashboard

@@ -1,4 +1,4 @@
-"""What placement needs from its neighbours; ``fabric/app.py`` supplies the objects."""
+"""What placement needs from its neighbours; ``fabric/app/engine.py`` supplies the objects."""
 
 from __future__ import annotations
 

@@ -187,13 +187,14 @@ def _headline(standing: Standing) -> list[Row]:
     after = None if usd is None or standing.tally is None else usd - standing.tally.saved_usd
     freed = standing.tally.freed_bytes if standing.tally else None
     moves = standing.totals.moves_open
+    asked = standing.tally.verdicts.get("move", 0) if standing.tally else 0
     return [
         _figure("Monthly bill now", usd, "usd", source, low=low, high=high),
         _figure(
             "With the moves made",
             after,
             "usd",
-            f"the same objects after the moves found in the last whole look; {moves} are open",
+            f"the same objects after {asked} moves, open or under way, of the last pass",
         ),
         _figure("Moves proposed", moves, "", "open decisions that passed the gate, or rent or buy"),
         _figure("Objects scored", standing.scored, "", "counted since the start"),
@@ -224,7 +225,7 @@ def _progress(standing: Standing) -> list[Row]:
     total = standing.tally.objects if standing.tally else 0
     if not standing.passing or standing.state != "busy":
         return []
-    label = "objects scored in this pass"
+    label = "Objects scored in this pass"
     figures = {"done": standing.passing, "total": max(total, standing.passing), "unit": "objects"}
     return [{"id": "pass", "label": label, **figures, "rate": None, "eta_seconds": None}]
 

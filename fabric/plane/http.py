@@ -28,6 +28,10 @@ HEADER_TEXT_MOST = 8 << 10  # of all X-Fabric-Meta- headers
 META = "X-Fabric-Meta-"
 TAKES_VIEWS = "fabric.takes_views"  # in the environ of a server that sends memoryviews too
 LIST_DEFAULT = 100
+HARMLESS = {  # an object that is a page runs nothing on this origin
+    "Content-Security-Policy": "sandbox",
+    "X-Content-Type-Options": "nosniff",
+}
 
 Word = TypeVar("Word", Classification, Criticality, LatencyClass)
 PrincipalOf = Callable[[Request], PrincipalView]
@@ -150,7 +154,7 @@ class _Handler:
         part = _range(info.size_bytes, info.tag)
         start, end = part or (0, info.size_bytes)
         headers = {"Content-Type": info.content_type, "ETag": _quoted(info.tag), "Accept-Ranges": "bytes"}
-        headers |= {"Last-Modified": formatdate(info.modified, usegmt=True), "X-Fabric-Managed": "no"}
+        headers |= {"Last-Modified": formatdate(info.modified, usegmt=True), "X-Fabric-Managed": "no"} | HARMLESS
         if (unchanged := _unchanged(info.tag, headers)) is not None:
             return unchanged
         headers |= _range_headers(part, info.size_bytes)
@@ -193,9 +197,8 @@ class _Handler:
             "X-Fabric-Latency": head.policy.latency.value,
             "X-Fabric-Context": json.dumps(self._objects.seen(head), separators=(",", ":")),
             "X-Fabric-Copies": f"{sum(r.state == 'live' for r in version.replicas)}/{head.copies_asked}",
-            "Content-Security-Policy": "sandbox",
-            "X-Content-Type-Options": "nosniff",
         }
+        headers |= HARMLESS
         return headers | {META + name: value for name, value in version.metadata.items()}
 
     def _policy(self, key: str) -> ObjectPolicy | None:

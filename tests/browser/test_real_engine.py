@@ -108,6 +108,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     with program("run_complete_system.py", folder, "--no-browser", *quiet, **settings) as started:
         until(lambda: started.rows("migration", "jobs", "COMPLETED"), "a job is done", START_SECONDS)
         if PICTURE:
+            until(lambda: started.get("api/status")["ml_predictions"]["total_predictions"], "forecasts", START_SECONDS)
             yield started
             return
         until(lambda: started.rows("migration", "jobs", "AWAITING_APPROVAL"), "a job waits", START_SECONDS)

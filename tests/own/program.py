@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
 PORTS = ("5421", "5439")
+PORT_SETTINGS = {"FABRIC_DASHBOARD__PORT_FIRST": PORTS[0], "FABRIC_DASHBOARD__PORT_LAST": PORTS[1]}
 READY_SECONDS, STOP_SECONDS = 60.0, 15.0
 
 
@@ -66,7 +67,7 @@ class Program:
         assert answer.status == 200, answer.body
         return answer.json()
 
-    def act(self, name: str, **body: Any) -> Answer:
+    def act(self, name: str, /, **body: Any) -> Answer:
         data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
         return self.ask("POST", f"/api/acts/{name}", body=data, headers=headers)
 
@@ -98,10 +99,9 @@ def program(folder: Path, arguments: Sequence[str], environment: Mapping[str, st
         str(data),
         *arguments,
     ]
-    ports = {"FABRIC_DASHBOARD__PORT_FIRST": PORTS[0], "FABRIC_DASHBOARD__PORT_LAST": PORTS[1]}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | ports | dict(environment or {}), stdout=output, stderr=output
+            command, cwd=folder, env=os.environ | PORT_SETTINGS | dict(environment or {}), stdout=output, stderr=output
         )
     try:
         mark = until(lambda: _mark(process, data, log), seconds=READY_SECONDS, what="the start")

@@ -177,5 +177,5 @@ export function progressBar(item) {
   const label = h("span", { class: "progress-label" }, item.label);
   const bar = h("progress", { max: item.total ?? 1, "aria-label": item.label });
   if (item.total !== null) bar.value = item.done;
-  return h("div", { class: "progress" }, label, bar, h("span", { class: "progress-text" }, `${figure(item.done, item.unit)}${total}${rate}${left}`));
+  return h("div", { class: "progress" }, label, bar, h("span", { class: "progress-text" }, `${figure(item.done, item.total === null || item.unit === "bytes" ? item.unit : "")}${total}${rate}${left}`));
 }
