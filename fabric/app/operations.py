@@ -87,7 +87,7 @@ class Scans:
         return [
             {
                 "id": f"scan-{name}",
-                "label": f"Scan of {name}",
+                "label": f"scan of {name}",
                 "done": seen.objects if seen else 0,
                 "total": None,
                 "unit": "objects",
