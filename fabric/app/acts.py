@@ -18,6 +18,7 @@ from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
 from fabric.core.config import Settings
 from fabric.core.errors import BadInputError, ConfigError, ConflictError, ForbiddenError, NotFoundError
+from fabric.migration.report import actions
 from fabric.security.tokens import Action, Principal
 
 if TYPE_CHECKING:
@@ -87,7 +88,13 @@ class Acts:
         def act(who: Principal, body: Body) -> Body:
             job = getattr(self._engine.migration, verb)(_text(body, "id"), who.name)
             self._engine.wake("migration")
-            return {"id": job.id, "key": job.key, "state": str(job.state)}
+            return {
+                "id": job.id,
+                "key": job.key,
+                "state": str(job.state),
+                "cost_usd": job.cost_usd,
+                "may": actions(job),
+            }
 
         return act
 
@@ -99,12 +106,14 @@ class Acts:
     def _freeze(self, who: Principal, body: Body) -> Body:
         state = self._engine.freeze.freeze(_text(body, "name"), who.name, str(body.get("why", "")))
         self._engine.audit.append("freeze", who.name, state.name, why=state.why)
+        self._engine.show()
         return {"name": state.name, "since": iso(state.at), "who": state.who}
 
     def _unfreeze(self, who: Principal, body: Body) -> Body:
         name = _text(body, "name")
         self._engine.freeze.lift(name)
         self._engine.audit.append("unfreeze", who.name, name)
+        self._engine.show()
         return {"lifted": name, "still_in_force": [state.name for state in self._engine.freeze.states()]}
 
     def _pin(self, *, pinned: bool) -> Callable[[Principal, Body], Body]:

@@ -42,6 +42,7 @@ FORWARDED = (
     "/api/objects",
     "/api/events",
     "/api/pages",
+    "/api/sample",
     "/api/explain",
     "/api/acts",
     "/api/metrics",

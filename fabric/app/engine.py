@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from fabric.consistency.health import Health
 from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
-from fabric.core.clock import Clock
+from fabric.core.clock import Clock, iso
 from fabric.core.config import Settings, store_address
 from fabric.core.errors import ConfigError, ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
@@ -114,6 +114,7 @@ class Engine:
         self._build_components()
         self.scans, self.plans, self.acts = Scans(self), Plans(self), Acts(self)
         self._running = False
+        self.attaching = False  # set by who lets requests in before `start`
 
     # ---------------------------------------------------------------- building, from the ground up
 
@@ -302,6 +303,7 @@ class Engine:
             self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
         )
         self.fleet.start()
+        self.attaching = False
         self.supervisor.start()
         self._reporter.start()
         self._running = True
@@ -320,7 +322,7 @@ class Engine:
         self.log.close()
         self.database.stop()
 
-    def web(self, exposure: Exposure, *, secure: bool = False) -> Dashboard:
+    def web(self, exposure: Exposure, *, secure: bool = False, rules: Sequence[tuple[str, str]] = ()) -> Dashboard:
         """Build the pages, the API and the object API over this engine."""
         ports = DashboardPorts(
             folder=self.folder.exports,
@@ -332,10 +334,12 @@ class Engine:
             acts=self._acts(),
             measures=self.measures.snapshot,
             freezes=self.freeze.states,
+            ready=lambda: "the fabric starts: it attaches its stores" if self.attaching else "",
             resolve=self.heads.key_of,
             exposure=exposure,
             hosts=self.settings.security.hosts,
             secure=secure,
+            rules=rules,
         )
         dashboard = build(ports)
         dashboard.app.register_blueprint(
@@ -397,11 +401,21 @@ class Engine:
             raise ForbiddenError("your role does not write", role=str(who.role), hint="ask for the role operator")
         return who
 
+    def show(self) -> None:
+        """Publish soon what changed without a component."""
+        if self._running:
+            self._reporter.ring(self.consistency)
+
     def _ring(self, component: Component) -> None:
         self._reporter.ring(component)
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
+        if section == "consistency":
+            frozen = [
+                {"name": one.name, "who": one.who, "at": iso(one.at), "why": one.why} for one in self.freeze.states()
+            ]
+            body = {**body, "freezes": frozen}
         if section == "consistency" and (extra := [*self._progress(), *self.scans.progress()]):
             body = {**body, "progress": [*body.get("progress", []), *extra]}
         return body
@@ -423,7 +437,7 @@ class Engine:
         return trust.level, trust.why
 
     def _owes(self, store: str) -> bool:
-        """Say whether the store still waits for replicas."""
+        """Say whether the store still waits for replicas; blobs to be removed are none."""
         return self.owed.counts().get((store, "handoff"), 0) > 0
 
     def _read_rate(self, key: str) -> float:

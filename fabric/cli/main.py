@@ -126,9 +126,7 @@ def connect(session: Session, url: str, mode: str) -> int:
 
     found = connect_store(url, mode)
     session.show(found, "connect")
-    if found["ok"]:
-        return 0
-    return 5 if any(check["permission"] for check in found["checks"]) else 7
+    return int(found["exit_code"])
 
 
 @cli.command()

@@ -104,6 +104,7 @@ class DashboardPorts:
         ready: "" when requests can be served, else one sentence on what is missing.
         hosts: Host names accepted beside the loopback ones.
         secure: TLS is in force, here or at the proxy: cookies say Secure.
+        rules: what is real and what is made up in the sample world: (what, by which rule); empty in one's own world.
         transports: Socket.IO transports; websocket alone where several workers serve one address.
     """
 
@@ -121,5 +122,6 @@ class DashboardPorts:
     exposure: Exposure = Exposure.LOOPBACK
     hosts: tuple[str, ...] = ()
     secure: bool = False
+    rules: Sequence[tuple[str, str]] = ()
     transports: tuple[str, ...] = ("polling", "websocket")
     web: Path = WEB_FOLDER

@@ -22,6 +22,7 @@ from fabric.placement.listed import explain_listed, reads_of
 from fabric.placement.ports import Adopted, AdoptedRow, Freeze, Gauges, Heads
 from fabric.placement.receipt import decode_survey, replay
 from fabric.placement.report import (
+    BEST_MOST,
     COLUMNS,
     POINTS_MOST,
     ROWS_MOST,
@@ -207,13 +208,14 @@ class Placement:
         fresh = replace(
             standing,
             state="ok" if done else "busy",
-            note=("every object is scored; the next look is due soon" if done else "scoring objects in key order")
+            note=("Every object is scored; the next look is due soon" if done else "Scoring objects in key order")
             + self._lacking,
             scored=standing.scored + scored,
             passing=self._tally.objects,
             tally=self._tally if whole else standing.tally,
             totals=self._sources.decisions.totals(),
             newest=tuple(self._sources.decisions.page(limit=ROWS_MOST)),
+            best=tuple(self._sources.decisions.open_moves(limit=BEST_MOST)),
             views=views,
         )
         if whole:
