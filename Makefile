@@ -30,7 +30,7 @@ run: $(RUN_STAMP)
 	$(BIN)/python run_complete_system.py
 
 test: $(EXTRA_STAMP)
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
