@@ -22,6 +22,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from fabric.runtime.folder import EngineMark, read_engine
+from fabric.runtime.link import connection_to
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0  # on a machine that does much else
@@ -216,7 +217,7 @@ def engine(world: World) -> Iterator[subprocess.Popen[bytes]]:
     options = ["--data-dir", str(world.data), "--config", str(world.config), "--no-browser"]
     command = [sys.executable, "run_complete_system.py", *options]
     with process(command, world.folder / "engine.log", world.environ()) as running:
-        assert until(lambda: _reported(world) or running.poll() is not None)
+        assert until(lambda: ready(world) or running.poll() is not None)
         assert running.poll() is None, (world.folder / "engine.log").read_text()
         yield running
 
@@ -229,10 +230,21 @@ def gunicorn(world: World, *, workers: int = 4) -> Iterator[str]:
     command += ["--worker-class", "eventlet", "web_dashboard:app"]
     environment = world.environ() | {"FABRIC_DATA_DIR": str(world.data), "FABRIC_CONFIG": str(world.config)}
     with process(command, world.folder / "gunicorn.log", environment) as running:
-        assert until(lambda: _reported(world) or running.poll() is not None)
+        assert until(lambda: ready(world) or running.poll() is not None)
         assert running.poll() is None, (world.folder / "gunicorn.log").read_text()
         yield f"http://127.0.0.1:{port}"
 
 
-def _reported(world: World) -> bool:
-    return read_engine(world.data) is not None and len(list((world.data / "exports").glob("*.json"))) >= 7
+def ready(world: World) -> bool:
+    """Say whether an engine runs, takes requests and has written every report."""
+    mark = read_engine(world.data)
+    if mark is None or len(list((world.data / "exports").glob("*.json"))) < 7:
+        return False
+    connection = connection_to(mark, 10.0)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
