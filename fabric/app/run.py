@@ -22,7 +22,7 @@ from fabric.dashboard.serve import DashboardServer, bind_free_port
 from fabric.runtime.folder import DataFolder
 from fabric.security.tls import server_context
 
-STOP_SECONDS = 4.0  # after a signal; then the process ends as it is
+STOP_SECONDS = 3.5  # after a signal; then the process ends as it is
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ import fabric.runtime
 from fabric.placement.receipt import decode_survey, replay
 from tests.system.system_world import Answer, Program, catalog, command, log_lines, records, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("complete-run")]
+pytestmark = pytest.mark.slow
 
 DURATION = 90
 SCHEMAS = Path(fabric.runtime.__file__).parent / "schemas"

@@ -22,7 +22,7 @@ from fabric.events.log import EventLog
 from tests.dashboard_world import Viewer
 from tests.system.system_world import Answer, Program, ask, catalog, command, records, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
+pytestmark = pytest.mark.slow
 
 ENDED = {"COMPLETED", "ROLLED_BACK", "FAILED"}
 IN_HAND = {"VALIDATING", "IN_PROGRESS", "VERIFYING", "ROLLING_BACK", "PAUSED"}

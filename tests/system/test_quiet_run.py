@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.system_world import Program, catalog, log_lines, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quiet-run")]
+pytestmark = pytest.mark.slow
 
 WATCHED_SECONDS = 25  # after loading
 
