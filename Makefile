@@ -40,7 +40,8 @@ check: $(DEV_STAMP)
 	$(BIN)/deptry .
 
 bench: $(EXTRA_STAMP)
-	for script in tests/bench/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+	for script in tests/bench/bench_*.py; do echo "== $$script"; \
+		PYTHONPATH=. $(BIN)/python $$script $$(grep -o -m1 -e "--quick" $$script) || exit 1; done
 
 demo: $(RUN_STAMP)
 	for n in 1 2 3 4 5 6; do $(BIN)/python demo_task$${n}_complete.py || exit 1; done
