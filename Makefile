@@ -43,7 +43,8 @@ picture: $(EXTRA_STAMP)
 	FABRIC_SCREENSHOT=1 $(BIN)/python -m pytest -q tests/browser/test_real_engine.py -k picture
 
 bench: $(EXTRA_STAMP)
-	for script in tests/bench/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done
+	for script in tests/bench/bench_*.py; do echo "== $$script"; \
+		PYTHONPATH=. $(BIN)/python $$script $$(grep -o -m1 -e "--quick" $$script) || exit 1; done
 
 demo: $(RUN_STAMP)
 	for n in 1 2 3 4 5 6; do $(BIN)/python demo_task$${n}_complete.py || exit 1; done

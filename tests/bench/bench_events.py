@@ -1,6 +1,6 @@
 """Events accepted per second over HTTP, column batches of 1,000 rows, each fsynced before its answer.
 
-A threaded werkzeug server with the product's decoder, intake, log and streaming component; clients are processes of
+The product's own HTTP handling with its decoder, intake, log and streaming component; clients are processes of
 their own with kept-open connections. Peers in the same run: one SQLite insert and commit per batch
 (``synchronous=FULL``), without HTTP. Prints one JSON line.
 
@@ -28,13 +28,14 @@ from typing import Any
 import flask
 import msgspec
 import numpy as np
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fabric.core.clock import SystemClock
 from fabric.core.config import StreamingSettings
 from fabric.core.errors import BusyError
+from fabric.dashboard.http11 import Handler
 from fabric.events.decode import decode_columns
 from fabric.events.history import History
 from fabric.events.log import EventLog
@@ -45,13 +46,6 @@ from fabric.streaming.intake import Intake
 
 ROWS = 1000
 OBJECTS = 20_000
-
-
-class KeepAlive(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log(self, *_: Any) -> None:
-        """Say nothing: the figures are the output."""
 
 
 def body(number: int) -> bytes:
@@ -115,7 +109,7 @@ def serve(folder: Path) -> tuple[Any, Streaming, EventLog, History]:
             return {"status": error.http_status}, error.http_status
         return {"offset": offset, "count": count}, 201
 
-    return make_server("127.0.0.1", 0, app, threaded=True, request_handler=KeepAlive), streaming, log, history
+    return make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler), streaming, log, history
 
 
 def over_http(folder: Path, seconds: float, clients: int) -> dict[str, Any]:
