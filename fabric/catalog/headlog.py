@@ -7,6 +7,8 @@ fell behind or is missing is brought up from the longest.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import struct
@@ -56,6 +58,7 @@ class HeadLog:
         self._lock = threading.Lock()
         self._pending: list[Logged] = []
         self._flushed: list[int] = []
+        self._to_take_back: tuple[int, ...] = ()  # could not be written when their commit failed
         self.sequence = 0
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
@@ -82,19 +85,28 @@ class HeadLog:
             entries, self._pending = self._pending, []
             self._flushed = [entry.sequence for entry in entries]
             if entries:
-                self._append(b"".join(_frame(entry) for entry in entries))
+                self._append(self._taking_back() + b"".join(_frame(entry) for entry in entries))
+                self._to_take_back = ()
 
     def abandon(self) -> None:
         """Take back what the last flush wrote: its commit did not happen."""
         with self._lock:
-            taken, self._pending, self._flushed = tuple(self._flushed), [], []
-            if not taken:
+            self._to_take_back += tuple(self._flushed)
+            self._pending, self._flushed = [], []
+            if not self._to_take_back:
                 return
-            self.sequence += 1
             try:
-                self._append(_frame(Logged(self.sequence, None, taken)))
-            except (CapacityError, UnavailableError):
-                logger.exception("entries of the head log could not be taken back", extra={"entries": len(taken)})
+                self._append(self._taking_back())
+                self._to_take_back = ()
+            except (CapacityError, UnavailableError):  # it goes before the next entry
+                logger.exception("head log entries wait to be taken back", extra={"entries": len(self._to_take_back)})
+
+    def _taking_back(self) -> bytes:
+        """Return the frame that takes back what waits for it, b"" for nothing."""
+        if not self._to_take_back:
+            return b""
+        self.sequence += 1
+        return _frame(Logged(self.sequence, None, self._to_take_back))
 
     def entries(self) -> Iterator[Logged]:
         """Yield every whole entry in order, from the copies as they are."""
@@ -159,10 +171,23 @@ def _append_to(folder: Path, data: bytes) -> None:
         path = folder / f"heads-{len(segments) + 1:06d}.log"
     fresh = not path.exists()
     with path.open("ab", buffering=0) as file:
-        file.write(MAGIC + data if fresh else data)
-        os.fsync(file.fileno())
+        before = file.tell()
+        try:
+            _write_all(file, MAGIC + data if fresh else data)
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(before)  # a torn frame would hide every later one
+            raise
     if fresh:
         sync_directory(folder)
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    """Write every byte: a disk that is nearly full takes a part and says so only by the count."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _read(path: Path) -> tuple[list[Logged], int]:
