@@ -136,7 +136,7 @@ class Engine:
 
     def _open_stores(self, wrap: Mapping[str, Wrap] | None) -> None:
         self.counts, self.throughput = StoreCounts(), Throughput(self.measures)
-        self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap)
+        self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap, hold=self.freeze.check)
         self.owed = Owed(self.database)
         self.health = Health(
             self.fleet,
@@ -168,7 +168,9 @@ class Engine:
         self.replication = Replication(
             self.heads, self.fleet, self.vault, owed=self.owed, strict_critical=strict, **shared
         )
-        self.repairer = Repairer(self.heads, self.fleet, self.vault, owed=self.owed, **shared)
+        self.repairer = Repairer(
+            self.heads, self.fleet, self.vault, owed=self.owed, frozen=lambda: bool(self.freeze.states()), **shared
+        )
         self.reader = Reader(self.heads, self.fleet, self.vault, suspect=self.repairer.suspect, **shared)
         self.objects = Objects(
             self.heads,
@@ -314,6 +316,7 @@ class Engine:
         else:
             self.intake.stop()
         self.fleet.close()
+        self.intake.close()
         self.log.close()
         self.database.stop()
 

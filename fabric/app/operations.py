@@ -98,6 +98,7 @@ class Scans:
         ]
 
     def _scan(self, member: Member, who: str, *, full: bool) -> Facts:
+        self._engine.freeze.check()
         with self._lock:
             if member.name in self._running:
                 raise ConflictError("the store is being scanned", store=member.name, hint="see its progress")

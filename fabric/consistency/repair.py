@@ -10,7 +10,7 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -67,11 +67,24 @@ class RepairCounts:
 
 
 class Repairer:
-    """Works one bounded step at a time; `suspect` may be called from any thread."""
+    """Works one bounded step at a time; `suspect` may be called from any thread.
+
+    Args:
+        frozen: says whether a freeze is in force; then nothing is mended, brought or removed.
+    """
 
     def __init__(
-        self, heads: Heads, fleet: FleetView, vault: VaultView, *, health: HealthView, owed: Owed, clock: Clock
+        self,
+        heads: Heads,
+        fleet: FleetView,
+        vault: VaultView,
+        *,
+        health: HealthView,
+        owed: Owed,
+        clock: Clock,
+        frozen: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._frozen = frozen
         self._heads = heads
         self._fleet = fleet
         self._vault = vault
@@ -92,7 +105,7 @@ class Repairer:
 
     def step(self) -> bool:
         """Do one bounded piece of what is due; return whether there may be more."""
-        return self._mend_suspect() or self._pay_debts()
+        return not self._frozen() and (self._mend_suspect() or self._pay_debts())
 
     def scrub_step(self) -> bool:
         """Verify the next few objects' replicas on stores whose reads cost nothing; False at the end of a pass."""
@@ -173,6 +186,8 @@ class Repairer:
     def _pay_debts(self) -> bool:
         debts = self._owed.due(self._clock.now(), limit=DEBTS_AT_ONCE)
         for debt in debts:
+            if self._frozen():
+                return False
             self._pay(debt)
         return bool(debts)
 
