@@ -18,6 +18,7 @@ from fabric.consistency.ports import Chunk, FleetView, HealthView, VaultView
 from fabric.core.clock import Clock
 from fabric.core.errors import (
     BadInputError,
+    ConflictError,
     FabricError,
     NotFoundError,
     PreconditionError,
@@ -234,6 +235,7 @@ class Replication:
                     return done
                 condition.check(head, draft.key)
                 merged = merge_write(head, version, draft.policy.merge)
+                _check_class(head, merged, draft)
                 fresh = _next_head(head, merged, draft, copies_asked, dropped=_dropped_member(draft, version))
                 try:
                     stored = self._heads.commit(fresh, idempotency_key=idempotency_key, now=draft.created)
@@ -310,6 +312,18 @@ def _dropped_member(draft: Draft, version: Version) -> bool:
     """Say whether a CRITICAL version goes on without one of its members: its epoch then ends."""
     owed = any(replica.state == "intended" for replica in version.replicas)
     return draft.policy.criticality is Criticality.CRITICAL and owed
+
+
+def _check_class(head: Head | None, merged: Merged, draft: Draft) -> None:
+    """Refuse to give kept versions of one class another: a head has one class, which decides who reads them all."""
+    kept = [one for one in (*merged.versions, *merged.retained) if one.id != draft.version_id and not one.tombstone]
+    if head is not None and kept and head.policy.classification is not draft.policy.classification:
+        raise ConflictError(
+            "the object keeps versions of another class, which would become this one's",
+            hint="delete the object first, or write it with the class it has",
+            key=draft.key,
+            classification=head.policy.classification.value,
+        )
 
 
 def _next_head(head: Head | None, merged: Merged, draft: Draft, copies_asked: int, *, dropped: bool) -> Head:
