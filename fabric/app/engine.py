@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,9 @@ class Engine:
     def _security(self) -> Security:
         rows = AlertRows(self.database)
         self.alerts = Alerts(rows, built_in_rules(self.settings.thresholds), self.clock, self.audit.append)
-        self.eraser = Eraser(self.keys, self.heads, self.replication.delete, self.audit.append, self.clock)
+        self.eraser = Eraser(
+            self.keys, self.heads, partial(self.replication.delete, kept_too=True), self.audit.append, self.clock
+        )
         return Security(
             clock=self.clock,
             measures=self.measures,

@@ -69,12 +69,13 @@ class Owed:
                 logger.warning("what is owed could not be noted", extra={"debts": len(debts), "fault": str(error)})
 
     def _add(self, debts: list[Debt]) -> Future[None]:
-        rows = [msgspec.structs.asdict(debt) for debt in debts]
+        return self._database.submit(lambda connection: self.add_within(connection, debts))
 
-        def work(connection: Connection) -> None:
+    def add_within(self, connection: Connection, debts: list[Debt]) -> None:
+        """Record debts in a transaction of the caller's, which makes them due."""
+        if debts:
+            rows = [msgspec.structs.asdict(debt) for debt in debts]
             connection.execute(insert(owed).prefix_with("OR REPLACE"), rows)
-
-        return self._database.submit(work)
 
     def due(self, now: float, *, limit: int) -> list[Debt]:
         """Return up to ``limit`` debts whose time has come, the oldest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -166,8 +167,13 @@ class Replication:
                 version, draft, condition, idempotency_key=idempotency_key, copies_asked=asked, places=places
             )
 
-    def delete(self, key: str, *, condition: Condition = Condition(), idempotency_key: str = "") -> WriteResult:
+    def delete(
+        self, key: str, *, condition: Condition = Condition(), idempotency_key: str = "", kept_too: bool = False
+    ) -> WriteResult:
         """Make a tombstone current; the blobs are removed once reads under way have ended.
+
+        Args:
+            kept_too: also where the object is deleted already but versions that lost to the tombstone are kept.
 
         Raises:
             NotFoundError: nothing is under ``key``.
@@ -177,7 +183,7 @@ class Replication:
             head = self._heads.get(key)
             if (done := self._replayed(key, idempotency_key)) is not None:
                 return done
-            if head is None or head.deleted:
+            if head is None or (head.deleted and not (kept_too and head.retained)):
                 raise NotFoundError("there is no such object", key=key)
             condition.check(head, key)
             for replica in (replica for version in head.versions for replica in version.replicas):
@@ -236,12 +242,19 @@ class Replication:
                 condition.check(head, draft.key)
                 merged = merge_write(head, version, draft.policy.merge)
                 _check_class(head, merged, draft)
+                self._check_key(draft, places)
                 fresh = _next_head(head, merged, draft, copies_asked, dropped=_dropped_member(draft, version))
                 try:
-                    stored = self._heads.commit(fresh, idempotency_key=idempotency_key, now=draft.created)
+                    stored = self._heads.commit(
+                        fresh,
+                        idempotency_key=idempotency_key,
+                        now=draft.created,
+                        also=partial(self._owed.add_within, debts=self._debts(draft.key, version, merged)),
+                    )
                 except PreconditionError:
                     continue
-                return self._committed(head, stored, version, merged)
+                created = head is None or head.deleted
+                return WriteResult(Outcome.COMMITTED, version.id, stored, version, created, conflict=merged.conflict)
             raise PreconditionError("the object is written too often to be changed now", key=draft.key)
         except PreconditionError:
             self._abandon(draft, places)
@@ -249,13 +262,20 @@ class Replication:
         except FabricError as error:
             return self._settle(draft, version, places, error)
 
-    def _committed(self, before: Head | None, stored: Head, version: Version, merged: Merged) -> WriteResult:
+    def _check_key(self, draft: Draft, places: Sequence[Place]) -> None:
+        """Refuse bytes whose key was destroyed meanwhile. Asked after the head was read, and `erase` destroys the key
+        before it changes the head, so that no such version is ever committed behind it."""
+        if places and draft.key_id and not self._vault.alive(draft.key_id):
+            raise ConflictError(
+                "the object was erased while it was written", hint="write it again if it is to exist", key=draft.key
+            )
+
+    def _debts(self, key: str, version: Version, merged: Merged) -> list[Debt]:
+        """Return what a commit leaves owed; it is recorded with it, so that no crash comes between."""
         now = self._clock.now()
-        debts = [_removal(stored.key, old, now + READERS_SECONDS) for old in merged.dropped]
-        debts += [_handoffs(stored.key, version, now)]
-        self._owed.add_soon([debt for group in debts for debt in group])
-        created = before is None or before.deleted
-        return WriteResult(Outcome.COMMITTED, version.id, stored, version, created, conflict=merged.conflict)
+        debts = [_removal(key, old, now + READERS_SECONDS) for old in merged.dropped]
+        debts += [_handoffs(key, version, now)]
+        return [debt for group in debts for debt in group]
 
     def _settle(self, draft: Draft, version: Version, places: Sequence[Place], error: FabricError) -> WriteResult:
         """The commit was not answered: look whether it happened; where that cannot be seen it stays UNKNOWN."""

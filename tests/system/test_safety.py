@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
-from safety_world import CALLER, blobs, opened, put, settings
+from safety_world import CALLER, blobs, opened, put
 
-from fabric.core.errors import ConflictError, CorruptError, FabricError, NotFoundError
+from fabric.core.errors import ConflictError, FabricError, NotFoundError
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.plane.objects import PutOptions
 from fabric.security.tokens import LOCAL
@@ -38,3 +37,68 @@ def test_a_write_that_replaces_everything_may_change_the_class(tmp_path: Path) -
         head = engine.heads.get("a")
         assert head is not None
         assert head.policy.classification is Classification.PUBLIC
+
+
+def test_erasing_removes_the_kept_plain_bytes_of_an_object_that_was_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fabric.consistency.replication.READERS_SECONDS", 0.0)
+    with opened(tmp_path) as (engine, _):
+        put(engine, "plain/a", b"one")
+        arrived, sent = threading.Event(), threading.Event()
+
+        def slowly() -> Iterator[bytes]:
+            arrived.set()
+            sent.wait(10)
+            yield b"a person's data"
+
+        writer = threading.Thread(target=lambda: engine.objects.put("plain/a", slowly(), PutOptions(), CALLER))
+        writer.start()
+        arrived.wait(10)
+        engine.objects.delete("plain/a", CALLER)
+        sent.set()
+        writer.join(10)
+        head = engine.heads.get("plain/a")
+        assert head is not None
+        assert head.deleted
+        assert head.retained  # the write lost to the later delete and is kept
+        engine.acts.table()["erase"](LOCAL, {"key": "plain/a"})
+        until = time.monotonic() + 10
+        while blobs(engine) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert blobs(engine) == set()
+
+
+def test_a_write_under_way_while_its_object_is_erased_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as (engine, _):
+        put(engine, "carts/a", b"one")
+        arrived, sent, errors = threading.Event(), threading.Event(), list[FabricError]()
+
+        def slowly() -> Iterator[bytes]:
+            yield b"x"
+            arrived.set()
+            sent.wait(10)
+
+        def write() -> None:
+            try:
+                engine.objects.put("carts/a", slowly(), PutOptions(), CALLER)
+            except FabricError as error:
+                errors.append(error)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        arrived.wait(10)
+        engine.acts.table()["erase"](LOCAL, {"key": "carts/a"})
+        sent.set()
+        writer.join(10)
+        assert [error.code for error in errors] == ["conflict"]
+        with pytest.raises(NotFoundError):
+            engine.objects.head("carts/a", CALLER)
+
+
+def test_what_a_delete_owes_is_on_disk_when_it_is_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path, start=False) as (engine, _):
+        put(engine, "a", b"one")
+        monkeypatch.setattr(engine.owed, "add_soon", lambda debts: None)  # died right after the acknowledgement
+        engine.objects.delete("a", CALLER)
+        assert {debt.kind for debt in engine.owed.page()} == {"removal"}
