@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fabric.app.keys import kept_folders
 from fabric.catalog.adopted import Adopted
 from fabric.catalog.backup import backup
 from fabric.core.clock import iso
@@ -232,6 +233,6 @@ def back_up(engine: Engine, path: Path) -> Facts:
     folder = engine.folder.path
     names = ("fabric.json", "settings.json", "report.key", "session.key", "freeze.json", "applied.json")
     files = {name: folder / name for name in names if (folder / name).exists()}
-    folders = {name: folder / name for name in ("keys", "keys-copy", "audit", "events")}
+    folders = kept_folders(folder, engine.settings)
     size = backup(path, catalog=folder / "catalog" / "catalog.db", folders=folders, files=files, clock=engine.clock)
     return {"path": str(path), "bytes": size}

@@ -61,7 +61,7 @@ class HeadLog:
         self._to_take_back: tuple[int, ...] = ()  # could not be written when their commit failed
         self.sequence = 0
         for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._recover()
 
     def begin(self) -> None:
@@ -170,7 +170,7 @@ def _append_to(folder: Path, data: bytes) -> None:
     if segments and path.stat().st_size > SEGMENT_BYTES:
         path = folder / f"heads-{len(segments) + 1:06d}.log"
     fresh = not path.exists()
-    with path.open("ab", buffering=0) as file:
+    with open(path, "ab", buffering=0, opener=_owner_only) as file:
         before = file.tell()
         try:
             _write_all(file, MAGIC + data if fresh else data)
@@ -181,6 +181,10 @@ def _append_to(folder: Path, data: bytes) -> None:
             raise
     if fresh:
         sync_directory(folder)
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # heads hold names and metadata of objects
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:
@@ -223,4 +227,4 @@ def _equal(best: Path, folder: Path) -> None:
         if not copy.exists() or copy.stat().st_size != path.stat().st_size or path == _segments(best)[-1]:
             data = path.read_bytes()
             if not copy.exists() or copy.read_bytes() != data:
-                write_whole(copy, data, durable=True)
+                write_whole(copy, data, durable=True, mode=0o600)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from safety_world import CALLER, blobs, opened, put
+from safety_world import CALLER, blobs, opened, put, settings
 
+from fabric.app.maintenance import restore_folder
+from fabric.app.operations import back_up
 from fabric.core.errors import ConflictError, FabricError, NotFoundError
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.plane.objects import PutOptions
@@ -102,3 +105,32 @@ def test_what_a_delete_owes_is_on_disk_when_it_is_acknowledged(tmp_path: Path, m
         monkeypatch.setattr(engine.owed, "add_soon", lambda debts: None)  # died right after the acknowledgement
         engine.objects.delete("a", CALLER)
         assert {debt.kind for debt in engine.owed.page()} == {"removal"}
+
+
+def test_a_backup_holds_the_keys_wherever_the_settings_put_them(tmp_path: Path) -> None:
+    elsewhere = (str(tmp_path / "usb"), str(tmp_path / "nas"))
+    given = settings(tmp_path / "places", key_folders=elsewhere)
+    with opened(tmp_path, given, start=False) as (engine, _):
+        put(engine, "a", b"sealed")
+        back_up(engine, tmp_path / "archive.tgz")
+    for gone in (*elsewhere, str(tmp_path / "data")):
+        shutil.rmtree(gone)
+    restore_folder(tmp_path / "archive.tgz", tmp_path / "data")
+    with opened(tmp_path, given, start=False) as (engine, _):
+        head = engine.objects.head("a", CALLER)
+        with engine.objects.open(head, head.current, CALLER) as reading:
+            assert b"".join(bytes(piece) for piece in reading) == b"sealed"
+
+
+def test_nobody_else_may_look_into_what_the_data_folder_keeps(tmp_path: Path) -> None:
+    (tmp_path / "data" / "keys").mkdir(parents=True)
+    with opened(tmp_path, start=False) as (engine, _):
+        put(engine, "a", b"sealed")
+        back_up(engine, tmp_path / "archive.tgz")
+        data = tmp_path / "data"
+        names = ("keys", "keys-copy", "catalog", "audit", "events")
+        open_to_others = [name for name in names if (data / name).stat().st_mode & 0o077]
+        secret = [*(data / "keys").iterdir(), *(data / "keys-copy").iterdir(), data / "settings.json"]
+        secret += [data / "engine.json", tmp_path / "archive.tgz"]
+        open_to_others += [str(path) for path in secret if path.stat().st_mode & 0o077]
+        assert open_to_others == []
