@@ -37,7 +37,7 @@ from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock
 from fabric.core.config import Settings, store_address
-from fabric.core.errors import ConfigError, ForbiddenError, UnauthorisedError
+from fabric.core.errors import ConfigError, CorruptError, ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
 from fabric.dashboard.ports import DashboardPorts, Exposure
 from fabric.dashboard.server import Dashboard, build
@@ -119,7 +119,14 @@ class Engine:
 
     def _open_catalog(self, author: str) -> None:
         self.head_log = HeadLog(key_folders(self.folder.path, self.settings))
-        self.database = Database(self.folder.path / "catalog" / CATALOG_FILE)
+        catalog = self.folder.path / "catalog" / CATALOG_FILE
+        if self.head_log.sequence and not catalog.exists():
+            raise CorruptError(
+                "the catalog is missing, but the head log knows objects",
+                path=str(catalog),
+                hint="bring it back: python -m fabric rebuild",
+            )
+        self.database = Database(catalog)
         self.database.guard = self.head_log
         self.database.start()
         self.config_history = ConfigHistory(self.database)
@@ -427,7 +434,7 @@ class Engine:
 
     def _owes(self, store: str) -> bool:
         """Say whether the store still waits for replicas."""
-        return any(name == store for name, _ in self.owed.counts())
+        return (store, "handoff") in self.owed.counts()
 
     def _moving(self, keys: Collection[str]) -> set[str]:
         """Return those of ``keys`` that a job is working on."""

@@ -260,7 +260,7 @@ class Repairer:
         except PreconditionError:  # a late write of our own came through after all
             return self._adopted_late(target, source if sealing is None else None, suite)
         return msgspec.structs.replace(
-            target, suite=suite.value, blob_bytes=size, blob_sha256=digest, tag=info.tag, state="live"
+            target, suite=suite.value, blob_bytes=size, blob_sha256=digest, tag=info.tag, state=_held(target)
         )
 
     def _put(self, target: Replica, pieces: Iterable[Chunk], *, replace_bad: bool) -> ObjectInfo:
@@ -289,7 +289,7 @@ class Repairer:
             blob_bytes=info.size_bytes,
             blob_sha256=digest.hexdigest(),
             tag=info.tag,
-            state="live",
+            state=_held(target),
         )
         if source is not None and digest.hexdigest() == source.blob_sha256:
             return found
@@ -302,14 +302,22 @@ class Repairer:
         for _ in range(COMMIT_ATTEMPTS):
             head = self._heads.get(key)
             version = find(head, version_id) if head is not None else None
-            if head is None or version is None or _replica_at(version, place) is None:
-                return  # replaced meanwhile; its removal is owed by whoever replaced it
+            now_there = _replica_at(version, place)
+            if head is None or now_there is None:
+                self._owe_removal(key, version_id, fresh)  # replaced or reaped while the bytes were on their way
+                return
+            if now_there.state != "intended":  # a move may have put it in grace meanwhile
+                fresh = msgspec.structs.replace(fresh, state=now_there.state, until=now_there.until)
             try:
                 self._heads.commit(with_replica(head, version_id, place, fresh), now=self._clock.now())
                 return
             except PreconditionError:
                 continue
         raise UnavailableError("the head is written too often", key=key)
+
+    def _owe_removal(self, key: str, version_id: str, fresh: Replica) -> None:
+        now = self._clock.now()
+        self._owed.add_soon([Debt(fresh.store, fresh.blob, "removal", key, version_id, fresh.place, now, now)])
 
     def _owe_intended(self, head: Head) -> None:
         now = self._clock.now()
@@ -343,6 +351,11 @@ def with_replica(head: Head, version_id: str, place: str, fresh: Replica) -> Hea
         retained=tuple(changed(version) for version in head.retained),
         epoch=head.epoch + returns,
     )
+
+
+def _held(target: Replica) -> str:
+    """Return the state of a replica once its bytes are there: one in grace stays so, and is reaped in its time."""
+    return "grace" if target.state == "grace" else "live"
 
 
 def _replica_at(version: Version | None, place: str) -> Replica | None:

@@ -13,7 +13,7 @@ from safety_world import CALLER, blobs, opened, put, settings
 
 from fabric.app.maintenance import restore_folder
 from fabric.app.operations import back_up
-from fabric.core.errors import ConflictError, FabricError, NotFoundError
+from fabric.core.errors import ConflictError, CorruptError, FabricError, NotFoundError
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.plane.objects import PutOptions
 from fabric.security.tokens import LOCAL
@@ -134,3 +134,21 @@ def test_nobody_else_may_look_into_what_the_data_folder_keeps(tmp_path: Path) ->
         secret += [data / "engine.json", tmp_path / "archive.tgz"]
         open_to_others += [str(path) for path in secret if path.stat().st_mode & 0o077]
         assert open_to_others == []
+
+
+def test_an_engine_does_not_begin_anew_where_the_catalog_is_missing(tmp_path: Path) -> None:
+    with opened(tmp_path, start=False) as (engine, _):
+        put(engine, "a", b"one")
+    for path in (tmp_path / "data" / "catalog").iterdir():
+        path.unlink()
+    with pytest.raises(CorruptError, match="rebuild"), opened(tmp_path, start=False):
+        pass
+    assert list((tmp_path / "data" / "catalog").iterdir()) == []
+
+
+def test_a_store_that_only_waits_for_removals_is_not_held_to_be_catching_up(tmp_path: Path) -> None:
+    with opened(tmp_path, start=False) as (engine, _):
+        put(engine, "a", b"one")
+        engine.objects.delete("a", CALLER)
+        assert {kind for _, kind in engine.owed.counts()} == {"removal"}
+        assert not any(engine._owes(member.name) for member in engine.fleet.members)
