@@ -79,6 +79,7 @@ from fabric.streaming.component import Streaming
 from fabric.streaming.intake import Intake
 
 CATALOG_FILE = "catalog.db"
+WRITER_LETTERS = 8  # of the folder's id; its end is random
 ON_PREMISE = Site("onprem")  # where reads are taken to come from
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Engine:
     ) -> None:
         self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
         self.measures = Measures(clock)
+        self._writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
         self.freeze = Freeze(folder.path / "freeze.json", clock)
         self._open_catalog(author)
         self._open_keys()
@@ -153,6 +155,7 @@ class Engine:
             measures=self.measures,
             store_health=StoreHealth(self.database),
             owed=self._owes,
+            writer=self._writer,
         )
         self.prices = priced(self.settings)
         self.chooser = PlaceChooser(
@@ -174,7 +177,13 @@ class Engine:
         shared: dict[str, Any] = {"health": self.health, "clock": self.clock}
         strict = self.settings.consistency.strict_critical
         self.replication = Replication(
-            self.heads, self.fleet, self.vault, owed=self.owed, strict_critical=strict, **shared
+            self.heads,
+            self.fleet,
+            self.vault,
+            owed=self.owed,
+            strict_critical=strict,
+            writer=self._writer,
+            **shared,
         )
         self.repairer = Repairer(
             self.heads, self.fleet, self.vault, owed=self.owed, frozen=lambda: bool(self.freeze.states()), **shared

@@ -14,10 +14,12 @@ from fabric.app.worlds import SETTINGS_FILE, SampleWorld, settings_of
 from fabric.catalog.backup import restore, saved
 from fabric.catalog.database import Database
 from fabric.catalog.headlog import HeadLog
+from fabric.catalog.jobs import Jobs
 from fabric.catalog.rebuild import rebuild, set_aside
 from fabric.core.clock import SystemClock
 from fabric.core.config import Settings, StoreSettings, load_settings, store_address
-from fabric.core.errors import ConflictError
+from fabric.core.errors import ConflictError, CorruptError
+from fabric.core.files import sync_directory
 from fabric.core.words import Mode
 from fabric.runtime.folder import DataFolder, read_engine
 from fabric.security.audit import verify
@@ -101,10 +103,13 @@ def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld
     folder.take_lease()
     try:
         catalog = folder.path / "catalog" / "catalog.db"
+        building = catalog.with_name("catalog.building")  # a rebuild that is cut off leaves no half catalog behind
+        for suffix in ("", "-wal", "-shm"):
+            building.with_name(building.name + suffix).unlink(missing_ok=True)
         kept = set_aside(catalog)
         keys, _root = open_keys(folder.path, settings, clock)
         fleet = Fleet(settings, clock)
-        database = Database(catalog)
+        database = Database(building)
         database.start()
         try:
             stores = {m.name: m.store for m in fleet.members if not m.adopted}
@@ -112,6 +117,8 @@ def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld
         finally:
             database.stop()
             fleet.close()
+        building.rename(catalog)
+        sync_directory(catalog.parent)
     finally:
         folder.release()
     return {
@@ -128,7 +135,16 @@ def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld
 
 
 def verify_audit(data_dir: Path) -> Facts:
-    """Check the audit chain of a data folder; works beside a running engine."""
-    report = dataclasses.asdict(verify(data_dir / "audit"))
+    """Check the audit chain and the migrations' journal of a data folder; works beside a running engine."""
+    report = dataclasses.asdict(verify(data_dir / "audit")) | {"journal_rows": 0}
+    catalog = data_dir / "catalog" / "catalog.db"
+    if report["ok"] and catalog.exists():
+        database = Database(catalog)
+        try:
+            report["journal_rows"] = Jobs(database).verify_journal()
+        except CorruptError as error:
+            report |= {"ok": False, "problem": str(error)}
+        finally:
+            database.stop()
     running = read_engine(data_dir)
     return report | {"engine": running.pid if running else None}

@@ -29,6 +29,7 @@ SCRUB_PAUSE_SECONDS = 6 * 3600.0  # between whole passes
 REPORT_SECONDS = 2.0
 ROWS_MOST = 20
 CONFLICT_SECONDS = 30.0  # between looks for siblings through all heads
+IDEMPOTENCY_SECONDS = 7 * 86400.0  # how long a repeat of a request is known as one
 CONFLICTS_MOST = 100_000  # rows kept of them
 STOP_SECONDS = 2.0
 POINTS_MOST = 240
@@ -316,6 +317,7 @@ class Consistency:
             found += [_sibling_row(head, version) for version in _conflicting(head)]
             if len(found) >= CONFLICTS_MOST or self._stopping.is_set():
                 break
+        self._heads.forget_idempotency(self._clock.now() - IDEMPOTENCY_SECONDS)
         self._conflicts = found
         self._conflicts_due = self._clock.monotonic() + CONFLICT_SECONDS
 

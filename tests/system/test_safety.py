@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from safety_world import CALLER, blobs, opened, put, settings
 
-from fabric.app.maintenance import restore_folder
+from fabric.app.maintenance import rebuild_catalog, restore_folder, verify_audit
 from fabric.app.operations import back_up
+from fabric.catalog.jobs import Job
 from fabric.core.errors import ConflictError, CorruptError, FabricError, NotFoundError
 from fabric.core.words import Classification, ObjectPolicy
+from fabric.demos.sample import Sample
 from fabric.plane.objects import PutOptions
 from fabric.security.tokens import LOCAL
 
@@ -152,3 +156,50 @@ def test_a_store_that_only_waits_for_removals_is_not_held_to_be_catching_up(tmp_
         engine.objects.delete("a", CALLER)
         assert {kind for _, kind in engine.owed.counts()} == {"removal"}
         assert not any(engine._owes(member.name) for member in engine.fleet.members)
+
+
+def test_a_rebuild_that_is_cut_off_leaves_no_half_catalog_to_start_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = settings(tmp_path / "places")
+    with opened(tmp_path, given, start=False) as (engine, _):
+        put(engine, "a", b"one")
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fabric.catalog.heads.Heads.restore", dies)
+        with pytest.raises(KeyboardInterrupt):
+            rebuild_catalog(tmp_path / "data", given, sample=Sample())
+    with pytest.raises(CorruptError, match="rebuild"), opened(tmp_path, given, start=False):
+        pass
+    assert rebuild_catalog(tmp_path / "data", given, sample=Sample())["objects"] == 1
+    with opened(tmp_path, given, start=False) as (engine, _):
+        assert engine.objects.head("a", CALLER).current.size_bytes == 3
+
+
+def test_audit_verify_tells_a_changed_migration_journal(tmp_path: Path) -> None:
+    with opened(tmp_path, start=False) as (engine, _):
+        put(engine, "a", b"one")
+        now = engine.clock.now()
+        engine.jobs.add(Job("j1", "a", "v", "north/hdd", "south/hdd", 3, now, now))
+    assert verify_audit(tmp_path / "data")["journal_rows"] == 1
+    catalog = tmp_path / "data" / "catalog" / "catalog.db"
+    with closing(sqlite3.connect(catalog)) as connection, connection:
+        connection.execute('UPDATE job_journal SET details = \'{"who":"nobody"}\'')
+    found = verify_audit(tmp_path / "data")
+    assert not found["ok"]
+    assert "journal" in found["problem"]
+
+
+def test_two_engines_probe_a_shared_store_under_names_of_their_own(tmp_path: Path) -> None:
+    given = settings(tmp_path / "places")
+    with opened(tmp_path / "one", given) as (one, _), opened(tmp_path / "two", given) as (two, _):
+        until = time.monotonic() + 10
+        names: set[str] = set()
+        while len(names) < 2 and time.monotonic() < until:
+            names = {info.key for info in one.fleet.member("north").store.list(".fabric/health/")}
+            time.sleep(0.05)
+        assert len(names) == 2
+        assert two.folder.mark.id != one.folder.mark.id
