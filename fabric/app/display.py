@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hmac
 import http.client
 import logging
 import os
@@ -11,20 +12,23 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 from flask import Response, request
 
 from fabric.app.secrets import session_key
+from fabric.catalog.database import Database
+from fabric.catalog.tokens import TokenRows
 from fabric.core.clock import SystemClock
 from fabric.core.config import load_settings
-from fabric.core.errors import FabricError, UnavailableError
+from fabric.core.errors import FabricError, UnavailableError, UnknownOutcomeError
 from fabric.core.log import start_logging
 from fabric.dashboard.ports import RUN_COMMAND, DashboardPorts, Exposure, Person, Principal, exposure_of
 from fabric.dashboard.serve import DashboardServer, bind_free_port
 from fabric.dashboard.server import Dashboard, build
 from fabric.runtime.folder import EngineMark, read_engine
+from fabric.runtime.link import connection_to
+from fabric.security.tokens import Tokens
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -34,7 +38,20 @@ if TYPE_CHECKING:
 
 FORWARD_TIMEOUT_SECONDS = 300.0
 CHUNK_BYTES = 1 << 18
-FORWARDED = ("/api/objects", "/api/events", "/api/pages", "/api/explain", "/api/acts", "/api/metrics", "/metrics")
+FORWARDED = (
+    "/api/objects",
+    "/api/events",
+    "/api/pages",
+    "/api/sample",
+    "/api/explain",
+    "/api/acts",
+    "/api/metrics",
+    "/api/session",
+    "/metrics",
+)
+IN_REPORTS = ("/api/pages", "/api/metrics", "/metrics", "/api/session")  # answered from the reports without an engine
+CATALOG_FILE = "catalog.db"
+READS = ("GET", "HEAD", "OPTIONS")
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "upgrade"})  # of one connection alone
 _NOT_SENT = _HOP | {"host", "content-length"}
 
@@ -134,7 +151,9 @@ class Display:
 
     def _who(self, token: str) -> Principal | None:
         engine = read_engine(self._data_dir)
-        return Person("local", "admin") if engine is not None and token == engine.token else None
+        if engine is not None and hmac.compare_digest(token.encode(), engine.token.encode()):
+            return Person("local", "admin")
+        return _named(self._data_dir / "catalog" / CATALOG_FILE, token)
 
     def _ready(self) -> str:
         return "" if read_engine(self._data_dir) is not None else f"no engine runs; start it with {RUN_COMMAND}"
@@ -144,16 +163,35 @@ class Display:
         if not request.path.startswith(FORWARDED) and "trace" not in request.args:
             return None
         engine = read_engine(self._data_dir)
+        if engine is None and request.method in READS and request.path.startswith(IN_REPORTS):
+            return None
         if engine is None:
             raise UnavailableError("no engine runs on this data folder", hint=f"start it with: {RUN_COMMAND}")
         return _passed_on(engine)
 
 
+def _named(catalog: Path, token: str) -> Principal | None:
+    """Return who holds a named token, looked up in the catalog itself: it is known with and without an engine."""
+    if not catalog.exists():
+        return None
+    database = Database(catalog)
+    try:
+        found = Tokens(TokenRows(database), SystemClock(), _nothing_recorded).who(token)
+    except FabricError as error:
+        logger.warning("tokens cannot be looked up", extra={"error": str(error)})
+        return None
+    finally:
+        database.stop()
+    return Person(found.name, found.role.value) if found is not None else None
+
+
+def _nothing_recorded(action: str, who: str, subject: str, **details: object) -> None:
+    """Take an audit line: a display only looks tokens up, which leaves none."""
+
+
 def _passed_on(engine: EngineMark) -> Response:
     """Send the current request to the engine and stream its answer back."""
-    url = urlsplit(engine.url)
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "127.0.0.1", url.port, timeout=FORWARD_TIMEOUT_SECONDS)
+    connection = connection_to(engine, FORWARD_TIMEOUT_SECONDS)
     headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_SENT}
     if "Origin" in headers:  # ours was checked; the engine's own is what it expects
         headers["Origin"] = engine.url.rstrip("/")
@@ -167,9 +205,18 @@ def _passed_on(engine: EngineMark) -> Response:
             request.method, request.full_path.rstrip("?"), body, headers, encode_chunked="Content-Length" not in headers
         )
         answer = connection.getresponse()
-    except OSError as error:
+    except ConnectionRefusedError as error:
         connection.close()
         raise UnavailableError("the engine does not answer", hint="try again", pid=engine.pid) from error
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        if request.method in READS:
+            raise UnavailableError("the engine stopped answering", hint="try again", pid=engine.pid) from error
+        raise UnknownOutcomeError(
+            "the engine stopped answering; the change may have happened",
+            hint="repeat it with the same Idempotency-Key",
+            pid=engine.pid,
+        ) from error
     kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
     return Response(_streamed(connection, answer), answer.status, kept, direct_passthrough=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fabric.app.acts import Acts
 from fabric.app.applied import AppliedMoves
 from fabric.app.keys import key_folders, open_keys
 from fabric.app.operations import Plans, Scans
+from fabric.app.policies import Policies
 from fabric.app.reporter import Reporter
 from fabric.app.secrets import report_key, session_key
 from fabric.app.worlds import remember_settings
@@ -35,7 +36,7 @@ from fabric.consistency.health import Health
 from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
-from fabric.core.clock import Clock
+from fabric.core.clock import Clock, iso
 from fabric.core.config import Settings, store_address
 from fabric.core.errors import ConfigError, CorruptError, ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
@@ -45,7 +46,6 @@ from fabric.events.batch import AccessBatch
 from fabric.events.decode import decode_columns, decode_ndjson
 from fabric.events.history import History
 from fabric.events.log import EventLog
-from fabric.migration import machine
 from fabric.migration.component import Migration
 from fabric.migration.sealing import VaultSealer
 from fabric.placement.component import Placement
@@ -107,6 +107,7 @@ class Engine:
         self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
         self.measures = Measures(clock)
         self._writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
+        self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
         self._open_catalog(author)
         self._open_keys()
@@ -116,6 +117,7 @@ class Engine:
         self._build_components()
         self.scans, self.plans, self.acts = Scans(self), Plans(self), Acts(self)
         self._running = False
+        self.attaching = False  # set by who lets requests in before `start`
 
     # ---------------------------------------------------------------- building, from the ground up
 
@@ -200,6 +202,7 @@ class Engine:
             freeze=self.freeze,
             settings=self.settings,
             clock=self.clock,
+            policy_for=self.policies.policy_for,
         )
 
     def _build_components(self) -> None:
@@ -243,7 +246,7 @@ class Engine:
             decisions=self.decisions,
             health=self.health,
             suite_for=self.vault.suite_for,
-            busy=self._moving,
+            busy=self.jobs.open_keys,
         )
         rules = Rules(self.prices, self.settings.placement, self.settings.migration, ON_PREMISE)
         return Placement(
@@ -321,6 +324,7 @@ class Engine:
             self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
         )
         self.fleet.start()
+        self.attaching = False
         self.supervisor.start()
         self._reporter.start()
         self._running = True
@@ -339,7 +343,7 @@ class Engine:
         self.log.close()
         self.database.stop()
 
-    def web(self, exposure: Exposure, *, secure: bool = False) -> Dashboard:
+    def web(self, exposure: Exposure, *, secure: bool = False, rules: Sequence[tuple[str, str]] = ()) -> Dashboard:
         """Build the pages, the API and the object API over this engine."""
         ports = DashboardPorts(
             folder=self.folder.exports,
@@ -351,10 +355,12 @@ class Engine:
             acts=self._acts(),
             measures=self.measures.snapshot,
             freezes=self.freeze.states,
+            ready=lambda: "the fabric starts: it attaches its stores" if self.attaching else "",
             resolve=self.heads.key_of,
             exposure=exposure,
             hosts=self.settings.security.hosts,
             secure=secure,
+            rules=rules,
         )
         dashboard = build(ports)
         dashboard.app.register_blueprint(
@@ -363,7 +369,7 @@ class Engine:
                 self.intake,
                 self._asking,
                 decode=decode_events,
-                policy_of=self.settings.policy_for,
+                policy_of=self.policies.policy_for,
             )
         )
         return dashboard
@@ -416,11 +422,21 @@ class Engine:
             raise ForbiddenError("your role does not write", role=str(who.role), hint="ask for the role operator")
         return who
 
+    def show(self) -> None:
+        """Publish soon what changed without a component."""
+        if self._running:
+            self._reporter.ring(self.consistency)
+
     def _ring(self, component: Component) -> None:
         self._reporter.ring(component)
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
+        if section == "consistency":
+            frozen = [
+                {"name": one.name, "who": one.who, "at": iso(one.at), "why": one.why} for one in self.freeze.states()
+            ]
+            body = {**body, "freezes": frozen}
         if section == "consistency" and (extra := [*self._progress(), *self.scans.progress()]):
             body = {**body, "progress": [*body.get("progress", []), *extra]}
         return body
@@ -442,13 +458,8 @@ class Engine:
         return trust.level, trust.why
 
     def _owes(self, store: str) -> bool:
-        """Say whether the store still waits for replicas."""
-        return (store, "handoff") in self.owed.counts()
-
-    def _moving(self, keys: Collection[str]) -> set[str]:
-        """Return those of ``keys`` that a job is working on."""
-        states = [state for state in machine.State if state not in machine.ENDED]
-        return {job.key for job in self.jobs.in_states(states)} & set(keys)
+        """Say whether the store still waits for replicas; blobs to be removed are none."""
+        return self.owed.counts().get((store, "handoff"), 0) > 0
 
     def _read_rate(self, key: str) -> float:
         row = self.history.row(key)

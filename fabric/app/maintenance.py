@@ -36,9 +36,13 @@ Facts = dict[str, Any]
 def connect_store(url: str, mode: str) -> Facts:
     """Test the store at ``url`` for a mode; in look and shadow nothing is written and no object is opened."""
     found = connect("store", StoreSettings(url=url, mode=Mode(mode)), SystemClock())
-    checks = [dataclasses.asdict(check) for check in found.checks]
+    checks = [
+        {"name": check.name, "ok": check.ok, "detail": check.detail, "permission": check.permission}
+        for check in found.checks
+    ]
     return {
-        "ok": all(check["ok"] for check in checks),
+        "ok": found.ok,
+        "exit_code": next((check.exit_code for check in found.checks if not check.ok), 0),
         "url": url,
         "zone": found.address.zone.value,
         "provider": found.address.provider,

@@ -22,6 +22,8 @@ from fabric.dashboard.serve import DashboardServer, bind_free_port
 from fabric.runtime.folder import DataFolder
 from fabric.security.tls import server_context
 
+STOP_SECONDS = 4.0  # after a signal; then the process ends as it is
+
 logger = logging.getLogger(__name__)
 
 
@@ -65,7 +67,8 @@ class Running:
             )
             proxy = os.environ.get("FABRIC_TLS") == "proxy"
             exposure = exposure_of(bind, tls=context is not None or proxy)
-            self.dashboard = self.engine.web(exposure, secure=context is not None or proxy)
+            rules = tuple(self._sample.rules) if self._sample else ()
+            self.dashboard = self.engine.web(exposure, secure=context is not None or proxy, rules=rules)
             self.server = DashboardServer(self.dashboard, listener, clock, context=context)
             self.exposure = exposure
         except BaseException:
@@ -74,6 +77,7 @@ class Running:
 
     def start(self) -> None:
         """Serve, publish the engine's address, start the components and then the sample world."""
+        self.engine.attaching = True
         self.engine.publish(self.server.url)
         self.server.start()
         self.engine.start()
@@ -98,7 +102,10 @@ def run_engine(
     duration: float | None = None,
     workload: bool = True,
 ) -> int:
-    """Run the fabric until SIGINT, SIGTERM or ``duration`` seconds; return 0."""
+    """Run the fabric until SIGINT, SIGTERM or ``duration`` seconds; return 0.
+
+    The last thing that a process does: what still hangs STOP_SECONDS later is cut off with it.
+    """
     start_logging()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -110,8 +117,22 @@ def run_engine(
         stopping.wait(duration)
     finally:
         logger.info("stopping")
+        _end_by_deadline(data_dir)
         running.stop()
     return 0
+
+
+def _end_by_deadline(data_dir: Path) -> None:
+    """End the process in STOP_SECONDS wherever it stands then: what was acknowledged is on disk."""
+
+    def end() -> None:
+        logger.warning("not all stopped in time; ended at once, the next start recovers", extra={"after": STOP_SECONDS})
+        (data_dir / "engine.json").unlink(missing_ok=True)
+        os._exit(0)
+
+    timer = threading.Timer(STOP_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _greet(running: Running, *, browser: bool) -> None:

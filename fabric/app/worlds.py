@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,6 +35,10 @@ class SampleWorld(Protocol):
     @property
     def progress(self) -> Callable[[], list[dict[str, Any]]]:
         """Return the loading's progress for the reports."""
+
+    @property
+    def rules(self) -> Sequence[tuple[str, str]]:
+        """Return what is real and what is made up: (what, by which rule)."""
 
     def start(self, engine: Engine, *, workload: bool) -> None:
         """Load the objects, then read and write like users where ``workload`` is true."""

@@ -250,6 +250,13 @@ class Adopted:
             row = connection.exec_driver_sql(query, (store,)).first()
         return None if row is None else ScanState(*row)
 
+    def completed(self) -> dict[str, float]:
+        """Return when the last complete scan of each store ended."""
+        query = "SELECT store, completed FROM adopted_scans WHERE completed IS NOT NULL"
+        with self._database.read() as connection:
+            rows = connection.exec_driver_sql(query).all()
+        return {row[0]: row[1] for row in rows}
+
     def get(self, store: str, key: str) -> AdoptedObject | None:
         """Return what the last scan saw of one object, None where it saw none."""
         with self._database.read() as connection:

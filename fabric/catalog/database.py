@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -25,11 +26,15 @@ FORMAT_VERSION = 1
 GROUP_MOST = 256  # pieces of work in one commit
 QUEUE_MOST = 4096  # pieces of work that may wait; more block their callers
 READERS_MOST = 16
+SOON_SECONDS = 0.25  # work that nobody waits for is committed after at most this, with others' work where there is any
+SOON_MOST = 1024  # pieces of such work that may wait
 
 metadata = MetaData()  # every catalog module defines its tables on this
 
 T = TypeVar("T")
 Work = Callable[[Connection], Any]
+_Item = tuple[Work, Future[Any]]
+_BEGIN = text("BEGIN IMMEDIATE")
 
 
 class Guard(Protocol):
@@ -58,7 +63,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = _engine(path)
-        self._work: queue.Queue[tuple[Work, Future[Any]] | None] = queue.Queue(QUEUE_MOST)
+        self._work: queue.Queue[_Item | None] = queue.Queue(QUEUE_MOST)
+        self._soon: deque[_Item] = deque()
         self._thread: threading.Thread | None = None
         self.guard: Guard | None = None  # set before `start`
 
@@ -96,6 +102,17 @@ class Database:
         self._work.put((work, future))
         return future
 
+    def submit_soon(self, work: Callable[[Connection], T]) -> Future[T]:
+        """Hand in ``work`` that nobody waits for: it shares the next commit, or has one within SOON_SECONDS.
+
+        A crash before that loses it. Beyond SOON_MOST waiting it is as `submit`.
+        """
+        if self._thread is None or len(self._soon) >= SOON_MOST:
+            return self.submit(work)
+        future: Future[T] = Future()
+        self._soon.append((work, future))
+        return future
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one consistent state; never blocks the writer."""
@@ -106,21 +123,35 @@ class Database:
     def _run(self) -> None:
         closing = False
         while not closing:
-            group = [self._work.get()]
-            while len(group) < GROUP_MOST and not self._work.empty():
-                group.append(self._work.get_nowait())
+            group = self._next_group()
             closing = None in group
-            self._commit([item for item in group if item is not None])
+            items = [item for item in group if item is not None]
+            while self._soon and len(items) < GROUP_MOST + SOON_MOST:
+                items.append(self._soon.popleft())
+            if items:
+                self._commit(items)
 
-    def _commit(self, group: list[tuple[Work, Future[Any]]]) -> None:
+    def _next_group(self) -> list[_Item | None]:
+        """Wait for work and take what there is; nothing where only work that nobody waits for is left over."""
+        try:
+            group = [self._work.get(timeout=SOON_SECONDS)]
+        except queue.Empty:
+            return []
+        while len(group) < GROUP_MOST and not self._work.empty():
+            group.append(self._work.get_nowait())
+        return group
+
+    def _commit(self, group: list[_Item]) -> None:
         done: list[tuple[Future[Any], Any]] = []
         if self.guard is not None:
             self.guard.begin()
         try:
             with _translated(self.path), self._engine.connect() as connection:
-                connection.execute(text("BEGIN IMMEDIATE"))
+                connection.execute(_BEGIN)
                 for work, future in group:
-                    _run_one(connection, work, future, done)
+                    _run_one(connection, work, future, done, alone=len(group) == 1)
+                if not done:
+                    return  # leaving the connection rolls back what the one piece of work did before it failed
                 if self.guard is not None:
                     self.guard.flush()
                 connection.commit()
@@ -135,15 +166,20 @@ class Database:
             future.set_result(value)
 
 
-def _run_one(connection: Connection, work: Work, future: Future[Any], done: list[tuple[Future[Any], Any]]) -> None:
-    savepoint = connection.begin_nested()
+def _run_one(
+    connection: Connection, work: Work, future: Future[Any], done: list[tuple[Future[Any], Any]], *, alone: bool
+) -> None:
+    """Run one piece of work inside a savepoint; alone in its transaction it needs none."""
+    savepoint = None if alone else connection.begin_nested()
     try:
         value = work(connection)
     except Exception as error:  # noqa: BLE001 - carried to the caller
-        savepoint.rollback()
+        if savepoint is not None:
+            savepoint.rollback()
         future.set_exception(error)
     else:
-        savepoint.commit()
+        if savepoint is not None:
+            savepoint.commit()
         done.append((future, value))
 
 

@@ -7,14 +7,14 @@ fell behind or is missing is brought up from the longest.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -59,6 +59,7 @@ class HeadLog:
         self._pending: list[Logged] = []
         self._flushed: list[int] = []
         self._to_take_back: tuple[int, ...] = ()  # could not be written when their commit failed
+        self._pool = ThreadPoolExecutor(max(1, len(folders) - 1), thread_name_prefix="head-log")
         self.sequence = 0
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -123,10 +124,12 @@ class HeadLog:
         return heads
 
     def _append(self, data: bytes) -> None:
-        for folder in self._folders:
-            try:
-                _append_to(folder, data)
-            except OSError as error:
+        """Append to every copy, all at once: one disk's flush takes as long as all of them."""
+        others = [self._pool.submit(_append_to, folder, data) for folder in self._folders[1:]]
+        failed = [(self._folders[0], _caught(lambda: _append_to(self._folders[0], data)))]
+        failed += [(folder, _caught(put.result)) for folder, put in zip(self._folders[1:], others, strict=True)]
+        for folder, error in failed:
+            if error is not None:
                 kind = CapacityError if error.errno in (28, 122) else UnavailableError
                 raise kind(
                     "the head log cannot be written, so nothing is acknowledged",
@@ -149,9 +152,24 @@ class HeadLog:
                 return
 
 
+def _caught(work: Callable[[], None]) -> OSError | None:
+    try:
+        work()
+    except OSError as error:
+        return error
+    return None
+
+
 def _frame(entry: Logged) -> bytes:
     payload = _encode(entry)
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    """Write every byte, however many calls the kernel asks for."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
 
 
 def _segments(folder: Path) -> list[Path]:
@@ -173,11 +191,11 @@ def _append_to(folder: Path, data: bytes) -> None:
     with open(path, "ab", buffering=0, opener=_owner_only) as file:
         before = file.tell()
         try:
-            _write_all(file, MAGIC + data if fresh else data)
+            _write_all(file.fileno(), MAGIC + data if fresh else data)
             os.fsync(file.fileno())
         except OSError:
-            with contextlib.suppress(OSError):
-                file.truncate(before)  # a torn frame would hide every later one
+            with suppress(OSError):
+                file.truncate(before)  # half an entry would hide every later one
             raise
     if fresh:
         sync_directory(folder)
@@ -185,13 +203,6 @@ def _append_to(folder: Path, data: bytes) -> None:
 
 def _owner_only(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)  # heads hold names and metadata of objects
-
-
-def _write_all(file: io.FileIO, data: bytes) -> None:
-    """Write every byte: a disk that is nearly full takes a part and says so only by the count."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def _read(path: Path) -> tuple[list[Logged], int]:

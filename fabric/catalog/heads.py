@@ -17,6 +17,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    bindparam,
     delete,
     func,
     insert,
@@ -224,11 +225,9 @@ class Heads:
         if head.revision == 1:
             if _get(connection, head.key) is not None:
                 raise PreconditionError("the object was written meanwhile", key=head.key)
-            connection.execute(insert(heads).values(row))
+            connection.execute(_INSERT, row)
         else:
-            changed = connection.execute(
-                update(heads).where(heads.c.key == head.key, heads.c.revision == head.revision - 1).values(row)
-            )
+            changed = connection.execute(_UPDATE, row | {"wanted": head.key, "stored": head.revision - 1})
             if changed.rowcount != 1:
                 raise PreconditionError("the object was written meanwhile", key=head.key)
         if idempotency_key:
@@ -255,8 +254,14 @@ class Heads:
         )
 
 
+_RECORD = select(heads.c.record).where(heads.c.key == bindparam("wanted"))
+_INSERT = insert(heads)
+_UPDATE = update(heads).where(heads.c.key == bindparam("wanted"), heads.c.revision == bindparam("stored"))
+"""Statements made once: building one costs more than running it."""
+
+
 def _get(connection: Connection, key: str) -> Head | None:
-    row = connection.execute(select(heads.c.record).where(heads.c.key == key)).first()
+    row = connection.execute(_RECORD, {"wanted": key}).first()
     return None if row is None else _decode(row[0])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -325,6 +325,11 @@ class Jobs:
         """Say whether a job of this object has not ended."""
         with self._database.read() as connection:
             return connection.execute(_OPEN, {"key": key}).first() is not None
+
+    def open_keys(self, keys: Collection[str]) -> set[str]:
+        """Return those of ``keys`` that have a job which has not ended."""
+        with self._database.read() as connection:
+            return {key for key in keys if connection.execute(_OPEN, {"key": key}).first() is not None}
 
     def litter(self, *, limit: int = 100) -> list[tuple[str, str, str]]:
         """Return (job id, store, blob) of copies still to be removed, oldest first."""

@@ -7,7 +7,7 @@ from intended replicas in heads, and a blob that no head names is listed by `reb
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Future
+from collections.abc import Callable
 
 import msgspec
 from sqlalchemy import Column, Connection, Float, Integer, String, Table, delete, func, insert, select, update
@@ -58,24 +58,24 @@ class Owed:
     def add(self, debts: list[Debt]) -> None:
         """Record debts; one that is already recorded for the store and blob is replaced."""
         if debts:
-            self._add(debts).result()
+            self._database.write(_insertion(debts))
 
     def add_soon(self, debts: list[Debt]) -> None:
-        """Hand debts in without waiting for the disk: they can be found again, so no request waits for them."""
+        """Hand debts in without waiting for the disk: they can be found again, so no request waits for them.
+
+        Removals are due in a while and share somebody's commit; a hand-off is seen at once by who asks for it.
+        """
         if debts:
+            hurry = any(debt.kind == "handoff" for debt in debts)
             try:
-                self._add(debts)
+                (self._database.submit if hurry else self._database.submit_soon)(_insertion(debts))
             except UnavailableError as error:
                 logger.warning("what is owed could not be noted", extra={"debts": len(debts), "fault": str(error)})
-
-    def _add(self, debts: list[Debt]) -> Future[None]:
-        return self._database.submit(lambda connection: self.add_within(connection, debts))
 
     def add_within(self, connection: Connection, debts: list[Debt]) -> None:
         """Record debts in a transaction of the caller's, which makes them due."""
         if debts:
-            rows = [msgspec.structs.asdict(debt) for debt in debts]
-            connection.execute(insert(owed).prefix_with("OR REPLACE"), rows)
+            _insertion(debts)(connection)
 
     def due(self, now: float, *, limit: int) -> list[Debt]:
         """Return up to ``limit`` debts whose time has come, the oldest first."""
@@ -109,3 +109,12 @@ class Owed:
             query = query.where(owed.c.key.contains(search) | owed.c.blob.contains(search))
         with self._database.read() as connection:
             return [Debt(**row._mapping) for row in connection.execute(query)]
+
+
+def _insertion(debts: list[Debt]) -> Callable[[Connection], None]:
+    rows = [msgspec.structs.asdict(debt) for debt in debts]
+
+    def work(connection: Connection) -> None:
+        connection.execute(insert(owed).prefix_with("OR REPLACE"), rows)
+
+    return work

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import http.client
-import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from fabric.core import errors
 from fabric.core.errors import FabricError, UnavailableError, UnknownOutcomeError
 from fabric.runtime.folder import EngineMark
+from fabric.runtime.link import connection_to
 
 TIMEOUT_SECONDS = 600.0  # one request; long work reports progress in between
 CHUNK_BYTES = 1 << 20
@@ -71,7 +71,6 @@ class HttpClient:
 
     def __init__(self, engine: EngineMark) -> None:
         self._engine = engine
-        self._url = urlsplit(engine.url)
 
     @contextmanager
     def request(
@@ -84,7 +83,7 @@ class HttpClient:
         body: Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[Answer]:
-        connection = self._connection()
+        connection = connection_to(self._engine, TIMEOUT_SECONDS)
         sent = {"Authorization": f"Bearer {self._engine.token}", **(headers or {})}
         payload: Any = body
         if json is not None:
@@ -116,15 +115,6 @@ class HttpClient:
             yield Answer(response.status, found, iter(lambda: response.read(CHUNK_BYTES), b""))
         finally:
             connection.close()
-
-    def _connection(self) -> http.client.HTTPConnection:
-        host, port = self._url.hostname or "127.0.0.1", self._url.port
-        if self._url.scheme == "https":
-            context = ssl.create_default_context()
-            context.check_hostname = False  # the engine's own address, reached by the token only its owner can read
-            context.verify_mode = ssl.CERT_NONE
-            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
 
 
 class LocalClient:

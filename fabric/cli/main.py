@@ -126,9 +126,7 @@ def connect(session: Session, url: str, mode: str) -> int:
 
     found = connect_store(url, mode)
     session.show(found, "connect")
-    if found["ok"]:
-        return 0
-    return 5 if any(check["permission"] for check in found["checks"]) else 7
+    return int(found["exit_code"])
 
 
 @cli.command()
@@ -455,11 +453,21 @@ def config_diff(session: Session, older: int, newer: int) -> None:
         click.echo("\n".join(found["lines"]) or "no difference")
 
 
+@config.command("reload")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_obj
+def config_reload(session: Session, file: Path) -> None:
+    """Put the prefix policies of the settings FILE in force at once; names what waits for a new start."""
+    settings = msgspec.to_builtins(own_settings(file, session.stores))
+    with session.client() as client:
+        session.show(act(client, "config_reload", settings=settings), "configuration")
+
+
 @config.command("rollback")
 @click.argument("number", type=int)
 @click.pass_obj
 def config_rollback(session: Session, number: int) -> None:
-    """Put configuration NUMBER in force at the next start."""
+    """Put configuration NUMBER back: its prefix policies at once, the rest at the next start."""
     with session.client() as client:
         session.show(act(client, "config_rollback", number=number), "configuration")
 

@@ -196,11 +196,14 @@ class Consistency:
         stages.append(Stage("replicate", version.created, f"{live} of {copies} copies are in place{short}"))
         facts = {
             "version": version.id,
+            "stored_bytes": version.size_bytes,
+            "priced_bytes": version.size_bytes if version.priced_bytes < 0 else version.priced_bytes,
             "sha256": version.sha256,
             "criticality": level.value,
             "write_quorum": write_quorum(level, copies),
             "read_quorum": read_quorum(level, copies),
             "epoch": head.epoch,
+            "pinned": head.pinned,
             "copies_asked": head.copies_asked,
             "replicas": [_replica_row(head, one, replica) for one in head.versions for replica in one.replicas],
             "siblings": [_sibling_row(head, one) for one in _conflicting(head)],
@@ -331,9 +334,11 @@ def _done(future: Future[None]) -> threading.Event:
 def _note(nodes: list[Row], waiting: int) -> str:
     away = [row["id"] for row in nodes if row["state"] == DOWN]
     if away:
-        return f"{', '.join(away)} {'does' if len(away) == 1 else 'do'} not answer; reads and writes go on elsewhere"
+        return f"No answer from {', '.join(away)}; reads and writes go on elsewhere"
+    if behind := [f"{row['id']} ({row['state'].lower().replace('_', ' ')})" for row in nodes if row["state"] != UP]:
+        return f"Every store answers; not yet as usual: {', '.join(behind)}"
     return (
-        f"{waiting} replicas are being handed off" if waiting else "every store answers and every replica is in place"
+        f"{waiting} replicas are being handed off" if waiting else "Every store answers and every replica is in place"
     )
 
 

@@ -177,7 +177,7 @@ class Reader:
         """Yield the rest from one replica; its last piece only after the whole-read check has passed."""
         store = self._fleet.member(replica.store).store
         whole = position == 0 and reading.end == reading.version.size_bytes
-        held: bytes | None = None
+        held: Chunk | None = None
         received = position
         with self._vault.unseal(store, replica, start=position, end=None if whole else reading.end) as pieces:
             for piece in pieces:
@@ -187,7 +187,7 @@ class Reader:
                     continue
                 if held is not None:
                     yield held
-                held = piece if isinstance(piece, bytes) else bytes(piece)
+                held = piece if _lasting(piece) else bytes(piece)
         if received != reading.end:
             raise IntegrityError("the replica ended early", store=replica.store, key=reading.head.key)
         if held is not None:
@@ -206,6 +206,11 @@ class Reader:
         version = find(head, reading.version.id) if head is not None else None
         if head is not None and version is not None:
             reading.head, reading.version = head, version
+
+
+def _lasting(piece: Chunk) -> bool:
+    """Say whether a piece keeps its bytes when the next one is asked for: a driver may reuse memory it can write."""
+    return isinstance(piece, bytes) or (isinstance(piece, memoryview) and piece.readonly)
 
 
 def _unproven(replica: Replica, position: int, reading: Reading) -> bool:

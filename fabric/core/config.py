@@ -50,7 +50,6 @@ class StoreSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     profile: str = ""
     credentials: str = ""  # secret reference to "ACCESS_KEY:SECRET_KEY"
     delete_credentials: str = ""
-    links: bool = False
     addressing: str = "auto"  # auto | path | virtual (S3)
 
 

@@ -35,3 +35,4 @@ def start_logging(level: str = "INFO") -> None:
     root.setLevel(level)
     for noisy in ("werkzeug", "engineio", "socketio", "botocore", "urllib3", "watchdog"):
         logging.getLogger(noisy).setLevel("WARNING")
+    logging.getLogger("stamina").setLevel("ERROR")  # a retry is counted; the failure is logged where it is handled

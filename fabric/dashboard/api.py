@@ -42,6 +42,7 @@ class Api:
         blue.add_url_rule("/api/metrics", view_func=self.metrics)
         blue.add_url_rule("/api/openapi.json", view_func=self.openapi)
         blue.add_url_rule("/api/session", view_func=self.session)
+        blue.add_url_rule("/api/sample", view_func=self.sample)
         blue.add_url_rule("/api/pages/<section>/<kind>", view_func=self.page)
         blue.add_url_rule("/api/explain/<path:key>", view_func=self.explain)
         blue.add_url_rule("/api/acts/<act>", view_func=self.act, methods=["POST"])
@@ -97,6 +98,12 @@ class Api:
                 ],
             }
         )
+
+    def sample(self) -> Response:
+        """Answer what is real and what is made up in the sample world."""
+        if not self._ports.rules:
+            raise NotFoundError("nothing is made up here: this is not the sample world")
+        return json_response({"rules": [{"what": what, "rule": rule} for what, rule in self._ports.rules]})
 
     def page(self, section: str, kind: str) -> Response:
         """Answer one page of everything behind a card."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from werkzeug.http import parse_cookie
 
-from fabric.core.errors import FabricError, ForbiddenError, UnauthorisedError
+from fabric.core.errors import FabricError, ForbiddenError, UnauthorisedError, UnavailableError
 from fabric.dashboard.ports import Exposure, Principal
 from fabric.dashboard.sessions import Sessions
 from fabric.runtime.problems import problem_response
@@ -46,11 +46,12 @@ class Guard:
         sessions: Sessions,
         exposure: Exposure,
         hosts: Iterable[str] = (),
+        ready: Callable[[], str] = str,
     ) -> None:
         self._app = app
         self._who = who
         self._sessions = sessions
-        self._exposure = exposure
+        self._exposure, self._ready = exposure, ready
         self._hosts = _LOOPBACK | {host.lower() for host in hosts}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -67,6 +68,8 @@ class Guard:
         change = environ["REQUEST_METHOD"] not in _READS and not path.startswith("/socket.io/")
         if change or path.startswith("/socket.io/"):
             _check_origin(environ)
+        if change and path != "/login" and (missing := self._ready()):  # no token would help
+            raise UnavailableError(missing, hint="try again once it runs")
         bearer = _bearer(environ)
         principal = self._by_token(bearer) if bearer else self._by_cookie(environ, change=change)
         if change:

@@ -60,6 +60,7 @@ def _dashboard_paths() -> dict[str, Any]:
         },
         "/api/metrics": {"get": _operation("Every latest measure", "metrics")},
         "/api/session": {"get": _operation("Who the caller is and what he may order", "session")},
+        "/api/sample": {"get": _operation("What is real and what is made up in the sample world", "sample")},
         "/api/openapi.json": {"get": _operation("This document", "openapi")},
         "/api/pages/{section}/{kind}": {
             "get": _operation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +13,8 @@ from fabric.core.clock import Clock
 from fabric.runtime.component import Explanation, Page
 from fabric.runtime.measures import Measure
 
-WEB_FOLDER = Path(__file__).resolve().parents[2] / "web"
+_CHECKOUT, _INSTALLED = Path(__file__).resolve().parents[2] / "web", "share/intelligent-data-fabric/web"
+WEB_FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else Path(sysconfig.get_path("data")) / _INSTALLED
 RUN_COMMAND = "python3 run_complete_system.py"
 
 
@@ -102,6 +104,7 @@ class DashboardPorts:
         ready: "" when requests can be served, else one sentence on what is missing.
         hosts: Host names accepted beside the loopback ones.
         secure: TLS is in force, here or at the proxy: cookies say Secure.
+        rules: what is real and what is made up in the sample world: (what, by which rule); empty in one's own world.
         transports: Socket.IO transports; websocket alone where several workers serve one address.
     """
 
@@ -119,5 +122,6 @@ class DashboardPorts:
     exposure: Exposure = Exposure.LOOPBACK
     hosts: tuple[str, ...] = ()
     secure: bool = False
+    rules: Sequence[tuple[str, str]] = ()
     transports: tuple[str, ...] = ("polling", "websocket")
     web: Path = WEB_FOLDER

@@ -7,13 +7,15 @@ import errno
 import logging
 import socket
 import ssl
+import sys
 import threading
 from typing import Any
 
-from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.serving import ThreadedWSGIServer
 
 from fabric.core.clock import Clock
 from fabric.core.errors import ConfigError, InUseError
+from fabric.dashboard.http11 import Handler
 from fabric.dashboard.server import Dashboard
 
 logger = logging.getLogger(__name__)
@@ -59,16 +61,6 @@ def _cannot_bind(bind: str, port: int, error: OSError) -> ConfigError:
     return ConfigError("the dashboard cannot listen there", bind=bind, port=port, reason=reason, hint=hint)
 
 
-class _Handler(WSGIRequestHandler):
-    """HTTP/1.1 without Nagle's delay (a pushed frame must not wait for an acknowledgement), quiet in the log."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log(self, type: str, message: str, *args: Any) -> None:
-        """Drop access lines; faults are logged where they are handled."""
-
-
 class _Server(ThreadedWSGIServer):
     """Werkzeug's threaded server; the TLS handshake runs on the connection's own thread, never on the listener's."""
 
@@ -77,7 +69,7 @@ class _Server(ThreadedWSGIServer):
 
     def __init__(self, listener: socket.socket, app: Any, context: ssl.SSLContext | None) -> None:
         host, port = listener.getsockname()[:2]
-        super().__init__(host, port, app, _Handler, fd=listener.fileno())
+        super().__init__(host, port, app, Handler, fd=listener.fileno())
         self.ssl_context = context
         self._connections: set[socket.socket] = set()
         self._connections_lock = threading.Lock()
@@ -114,8 +106,14 @@ class _Server(ThreadedWSGIServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Note a connection that broke; the client is gone, nothing else is touched."""
-        logger.debug("a connection broke", exc_info=True, extra={"client": client_address, "socket": request})
+        """Note a connection that broke, or an answer that failed in its middle; nothing else is touched."""
+        broke = isinstance(sys.exception(), OSError)
+        logger.log(
+            logging.DEBUG if broke else logging.ERROR,
+            "a connection broke" if broke else "an answer failed after it had begun",
+            exc_info=True,
+            extra={"client": client_address, "socket": request},
+        )
 
 
 class DashboardServer:

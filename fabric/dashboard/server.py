@@ -79,7 +79,12 @@ def build(ports: DashboardPorts) -> Dashboard:
     app.after_request(_tagged_and_packed)
     _install_sockets(socketio, hub)
     app.wsgi_app = Guard(  # type: ignore[method-assign]
-        app.wsgi_app, who=ports.who, sessions=sessions, exposure=ports.exposure, hosts=ports.hosts
+        app.wsgi_app,
+        who=ports.who,
+        sessions=sessions,
+        exposure=ports.exposure,
+        hosts=ports.hosts,
+        ready=ports.ready,
     )
     return Dashboard(app, socketio, hub, hub.watcher(ports.folder), links)
 

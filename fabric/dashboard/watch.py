@@ -7,31 +7,40 @@ since a renamed file is whole.
 
 from __future__ import annotations
 
+import errno
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.polling import PollingObserver
 
 from fabric.core.clock import Clock
 from fabric.core.errors import ConfigError
 from fabric.dashboard.board import SECTION_OF_FILE
 
+logger = logging.getLogger(__name__)
+
 COALESCE_SECONDS = 0.03
 STOP_SECONDS = 1.0
+POLL_SECONDS = 0.5  # between looks where the system gives no notifications
 SWEEP_SECONDS = 5.0  # a look at every file without an event, for folders whose notifications get lost
+_USED_UP = (errno.EMFILE, errno.ENOSPC)  # inotify: no instance, no watch left
 _EVENTS = frozenset({"moved", "closed", "created", "deleted"})
 
 
 class _Collector(FileSystemEventHandler):
     """Puts down which sections' files were touched."""
 
-    def __init__(self, touched: Callable[[str, bool], None]) -> None:
+    def __init__(self, touched: Callable[[str, bool], None], events: frozenset[str]) -> None:
         self._touched = touched
+        self._events = events
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.is_directory or event.event_type not in _EVENTS:
+        if event.is_directory or event.event_type not in self._events:
             return
         for path in (event.src_path, event.dest_path):
             section = SECTION_OF_FILE.get(Path(str(path)).name)
@@ -58,15 +67,14 @@ class ExportWatcher:
         self._told_at = clock.monotonic() - COALESCE_SECONDS
         self._wake = threading.Event()
         self._ending = threading.Event()
-        self._observer = Observer()
+        self._observer: BaseObserver | None = None
         self._thread = threading.Thread(target=self._run, name="export-watcher", daemon=True)
 
     def start(self) -> None:
         """Begin to watch; ConfigError when the folder cannot be made or watched."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._observer.schedule(_Collector(self._touch), str(self._folder), recursive=False)
-            self._observer.start()
+            self._observer = self._observed()
         except OSError as error:
             raise ConfigError(
                 "the reports' folder cannot be watched",
@@ -81,9 +89,32 @@ class ExportWatcher:
         self._ending.set()
         self._wake.set()
         if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS)
+        if self._observer is not None:
             self._observer.stop()
             self._observer.join(STOP_SECONDS)
-            self._thread.join(STOP_SECONDS)
+
+    def _observed(self) -> BaseObserver:
+        """Start to observe by notifications; by looking every POLL_SECONDS where the system has none left to give."""
+        try:
+            return self._with(Observer(), _EVENTS)
+        except OSError as error:
+            if error.errno not in _USED_UP:
+                raise
+            logger.warning(
+                "the system gives no more file notifications; the reports' folder is looked at instead",
+                extra={
+                    "folder": str(self._folder),
+                    "every_seconds": POLL_SECONDS,
+                    "hint": "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl",
+                },
+            )
+            return self._with(PollingObserver(timeout=POLL_SECONDS), _EVENTS | {"modified"})
+
+    def _with(self, observer: BaseObserver, events: frozenset[str]) -> BaseObserver:
+        observer.schedule(_Collector(self._touch, events), str(self._folder), recursive=False)
+        observer.start()
+        return observer
 
     def _touch(self, section: str, whole: bool) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from fabric.core.clock import Clock, SystemClock
 from fabric.core.config import Settings
 from fabric.core.words import ObjectPolicy, Place
 from fabric.demos.workload import Workload
-from fabric.demos.world import SampleObject, SampleTrace, sample_settings
+from fabric.demos.world import RULES, SampleObject, SampleTrace, sample_settings
 from fabric.events.batch import AccessBatch
 from fabric.migration.machine import State
 from fabric.plane.objects import Caller, PutOptions
@@ -72,6 +72,8 @@ class Sample:
             for name, store in settings.stores.items()
         }
         return {name: self._wrapper(name, waits[name], rates[name]) for name in settings.stores}
+
+    rules = RULES
 
     def progress(self) -> list[dict[str, Any]]:
         """Return the loading's progress."""

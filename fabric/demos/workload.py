@@ -25,13 +25,15 @@ from fabric.events.batch import AccessBatch
 STEP_SECONDS = 0.1
 READS_PER_SECOND = 12.0  # at the busiest hour, without a burst
 READS_WAITING_MOST = 64  # reads handed to the pool and not done; more are not drawn
-READERS = 6
+READERS = 12  # a read mostly waits for its store's first byte
 LOADERS = 4
-BURST_CHANCE = 0.004  # per step: a burst of BURST_SECONDS begins
-BURST_FACTOR, BURST_SECONDS = 4.0, 6.0
+STOP_SECONDS = 1.0
+BURST_CHANCE = 0.0005  # per step: a burst of BURST_SECONDS begins
+BURST_FACTOR, BURST_SECONDS = 2.0, 6.0
 WRITE_EVERY_SECONDS = 4.0
 WRITE_KEYS, WRITE_BYTES = 8, 64 * 1024
-ANOMALY_AFTER, ANOMALY_SECONDS, ANOMALY_FACTOR = 25.0, 6.0, 20.0  # seconds after loading
+ANOMALY_AFTER = 50.0  # seconds after the first read: what is usual must be known before anything is unusual
+ANOMALY_SECONDS, ANOMALY_FACTOR = 20.0, 20.0
 OUTAGE_AFTER, OUTAGE_SECONDS = 6.0, 25.0  # seconds after loading; longer than pause_limit
 RECENT_READS_FLOOR = 0.2  # what an object without recent reads weighs, in reads of 28 days
 
@@ -72,11 +74,11 @@ class Plane(Protocol):
 
 
 class Workload:
-    """Loads the sample world and keeps it alive on a thread of its own; `stop` ends it within 2 s.
+    """Loads the sample world and keeps it alive on a thread of its own; `stop` ends it within STOP_SECONDS.
 
     Args:
         switches: store name -> what makes it refuse.
-        busy: read and write after loading, with the anomaly and the outage; False leaves a quiet world.
+        busy: read and write what is loaded, with the anomaly and the outage; False leaves a quiet world.
     """
 
     def __init__(
@@ -85,10 +87,12 @@ class Workload:
         self._plane, self._trace, self._switches, self._clock, self._busy = plane, trace, switches, clock, busy
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sample-workload", daemon=True)
+        self._users = threading.Thread(target=self._use, name="sample-users", daemon=True)
+        self._there = np.zeros(len(trace.objects), dtype=np.bool_)  # objects that can be read
         self._random = np.random.Generator(np.random.PCG64())
         self._pending: set[Future[int]] = set()
         self.loaded, self.total, self.failures, self.note = 0, len(trace.objects), 0, "loading the sample archive"
-        self.done_loading = threading.Event()
+        self.done_loading, self._loaded_at = threading.Event(), 0.0
         self.outage_store = ""
 
     def start(self) -> None:
@@ -98,8 +102,9 @@ class Workload:
     def stop(self) -> None:
         """End the thread and heal every store."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(2.0)
+        for thread in (self._thread, self._users):
+            if thread.is_alive():
+                thread.join(STOP_SECONDS / 2)
         for switch in self._switches.values():
             switch.heal()
 
@@ -121,13 +126,17 @@ class Workload:
 
     def _run(self) -> None:
         self._import_past()
+        if self._busy and not self._stopping.is_set():
+            self._users.start()
         self._load()
+        self._loaded_at = self._clock.monotonic()
         self.done_loading.set()
         logger.info("sample world loaded", extra={"objects": self.loaded})
-        if self._busy and not self._stopping.is_set():
-            with ThreadPoolExecutor(READERS, "sample-reader") as pool:
-                self._live(pool)
-                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _use(self) -> None:
+        with ThreadPoolExecutor(READERS, "sample-reader") as pool:
+            self._live(pool)
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _import_past(self) -> None:
         whole = self._plane.imported() // IMPORT_ROWS
@@ -137,9 +146,9 @@ class Workload:
 
     def _load(self) -> None:
         with ThreadPoolExecutor(LOADERS, "sample-loader") as pool:
-            list(pool.map(self._load_one, self._trace.objects))
+            list(pool.map(self._load_one, range(self.total), self._trace.objects))
 
-    def _load_one(self, item: SampleObject) -> None:
+    def _load_one(self, place: int, item: SampleObject) -> None:
         while not self._stopping.is_set():
             try:
                 if not self._plane.known(item.key):
@@ -151,6 +160,7 @@ class Workload:
                     return
             else:
                 self.loaded += 1
+                self._there[place] = True
                 return
 
     def _live(self, pool: ThreadPoolExecutor) -> None:
@@ -168,8 +178,11 @@ class Workload:
             if age - written >= WRITE_EVERY_SECONDS:
                 written = age
                 self._write(int(age / WRITE_EVERY_SECONDS))
-            self.outage_store = outage.step(age)
+            self.outage_store = outage.step(self._since_loading())
             self.note = f"outage of {self.outage_store}" if self.outage_store else "anomaly" if odd else "at work"
+
+    def _since_loading(self) -> float:
+        return self._clock.monotonic() - self._loaded_at if self.done_loading.is_set() else 0.0
 
     def _read(
         self, pool: ThreadPoolExecutor, weights: np.ndarray[Any, np.dtype[np.float64]], factor: float, odd: bool
@@ -177,9 +190,12 @@ class Workload:
         self._pending = {future for future in self._pending if not future.done()}
         rate = READS_PER_SECOND * day_factor(self._clock.now()) * factor
         count = min(int(self._random.poisson(rate * STEP_SECONDS)), READS_WAITING_MOST - len(self._pending))
-        objects = self._trace.objects
-        smallest = min(objects, key=lambda item: item.stored_bytes)
-        for number in self._random.choice(len(objects), size=max(0, count), p=weights):
+        there = np.flatnonzero(self._there)
+        if not len(there):
+            return
+        objects, chances = self._trace.objects, weights[there] / weights[there].sum()
+        smallest = min((objects[int(number)] for number in there), key=lambda item: item.stored_bytes)
+        for number in self._random.choice(there, size=max(0, count), p=chances):
             item = smallest if odd else objects[int(number)]
             self._pending.add(pool.submit(self._guarded, partial(self._plane.read, item.key)))
 

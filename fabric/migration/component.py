@@ -171,7 +171,10 @@ class Migration:
     def explain(self, key: str) -> Explanation:
         """Return the object's newest jobs and what the newest one did."""
         jobs = self.tools.jobs.of_key(key)
-        journal: list[JournalRow] = self.tools.jobs.journal_of(jobs[0].id) if jobs else []
+        if not jobs:
+            head = self.tools.heads.get(key)
+            return report.no_job(head.current.created) if head is not None and head.versions else Explanation([], {})
+        journal: list[JournalRow] = self.tools.jobs.journal_of(jobs[0].id)
         return report.explanation(jobs, journal, self.tools.gates)
 
     # ---------------------------------------------------------------- what people ask for
@@ -291,10 +294,16 @@ class Migration:
     def _may_start(self, job: Job) -> bool:
         if self._pool is None or len(self._tasks) >= self._tasks_most or self._is_busy(job.key):
             return False
-        if self.tools.clock.monotonic() < self._not_before.get(job.id, float("-inf")):
+        if self.tools.clock.monotonic() < self._not_before.get(job.id, float("-inf")) or self._still_away(job):
             return False
         busy = [store for task in self._tasks.values() for store in task.stores]
         return all(busy.count(store) < STORE_JOBS_MOST for store in store_names(job))
+
+    def _still_away(self, job: Job) -> bool:
+        """Say whether a job that was tried before waits for a store that does not answer yet."""
+        if job.state == State.PAUSED or job.id not in self._not_before:
+            return False
+        return not all(self.tools.health.healthy(store) for store in store_names(job))
 
     def _is_busy(self, key: str) -> bool:
         return any(task.key == key for task in self._tasks.values())
@@ -396,6 +405,7 @@ class Migration:
             counts=counts,
             bytes_moved=tools.meter.total_bytes,
             rate=rate,
+            carried=tools.meter.carried,
             overlap_most=tools.meter.carried_most,
             recovered=self._recovered,
             frozen=self._is_frozen(),

@@ -1,4 +1,4 @@
-"""What migration needs from its neighbours; ``fabric/app.py`` supplies the objects."""
+"""What migration needs from its neighbours; ``fabric/app/engine.py`` supplies the objects."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fabric.catalog.jobs import Job, JournalRow
 from fabric.migration.gate import Gate
-from fabric.migration.machine import RUNNING, State
+from fabric.migration.machine import State
 from fabric.runtime.component import Explanation, Page, Report, Stage
 
 ROWS_MOST = 20
@@ -126,6 +126,7 @@ def body(
     counts: Mapping[str, tuple[int, int]],
     bytes_moved: int,
     rate: float,
+    carried: int,
     overlap_most: int,
     recovered: int,
     frozen: bool,
@@ -134,14 +135,17 @@ def body(
     journal: tuple[Sequence[JournalRow], int],
     series: Sequence[tuple[float, float]],
 ) -> Report:
-    """Return the section's body; bounded whatever the number of jobs."""
+    """Return the section's body; bounded whatever the number of jobs.
+
+    Args:
+        carried: jobs in a worker's hands now; one whose roll-back waits for a store is in nobody's.
+    """
     by_state = {state.value: counts.get(state.value, (0, 0))[0] for state in State}
-    active = sum(by_state[state] for state in RUNNING)
     gates = {job.id: gate for job, gate in running}
     return {
-        "state": _state(by_state, active=active, frozen=frozen),
-        "note": _note(by_state, active=active, frozen=frozen),
-        "headline": _headline(by_state, counts, active, rate, overlap_most),
+        "state": _state(by_state, active=carried, frozen=frozen),
+        "note": _note(by_state, active=carried, frozen=frozen),
+        "headline": _headline(by_state, counts, carried, rate, overlap_most),
         "progress": [progress_row(job, gate) for job, gate in running[:PROGRESS_MOST]],
         "series": [
             {
@@ -165,7 +169,7 @@ def body(
         },
         "jobs_by_state": by_state,
         "bytes_by_state": {state.value: counts.get(state.value, (0, 0))[1] for state in State},
-        "jobs_running": active,
+        "jobs_running": carried,
         "jobs_overlapping_most": overlap_most,
         "bytes_moved": counts.get(State.COMPLETED.value, (0, 0))[1],
         "bytes_written_since_start": bytes_moved,
@@ -202,7 +206,7 @@ def _headline(
     journal = "count of the migration journal"
     return [
         _figure("Completed", by_state[State.COMPLETED], "jobs", journal),
-        _figure("Running", active, "jobs", journal),
+        _figure("Running", active, "jobs", "jobs in a worker's hands now"),
         _figure("Waiting for approval", by_state[State.AWAITING_APPROVAL], "jobs", journal),
         _figure("Rolled back", by_state[State.ROLLED_BACK], "jobs", journal),
         _figure("Moved and verified", counts.get("COMPLETED", (0, 0))[1], "bytes", "sum over completed jobs"),
@@ -226,10 +230,13 @@ def journal_page(found: Sequence[JournalRow], total: int, limit: int) -> Page:
     return Page(JOURNAL_COLUMNS, [journal_row(row) for row in found], total, cursor)
 
 
+def no_job(written: float) -> Explanation:
+    """Say of an object of the fabric, written at UTC seconds, that nothing was ever to be moved."""
+    return Explanation([Stage("migrate", written, "no job: no decision has asked for a move since it was written")], {})
+
+
 def explanation(jobs: Sequence[Job], journal: Sequence[JournalRow], gates: Mapping[str, Gate]) -> Explanation:
     """Return what is known of one object: its newest jobs, and the newest one's journal as stages."""
-    if not jobs:
-        return Explanation([], {})
     stages = [Stage("migrate", row.at, sentence(jobs[0], row)) for row in journal]
     rows = [job_row(job, gates.get(job.id)) for job in jobs]
     return Explanation(stages, {"jobs": rows, "journal": [journal_row(row) for row in journal]})

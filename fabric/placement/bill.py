@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from fabric.core.units import DAYS_PER_MONTH, GIB
-from fabric.placement.ports import AdoptedRow
+from fabric.placement.ports import AdoptedRow, AgeBand
 from fabric.pricing.cost import billable_bytes
 from fabric.pricing.sheet import ClassPrice, PriceBook, Site
 
@@ -107,11 +107,19 @@ def _bill(row: AdoptedRow, price: ClassPrice) -> BillRow:
         high=high,
         mark=price.mark("storage"),
         sunk=price.sunk,
-        age="; ".join(
-            f"{band.label}: {band.objects} of the class by {band.source} ({band.trust})" for band in row.ages
-        ),
+        age=_ages(row.ages),
         source=f"listing of {row.objects} objects, prices {price.label()}",
     )
+
+
+def _ages(bands: Sequence[AgeBand]) -> str:
+    """Return the ages of all objects of the store's class in words: ``by mtime (good …): under 30 days 5, …``."""
+    trusts = dict.fromkeys((band.source, band.trust) for band in bands)
+    words = []
+    for source, trust in trusts:
+        counts = ", ".join(f"{band.label} {band.objects}" for band in bands if band.source == source and band.objects)
+        words.append(f"by {source} ({trust}){f': {counts}' if counts else ''}")
+    return "of the class, " + "; ".join(words) if words else ""
 
 
 def _class(row: AdoptedRow, here: ClassPrice, there: ClassPrice) -> ClassRow:

@@ -18,9 +18,11 @@ from fabric.core.units import format_usd
 from fabric.placement.bill import bill_rows, class_rows, unpriced
 from fabric.placement.demand import Prior
 from fabric.placement.facts import prior_of
+from fabric.placement.listed import explain_listed, reads_of
 from fabric.placement.ports import Adopted, AdoptedRow, Freeze, Gauges, Heads
 from fabric.placement.receipt import decode_survey, replay
 from fabric.placement.report import (
+    BEST_MOST,
     COLUMNS,
     POINTS_MOST,
     ROWS_MOST,
@@ -73,6 +75,8 @@ class Placement:
         self._looked = 0.0  # UTC seconds up to which accesses were looked at
         self._next_pass = 0.0  # monotonic seconds
         self._billed: set[str] = set()  # stores whose cost was measured
+        self._priced: Mapping[str, float] = {}  # the scans whose sums are in the bill
+        self._lacking = ""
         self._standing = Standing(gate=rules.gate, horizon_days=rules.placement.horizon_days)
 
     def start(self) -> None:
@@ -126,7 +130,7 @@ class Placement:
         """Return the receipt of the newest decision about ``key``, computed again to prove it, and those before."""
         found = self._sources.decisions.history(key)
         if not found:
-            return Explanation([], {})
+            return self._explain_listed(key)
         newest = found[0]
         stages = [Stage("place", item.made, _did(item)) for item in reversed(found)]
         facts = {
@@ -135,6 +139,22 @@ class Placement:
             "history": [decision_row(item) for item in found[1:]],
         }
         return Explanation(stages, facts)
+
+    def _explain_listed(self, key: str) -> Explanation:
+        found = None if self._adopted is None else self._adopted.find(key)
+        member = next((m for m in self._sources.fleet.members if found is not None and m.name == found.store), None)
+        if found is None or member is None:
+            return Explanation([], {})
+        now = self._clock.now()
+        return explain_listed(
+            found,
+            reads_of(self._sources.history, key, now),
+            address=member.address,
+            mode=member.settings.mode,
+            book=self._rules.book,
+            reader=self._rules.reader,
+            now=now,
+        )
 
     def _recomputed(self, decision: Decision) -> bool | None:
         """Say whether the receipt gives the same figures again; None where its survey is gone."""
@@ -188,15 +208,30 @@ class Placement:
         fresh = replace(
             standing,
             state="ok" if done else "busy",
-            note="every object is scored; the next look is due soon" if done else "scoring objects in key order",
+            note=("Every object is scored; the next look is due soon" if done else "Scoring objects in key order")
+            + self._lacking,
             scored=standing.scored + scored,
             passing=self._tally.objects,
             tally=self._tally if whole else standing.tally,
             totals=self._sources.decisions.totals(),
             newest=tuple(self._sources.decisions.page(limit=ROWS_MOST)),
+            best=tuple(self._sources.decisions.open_moves(limit=BEST_MOST)),
             views=views,
         )
-        self._standing = self._finished(fresh, scene) if whole else fresh
+        if whole:
+            self._standing = self._finished(fresh, scene)
+        else:
+            self._standing = self._repriced(fresh) if self._scanned_anew() else fresh
+
+    def _scanned_anew(self) -> bool:
+        return self._adopted is not None and self._adopted.completed() != self._priced
+
+    def _repriced(self, standing: Standing) -> Standing:
+        """Price what a scan has just seen, without waiting for the next pass."""
+        standing = self._with_adopted(standing)
+        if standing.tally is not None:
+            self._measure(standing, billed_now(standing)[0])
+        return standing
 
     def _finished(self, standing: Standing, scene: Scene) -> Standing:
         """Close a pass: price what was scanned, measure the bill, forget what is old."""
@@ -213,13 +248,16 @@ class Placement:
     def _with_adopted(self, standing: Standing) -> Standing:
         if self._adopted is None:
             return standing
+        self._priced = dict(self._adopted.completed())
         sites = {m.name: Site(m.address.provider, m.address.region) for m in self._sources.fleet.members}
         found = [row for row in self._adopted.aggregates() if row.store in sites]
         book = self._rules.book
         lacking = unpriced(found, sites, book)
         rows = [row for row in found if row not in lacking]
         bill, classes = tuple(bill_rows(rows, sites, book)), tuple(class_rows(rows, sites, book))
-        return replace(standing, bill=bill, classes=classes, note=standing.note + _lacking(lacking))
+        note = standing.note.removesuffix(self._lacking)
+        self._lacking = _lacking(lacking)
+        return replace(standing, bill=bill, classes=classes, note=note + self._lacking)
 
     def _measure(self, standing: Standing, usd: float) -> None:
         stores = dict(standing.tally.by_store()) if standing.tally else {}
@@ -239,7 +277,10 @@ def _lacking(rows: Sequence[AdoptedRow]) -> str:
     if not rows:
         return ""
     names = ", ".join(sorted({f"{row.store}/{row.storage_class}" for row in rows}))
-    return f"; {sum(row.objects for row in rows)} listed objects lie in classes without a price: {names}"
+    return (
+        f"; {sum(row.objects for row in rows)} listed objects lie in classes without a price: {names} (name the "
+        "provider whose prices hold, for example provider=aws in the store's URL, or give the class a price)"
+    )
 
 
 def _did(decision: Decision) -> str:

@@ -51,8 +51,8 @@ class Plan(msgspec.Struct, frozen=True):
 def make_plan(decisions: Sequence[Decision], *, now: float) -> Plan:
     """Build a plan of open moves, in the order of their ids, and name it by its hash."""
     moves = [_planned(item, now) for item in sorted(decisions, key=lambda d: d.id) if item.verdict == "move"]
-    once = sum(move.once_usd for move in moves)
-    saving = sum(move.saving_usd_month for move in moves)
+    once = sum((move.once_usd for move in moves), 0.0)
+    saving = sum((move.saving_usd_month for move in moves), 0.0)
     plan = Plan(
         made=now,
         moves=moves,
@@ -82,11 +82,11 @@ def read_plan(data: bytes) -> Plan:
         plan = msgspec.json.decode(data, type=Plan)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise BadInputError(
-            f"this is not a plan: {error}", hint="make one with: python -m fabric plan -o FILE"
+            f"this is not a plan: {error}", hint="make one with: python -m fabric plan --out FILE"
         ) from error
     if plan.format != FORMAT or plan.sha256 != plan_hash(plan):
         raise BadInputError(
-            "the plan was changed after it was made", hint="make it again with: python -m fabric plan -o FILE"
+            "the plan was changed after it was made", hint="make it again with: python -m fabric plan --out FILE"
         )
     return plan
 

@@ -1,4 +1,4 @@
-"""What placement needs from its neighbours; ``fabric/app.py`` supplies the objects."""
+"""What placement needs from its neighbours; ``fabric/app/engine.py`` supplies the objects."""
 
 from __future__ import annotations
 
@@ -79,6 +79,9 @@ class History(Protocol):
     def daily_counts(self, rows: NDArray[np.int64], today: int, days: int = 64) -> NDArray[np.float64]:
         """Return reads a day, shape (rows, days), oldest first; the last column is day ``today - 1``."""
 
+    def daily_bytes(self, rows: NDArray[np.int64], today: int, days: int = 64) -> NDArray[np.float64]:
+        """Return bytes read a day, in the same shape."""
+
 
 class Forecasts(Protocol):
     """Prediction's forecasts and triggers (`fabric.catalog.forecasts.Forecasts`)."""
@@ -151,10 +154,28 @@ class AgeBand(msgspec.Struct, frozen=True):
     trust: str  # "good", or why it is weak: "weak: mounted noatime", "weak: relatime, at most once a day"
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """What the last scan saw of one object."""
+
+    store: str
+    key: str  # the store's own
+    size_bytes: int
+    modified: float
+    accessed: float | None
+    storage_class: str
+    seen: float  # when
+    trust: str  # of the access time, in words
+
+
 class Adopted(Protocol):
-    """Totals of scanned stores; no object of theirs is opened or read for it."""
+    """What scans saw; no object of theirs is opened or read for it."""
 
     def aggregates(self) -> Sequence[AdoptedRow]: ...
+    def find(self, key: str) -> Listed | None:
+        """Return what was seen of ``STORE/KEY``; None where no scan saw it."""
+
+    def completed(self) -> Mapping[str, float]:
+        """Return when the last whole scan of each store ended."""
 
 
 class Busy(Protocol):

@@ -16,6 +16,7 @@ from fabric.placement.tally import Tally
 from fabric.runtime.component import Report
 
 ROWS_MOST = 20
+BEST_MOST = 5  # open moves named on the card
 POINTS_MOST = 240
 
 Row = dict[str, Any]
@@ -36,7 +37,7 @@ COLUMNS: dict[str, list[dict[str, str]]] = {
         {"name": "confidence", "label": "Confidence"},
         {"name": "saving_usd_month", "label": "Saves a month", "unit": "usd"},
         {"name": "move_cost_usd", "label": "Costs once", "unit": "usd"},
-        {"name": "money_bytes", "label": "Size", "unit": "bytes"},
+        {"name": "money_bytes", "label": "Priced size", "unit": "bytes"},
         {"name": "reason", "label": "Why"},
     ],
     "bill": [
@@ -44,10 +45,10 @@ COLUMNS: dict[str, list[dict[str, str]]] = {
         {"name": "storage_class", "label": "Class"},
         {"name": "prefix", "label": "Prefix"},
         {"name": "objects", "label": "Objects"},
-        {"name": "size_bytes", "label": "Size", "unit": "bytes"},
+        {"name": "size_bytes", "label": "Priced size", "unit": "bytes"},
         {"name": "storage_usd", "label": "Storage a month", "unit": "usd"},
-        {"name": "low_usd", "label": "at least", "unit": "usd"},
-        {"name": "high_usd", "label": "at most", "unit": "usd"},
+        {"name": "low_usd", "label": "At least", "unit": "usd"},
+        {"name": "high_usd", "label": "At most", "unit": "usd"},
         {"name": "reads_usd", "label": "Reads, last 30 days", "unit": "usd"},
         {"name": "egress_usd", "label": "Egress, last 30 days", "unit": "usd"},
         {"name": "sunk_usd", "label": "Own capacity, estimate", "unit": "usd"},
@@ -61,7 +62,7 @@ COLUMNS: dict[str, list[dict[str, str]]] = {
         {"name": "storage_class", "label": "Class today"},
         {"name": "candidate", "label": "Class"},
         {"name": "usd", "label": "Storage a month there", "unit": "usd"},
-        {"name": "saving_usd", "label": "less than today, before reads", "unit": "usd"},
+        {"name": "saving_usd", "label": "Less than today, before reads", "unit": "usd"},
         {"name": "transition_usd", "label": "Changing once", "unit": "usd"},
         {"name": "pays_below_worst", "label": "Pays below (reads a month, worst)"},
         {"name": "pays_below_best", "label": "Pays below (best)"},
@@ -89,12 +90,13 @@ class Standing:
     """What the last tick left to be shown; built whole, then swapped in."""
 
     state: str = "idle"
-    note: str = "waiting for its first look at the objects"
+    note: str = "Waiting for its first look at the objects"
     scored: int = 0  # since the start
     passing: int = 0  # in the pass under way
     tally: Tally | None = None  # of the last whole pass; None before the first
     totals: DecisionTotals = field(default_factory=DecisionTotals)
     newest: tuple[Decision, ...] = ()
+    best: tuple[Decision, ...] = ()  # open moves, the greatest saving first
     bill: tuple[BillRow, ...] = ()  # of scanned stores
     classes: tuple[ClassRow, ...] = ()
     views: tuple[View, ...] = ()
@@ -135,6 +137,7 @@ def report_body(standing: Standing) -> Report:
         "progress": _progress(standing),
         "series": [_series(standing)],
         "tables": {"decisions": _table("decisions", decisions, count), **shown},
+        "best_moves": [decision_row(item) for item in standing.best[:BEST_MOST]],
         "objects_scored": standing.scored,
         "monthly_cost_usd": usd,
         "monthly_cost_after_usd": None if usd is None or standing.tally is None else usd - standing.tally.saved_usd,
@@ -184,9 +187,15 @@ def _headline(standing: Standing) -> list[Row]:
     after = None if usd is None or standing.tally is None else usd - standing.tally.saved_usd
     freed = standing.tally.freed_bytes if standing.tally else None
     moves = standing.totals.moves_open
+    asked = standing.tally.verdicts.get("move", 0) if standing.tally else 0
     return [
         _figure("Monthly bill now", usd, "usd", source, low=low, high=high),
-        _figure("With the moves made", after, "usd", f"the same objects after {moves} open moves"),
+        _figure(
+            "With the moves made",
+            after,
+            "usd",
+            f"the same objects after {asked} moves, open or under way, of the last pass",
+        ),
         _figure("Moves proposed", moves, "", "open decisions that passed the gate, or rent or buy"),
         _figure("Objects scored", standing.scored, "", "counted since the start"),
         _figure("Own capacity in use", sunk_now(standing), "usd", "estimate a month, already paid: not in the bill"),

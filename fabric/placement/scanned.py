@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from fabric.core.clock import Clock
 from fabric.placement.bill import SMALL_BYTES
-from fabric.placement.ports import AdoptedRow, AgeBand
+from fabric.placement.ports import AdoptedRow, AgeBand, Listed
 
 AGE_DAYS = (0, 30, 90, 365)
 
@@ -45,6 +45,21 @@ class Age(Protocol):
     def size_bytes(self) -> int: ...
 
 
+class Seen(Protocol):
+    """One object as the last scan saw it."""
+
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def modified(self) -> float: ...
+    @property
+    def accessed(self) -> float | None: ...
+    @property
+    def storage_class(self) -> str: ...
+    @property
+    def seen(self) -> float: ...
+
+
 class Scan(Protocol):
     """Where the scan of a store stands; ``completed`` is when the last whole one ended."""
 
@@ -56,6 +71,8 @@ class ScanTable(Protocol):
     """What the last scans saw (`fabric.catalog.adopted.Adopted`)."""
 
     def state(self, store: str) -> Scan | None: ...
+    def get(self, store: str, key: str) -> Seen | None: ...
+    def completed(self) -> Mapping[str, float]: ...
     def totals(self) -> Sequence[Total]: ...
     def ages(self, store: str, column: str, now: float, days: Sequence[int]) -> Sequence[Age]: ...
 
@@ -78,6 +95,21 @@ class Scans:
         """Return one row per store, class and top folder."""
         return [_row(total, self._bands(total.store).get(total.storage_class, ())) for total in self._table.totals()]
 
+    def find(self, key: str) -> Listed | None:
+        """Return what the last scan saw of ``STORE/KEY``; None where it saw nothing."""
+        store, slash, inner = key.partition("/")
+        found = self._table.get(store, inner) if slash else None
+        if found is None:
+            return None
+        level, why = self._trust(store)
+        accessed = None if level == "none" else found.accessed
+        trust = _trust_words(level, why)
+        return Listed(store, inner, found.size_bytes, found.modified, accessed, found.storage_class, found.seen, trust)
+
+    def completed(self) -> Mapping[str, float]:
+        """Return when the last whole scan of each store ended."""
+        return self._table.completed()
+
     def _bands(self, store: str) -> dict[str, tuple[AgeBand, ...]]:
         state = self._table.state(store)
         completed = None if state is None else state.completed
@@ -90,15 +122,25 @@ class Scans:
     def _count(self, store: str) -> dict[str, tuple[AgeBand, ...]]:
         level, why = self._trust(store)
         bands: dict[str, list[AgeBand]] = {}
-        columns = [("modified", "mtime", "good: but says when it was written, not read")]
+        self._add(bands, store, "modified", "mtime", "good: but says when it was written, not read")
         if level != "none":
-            columns.append(("accessed", "atime", "good" if level == "exact" else f"weak: {why}"))
-        for column, source, trust in columns:
-            for age in self._table.ages(store, column, self._clock.now(), AGE_DAYS):
-                label = f"over {age.days} days" if age.days else f"under {AGE_DAYS[1]} days"
-                band = AgeBand(label, age.objects, age.size_bytes, float(age.days), source, trust)
-                bands.setdefault(age.storage_class, []).append(band)
+            self._add(bands, store, "accessed", "atime", _trust_words(level, why))
+        else:  # named, so that nobody looks for them, and not counted
+            for found in bands.values():
+                found.append(AgeBand("unknown", 0, 0, 0.0, "atime", _trust_words(level, why)))
         return {name: tuple(found) for name, found in bands.items()}
+
+    def _add(self, bands: dict[str, list[AgeBand]], store: str, column: str, source: str, trust: str) -> None:
+        for age in self._table.ages(store, column, self._clock.now(), AGE_DAYS):
+            label = f"over {age.days} days" if age.days else f"under {AGE_DAYS[1]} days"
+            band = AgeBand(label, age.objects, age.size_bytes, float(age.days), source, trust)
+            bands.setdefault(age.storage_class, []).append(band)
+
+
+def _trust_words(level: str, why: str) -> str:
+    if level == "none":
+        return f"none: {why}"
+    return "good" if level == "exact" else f"weak: {why}"
 
 
 def _row(total: Total, ages: tuple[AgeBand, ...]) -> AdoptedRow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from email.utils import formatdate
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from flask import Blueprint, Request, Response, request
 from werkzeug.exceptions import ClientDisconnected
@@ -26,7 +26,12 @@ from fabric.storage.store import CHUNK_BYTES
 EVENTS_BODY_MOST = 16 << 20
 HEADER_TEXT_MOST = 8 << 10  # of all X-Fabric-Meta- headers
 META = "X-Fabric-Meta-"
+TAKES_VIEWS = "fabric.takes_views"  # in the environ of a server that sends memoryviews too
 LIST_DEFAULT = 100
+HARMLESS = {  # an object that is a page runs nothing on this origin
+    "Content-Security-Policy": "sandbox",
+    "X-Content-Type-Options": "nosniff",
+}
 
 Word = TypeVar("Word", Classification, Criticality, LatencyClass)
 PrincipalOf = Callable[[Request], PrincipalView]
@@ -149,7 +154,7 @@ class _Handler:
         part = _range(info.size_bytes, info.tag)
         start, end = part or (0, info.size_bytes)
         headers = {"Content-Type": info.content_type, "ETag": _quoted(info.tag), "Accept-Ranges": "bytes"}
-        headers |= {"Last-Modified": formatdate(info.modified, usegmt=True), "X-Fabric-Managed": "no"}
+        headers |= {"Last-Modified": formatdate(info.modified, usegmt=True), "X-Fabric-Managed": "no"} | HARMLESS
         if (unchanged := _unchanged(info.tag, headers)) is not None:
             return unchanged
         headers |= _range_headers(part, info.size_bytes)
@@ -157,11 +162,11 @@ class _Handler:
             return Response(status=206 if part else 200, headers=headers)
         opened = self._objects.open_adopted(member, info, caller, start=start, end=end)
 
-        def pieces() -> Iterator[bytes]:
+        def pieces() -> Iterator[Chunk]:
             with opened as reading:
-                yield from (bytes(piece) for piece in reading)
+                yield from reading
 
-        return Response(pieces(), status=206 if part else 200, headers=headers, direct_passthrough=True)
+        return Response(_sent(pieces()), status=206 if part else 200, headers=headers, direct_passthrough=True)
 
     def _siblings(self, head: Head, siblings: list[Version]) -> Response:
         rows = [
@@ -192,9 +197,8 @@ class _Handler:
             "X-Fabric-Latency": head.policy.latency.value,
             "X-Fabric-Context": json.dumps(self._objects.seen(head), separators=(",", ":")),
             "X-Fabric-Copies": f"{sum(r.state == 'live' for r in version.replicas)}/{head.copies_asked}",
-            "Content-Security-Policy": "sandbox",
-            "X-Content-Type-Options": "nosniff",
         }
+        headers |= HARMLESS
         return headers | {META + name: value for name, value in version.metadata.items()}
 
     def _policy(self, key: str) -> ObjectPolicy | None:
@@ -240,8 +244,10 @@ def _body() -> Iterator[bytes]:
 
 
 def _sent(pieces: Iterable[Chunk]) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece if isinstance(piece, bytes) else bytes(piece)
+    """Yield the pieces as they are where the server takes memoryviews, else as the bytes that WSGI asks for."""
+    if request.environ.get(TAKES_VIEWS):
+        return cast(Iterator[bytes], iter(pieces))
+    return (piece if isinstance(piece, bytes) else bytes(piece) for piece in pieces)
 
 
 def _written(result: WriteResult) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
@@ -21,12 +21,14 @@ from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, Not
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.events.batch import AccessBatch, Op
 from fabric.plane.ports import AuditView, FreezeView, IntakeView, PlaceChooserView, PrincipalView
+from fabric.storage.keys import WORK_FOLDER
 from fabric.storage.store import ObjectInfo
 from fabric.storage.store import Reading as StoreReading
 
 KEY_BYTES_MOST = 1024
 LIST_MOST = 1000
 ANYTHING = Condition()
+PolicyFor = Callable[[str], ObjectPolicy]
 UNKNOWN_SIZE = 1 << 20  # what room a body of unannounced length is taken to need
 
 
@@ -77,6 +79,9 @@ class Found:
 class Objects:
     """Puts, gets, deletes and lists objects. Safe from any thread.
 
+    Args:
+        policy_for: the prefix policy of a key, where it may change while the engine runs; None: the settings' own.
+
     Raises, everywhere:
         BadInputError: an impossible key.
         ForbiddenError: the caller, the store's mode or the class does not allow it.
@@ -95,6 +100,7 @@ class Objects:
         freeze: FreezeView,
         settings: Settings,
         clock: Clock,
+        policy_for: PolicyFor | None = None,
     ) -> None:
         self._heads = heads
         self._replication = replication
@@ -106,11 +112,12 @@ class Objects:
         self._freeze = freeze
         self._settings = settings
         self._clock = clock
+        self._policy_for = policy_for or settings.policy_for
 
     def put(self, key: str, chunks: Iterable[Chunk], options: PutOptions, caller: Caller) -> WriteResult:
         """Write an object whole; see `Replication.write` for outcomes and errors. FrozenError during a freeze."""
         self._may_write(key)
-        policy = options.policy or self._settings.policy_for(key)
+        policy = options.policy or self._policy_for(key)
         began = self._clock.monotonic()
         size = options.size_bytes if options.size_bytes >= 0 else UNKNOWN_SIZE
         places = self._chooser.choose(key, policy, size_bytes=size)
@@ -192,7 +199,7 @@ class Objects:
 
     def stat_adopted(self, member: MemberView, inner: str, caller: Caller) -> ObjectInfo:
         """Return what the store says of its own object; no byte of it is opened."""
-        _may_read(self._settings.policy_for(f"{member.name}/{inner}"), caller)
+        _may_read(self._policy_for(f"{member.name}/{inner}"), caller)
         return member.store.head(inner)
 
     def open_adopted(
@@ -232,8 +239,10 @@ class Objects:
         inner_after = after[len(root) :] if after.startswith(root) else ""
         inner_prefix = prefix[len(root) :] if prefix.startswith(root) else ""
         for info in member.store.list(inner_prefix, after=inner_after):
+            if info.key.startswith(f"{WORK_FOLDER}/"):
+                continue  # the fabric's own
             key = root + info.key
-            policy = self._settings.policy_for(key)
+            policy = self._policy_for(key)
             place = f"{member.name}/{info.storage_class}"
             yield Found(key, info.size_bytes, info.tag, "", info.modified, policy.classification, place, managed=False)
 

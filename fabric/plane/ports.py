@@ -1,4 +1,4 @@
-"""What the object API needs of the layers below; `fabric/app.py` supplies the objects."""
+"""What the object API needs of the layers below; `fabric/app/engine.py` supplies the objects."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Reporter:
         self._settings = settings
         self._run: Run | None = None
         self.skill: float | None = None  # of the ensemble, mean over the last four origins
-        self.body: Report = {"state": "idle", "note": "starting", **_EMPTY}
+        self.body: Report = {"state": "idle", "note": "Starting", **_EMPTY}
 
     def renew(self, run: Run | None, *, busy: bool) -> None:
         """Build the body from the catalog."""
@@ -143,13 +143,13 @@ class Reporter:
 
     def _note(self, run: Run | None, busy: bool) -> str:
         if busy:
-            return "learning from the days that passed and forecasting every object"
+            return "Learning from the days that passed and forecasting every object"
         if run is None:
-            return f"waits for a first whole day of history; models start at {HISTORY_LEAST} days"
+            return f"Waits for a first whole day of history; models start at {HISTORY_LEAST} days"
         if run.withheld:
-            return "triggers are withheld: intervals are not scored yet, or did not hold at the last origin"
+            return "Triggers are withheld: intervals are not scored yet, or did not hold at the last origin"
         hours = self._settings.update_hours
-        return f"forecast the next {HORIZON_DAYS} days of {run.objects} objects; updates every {hours:g} h"
+        return f"Forecast of the next {HORIZON_DAYS} days of {run.objects} objects; updated every {hours:g} h"
 
     def _headline(self, run: Run | None, ensemble: Sequence[tuple[int, Row]], tables: Row) -> list[Row]:
         objects = ensemble[0][1]["objects"] if ensemble else 0

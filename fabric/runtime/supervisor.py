@@ -61,8 +61,9 @@ class Supervisor:
         """Ask all to stop and wait at most STOP_SECONDS; what does not end is named in the log and left behind."""
         self._stopping.set()
         until = time.monotonic() + STOP_SECONDS
+        for running in self._running.values():
+            running.wake.set()  # all at once: a join takes its time
         for running in reversed(self._running.values()):
-            running.wake.set()
             if running.thread is not None:
                 running.thread.join(max(0.05, until - time.monotonic()))
                 if running.thread.is_alive():

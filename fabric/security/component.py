@@ -112,7 +112,19 @@ class Security:
         suites = ", ".join(sorted({f"{one['suite']} in {one['place']}" for one in replicas})) or "no replica"
         did = f"class {head.policy.classification.value}: {suites}"
         facts = {"key_id": head.key_id, "classification": head.policy.classification.value, "replicas": replicas}
-        return Explanation([Stage("secure", head.current.created, did)], {"security": facts})
+        stages = [
+            Stage("secure", head.current.created, did),
+            self._alert_stage({one.store for one in head.current.replicas}),
+        ]
+        return Explanation(stages, {"security": facts})
+
+    def _alert_stage(self, stores: set[str]) -> Stage:
+        """Say which open alerts name a store that holds the object."""
+        named = [one for one in self._alerts.current() if one.state != "pending" and one.labels.get("store") in stores]
+        now, where = self._clock.now(), ", ".join(sorted(stores)) or "no store"
+        if not named:
+            return Stage("alert", now, f"nothing to tell: no open alert names {where}")
+        return Stage("alert", now, "; ".join(f"{one.title} ({one.labels['store']}): {one.state}" for one in named))
 
     def _zone_of(self, store: str) -> str | None:
         for member in self._fleet.members if self._fleet is not None else ():

@@ -1,4 +1,4 @@
-"""What security needs of its neighbours, as small protocols that `app.py` fills."""
+"""What security needs of its neighbours, as small protocols that `fabric.app` fills."""
 
 from __future__ import annotations
 

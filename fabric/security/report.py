@@ -76,12 +76,12 @@ def alerts_body(
     source = "open alerts of this engine, judged twice a second"
     return {
         "state": "degraded" if critical else "busy" if active else "ok",
-        "note": f"{len(active)} open, {waiting} of them not taken on yet" if active else "nothing is wrong",
+        "note": f"{len(active)} open, {waiting} of them not taken on yet" if active else "Nothing is wrong",
         "headline": [
-            _figure("open alerts", len(active), "", source),
-            _figure("critical", critical, "", source),
-            _figure("not taken on", waiting, "", source),
-            _figure("ever fired", history.total, "", "the alert history in the catalog"),
+            _figure("Open alerts", len(active), "", source),
+            _figure("Critical", critical, "", source),
+            _figure("Not taken on", waiting, "", source),
+            _figure("Ever fired", history.total, "", "the alert history in the catalog"),
         ],
         "progress": [],
         "series": [],
@@ -104,10 +104,10 @@ def _figure(label: str, value: float | int | None, unit: str, source: str) -> di
 
 def _note(counts: Counts | None) -> str:
     if counts is None:
-        return "counting how every replica is encrypted"
+        return "Counting how every replica is encrypted"
     if counts.wrong_total:
         return f"{counts.wrong_total} replicas are not as their class and zone ask"
-    return "every replica is encrypted as its class and zone ask"
+    return "Every replica is encrypted as its class and zone ask"
 
 
 def _security_headline(
@@ -119,17 +119,17 @@ def _security_headline(
     assert isinstance(keyed, int)
     assert isinstance(copies, int)
     return [
-        _figure("replicas encrypted", counts.encrypted_percent if counts else None, "percent", heads),
-        _figure("not as asked", counts.wrong_total if counts else None, "", heads),
-        _figure("object keys", keyed, "", "the key table"),
-        _figure("whole copies of the key table", copies, "", "read at the start, written together since"),
-        _figure("tokens", len(tokens.all()), "", "the catalog"),
-        _figure("audit lines", head[0], "", "the audit chain"),
+        _figure("Replicas encrypted", counts.encrypted_percent if counts else None, "percent", heads),
+        _figure("Not as asked", counts.wrong_total if counts else None, "", heads),
+        _figure("Object keys", keyed, "", "the key table"),
+        _figure("Whole copies of the key table", copies, "", "read at the start, written together since"),
+        _figure("Tokens", len(tokens.all()), "", "the catalog"),
+        _figure("Audit lines", head[0], "", "the audit chain"),
     ]
 
 
 def _policies() -> Table:
-    columns = [column("class", "class"), *(column(zone.value, zone.value.replace("_", " ")) for zone in Zone)]
+    columns = [column("class", "Class"), *(column(zone.value, _zone_label(zone)) for zone in Zone)]
     rows = []
     for kind in Classification:
         suites = {zone.value: suite_or_none(kind, zone) for zone in Zone}
@@ -138,12 +138,16 @@ def _policies() -> Table:
     return Table(columns, rows)
 
 
+def _zone_label(zone: Zone) -> str:
+    return zone.value.upper() if zone in (Zone.AWS, Zone.GCP) else zone.value.replace("_", " ").capitalize()
+
+
 def _ciphers(counts: Counts | None) -> Table:
     columns = [
-        column("suite", "suite"),
-        column("cipher", "cipher"),
-        column("replicas", "replicas"),
-        column("stored_bytes", "stored", "bytes"),
+        column("suite", "Suite"),
+        column("cipher", "Cipher"),
+        column("replicas", "Replicas"),
+        column("stored_bytes", "Stored", "bytes"),
     ]
     rows = [
         {
@@ -163,11 +167,11 @@ def _wrong(counts: Counts | None) -> Table:
     rows = [
         {"id": f"{one[0]} {one[1]}", **dict(zip(names, one, strict=True))} for one in (counts.wrong if counts else ())
     ]
-    return Table([column(name, name) for name in names], rows)
+    return Table([column(name, name.capitalize()) for name in names], rows)
 
 
 def _stores(fleet: FleetPort | None) -> Table:
-    columns = [column("store", "store"), column("zone", "zone"), column("kind", "kind"), column("at_rest", "at rest")]
+    columns = [column("store", "Store"), column("zone", "Zone"), column("kind", "Kind"), column("at_rest", "At rest")]
     rows = []
     for member in fleet.members if fleet is not None else ():
         managed = member.settings.kind == "managed"
@@ -179,11 +183,11 @@ def _stores(fleet: FleetPort | None) -> Table:
 
 def _tokens(tokens: Tokens) -> Table:
     columns = [
-        column("name", "name"),
-        column("role", "role"),
-        column("classes", "may read"),
-        column("made", "made", "time"),
-        column("made_by", "made by"),
+        column("name", "Name"),
+        column("role", "Role"),
+        column("classes", "May read"),
+        column("made", "Made", "time"),
+        column("made_by", "Made by"),
     ]
     rows = [
         {
@@ -201,11 +205,11 @@ def _tokens(tokens: Tokens) -> Table:
 
 def _audit(audit: AuditPort) -> Table:
     columns = [
-        column("n", "line"),
-        column("at", "when", "time"),
-        column("action", "what"),
-        column("who", "who"),
-        column("subject", "on what"),
+        column("n", "Line"),
+        column("at", "When", "time"),
+        column("action", "What"),
+        column("who", "Who"),
+        column("subject", "On what"),
     ]
     rows = [
         {"id": str(line["n"]), **{name: line[name] for name in ("n", "at", "action", "who", "subject")}}
@@ -216,11 +220,11 @@ def _audit(audit: AuditPort) -> Table:
 
 def _controls() -> Table:
     columns = [
-        column("framework", "framework"),
-        column("promise", "promise"),
-        column("means", "what the fabric does"),
-        column("state", "state"),
-        column("tests", "shown by"),
+        column("framework", "Framework"),
+        column("promise", "Promise"),
+        column("means", "What the fabric does"),
+        column("state", "State"),
+        column("tests", "Shown by"),
     ]
     rows = [
         {
@@ -238,15 +242,15 @@ def _controls() -> Table:
 
 def _rules(alerts: Alerts) -> Table:
     columns = [
-        column("title", "fires when"),
-        column("measure", "measure"),
-        column("threshold", "above"),
-        column("clear", "ends at"),
-        column("unit", "unit"),
-        column("for_seconds", "for", "seconds"),
-        column("severity", "severity"),
-        column("deadline", "answer within", "seconds"),
-        column("no_data", "without figures"),
+        column("title", "Fires when"),
+        column("measure", "Measure"),
+        column("threshold", "Above"),
+        column("clear", "Ends at"),
+        column("unit", "Unit"),
+        column("for_seconds", "For", "seconds"),
+        column("severity", "Severity"),
+        column("deadline", "Answer within", "seconds"),
+        column("no_data", "Without figures"),
     ]
     rows = [
         {

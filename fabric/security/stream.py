@@ -147,7 +147,7 @@ def _decrypt_block(
         piece = block[layout.cipher_start(segment) - base : layout.cipher_start(segment + 1) - base]
         nonce = _nonce(prefix, segment, last=segment == segments - 1)
         at += _open_segment(cipher, nonce, piece, out[at : at + len(piece) - TAG_BYTES], segment)
-    return out
+    return out.toreadonly()  # its own memory: whoever holds a piece need not copy it
 
 
 def _open_segment(cipher: AESGCM, nonce: bytes, piece: memoryview, out: memoryview, segment: int) -> int:

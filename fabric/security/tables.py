@@ -35,16 +35,16 @@ def column(name: str, label: str, unit: str = "") -> Column:
 
 
 ALERT_COLUMNS = [
-    column("severity", "severity"),
-    column("state", "state"),
-    column("title", "what"),
-    column("where", "where"),
-    column("value", "value"),
-    column("threshold", "threshold"),
-    column("unit", "unit"),
-    column("since", "since", "time"),
-    column("acknowledged_by", "taken on by"),
-    column("resolved", "resolved", "time"),
+    column("severity", "Severity"),
+    column("state", "State"),
+    column("title", "What"),
+    column("where", "Where"),
+    column("value", "Value"),
+    column("threshold", "Threshold"),
+    column("unit", "Unit"),
+    column("since", "Since", "time"),
+    column("acknowledged_by", "Taken on by"),
+    column("resolved", "Resolved", "time"),
 ]
 
 

@@ -27,12 +27,16 @@ POLICY_VERSION = "2012-10-17"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried. ``permission`` names the right that is missing, "" where none is."""
+    """One thing that was tried. ``permission`` names the right that is missing, "" where none is.
+
+    ``exit_code`` is that of the error that came instead of an answer.
+    """
 
     name: str
     ok: bool
     detail: str
     permission: str = ""
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,10 @@ def _try(name: str, act: Callable[[], str]) -> Check:
     try:
         return Check(name, True, act())
     except ForbiddenError as error:
-        return Check(name, False, str(error), str(error.context.get("permission") or error.context.get("path") or ""))
+        lacking = str(error.context.get("permission") or error.context.get("path") or "")
+        return Check(name, False, str(error), lacking, error.exit_code)
     except FabricError as error:
-        return Check(name, False, str(error))
+        return Check(name, False, str(error), exit_code=error.exit_code)
 
 
 def _list(driver: Store, first: list[ObjectInfo]) -> str:
@@ -116,7 +121,9 @@ def _folder_checks(root: Path, mode: Mode) -> list[Check]:
     wanted = os.R_OK | os.X_OK | (os.W_OK if mode.may_write else 0)
     allowed = os.access(root, wanted)
     right = "rwx" if mode.may_write else "r-x"
-    return [Check("rights", allowed, f"{right} on {root}", "" if allowed else f"{right} on {root}")]
+    named = f"{right} on {root}"
+    lacking = ("", 0) if allowed else (named, ForbiddenError.exit_code)
+    return [Check("rights", allowed, named, *lacking)]
 
 
 def rights(address: StoreAddress, mode: Mode) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from fabric.storage.wrappers import Around, Retry
 logger = logging.getLogger(__name__)
 
 UNFINISHED_SECONDS = SECONDS_PER_DAY  # a crash's unfinished writes are cleared when they are this old
+ATTACHED_AT_ONCE = 8  # stores probed side by side at the start
 LEAST_MODE = {"list": Mode.LOOK, "read": Mode.COPY, "write": Mode.COPY, "delete": Mode.MOVE}
 _ORDER = tuple(Mode)
 Wrap = Callable[[Store], Store]
@@ -130,13 +132,9 @@ class Fleet:
 
         While a freeze is in force nothing is done: call it again when that is lifted. What was probed stays as it is.
         """
-        for member in self.members:
-            if member.settings.mode.may_write and member.name not in self._findings:
-                try:
-                    self._hold()
-                    self._attach(member)
-                except FabricError as error:
-                    logger.warning("store not probed", extra={"store": member.name, "why": str(error)})
+        waiting = [m for m in self.members if m.settings.mode.may_write and m.name not in self._findings]
+        with ThreadPoolExecutor(ATTACHED_AT_ONCE, "attach") as pool:
+            list(pool.map(self._attach_or_tell, waiting))
 
     def probe(self, name: str) -> Findings:
         """Probe one store again and go by what is found from now on."""
@@ -149,6 +147,13 @@ class Fleet:
     def close(self) -> None:
         for member in self.members:
             member.store.close()
+
+    def _attach_or_tell(self, member: Member) -> None:
+        try:
+            self._hold()
+            self._attach(member)
+        except FabricError as error:
+            logger.warning("store not probed", extra={"store": member.name, "why": str(error)})
 
     def _attach(self, member: Member) -> None:
         if member.address.scheme == "file":

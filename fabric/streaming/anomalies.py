@@ -17,7 +17,7 @@ import numpy as np
 SIGMA_WINDOWS = 360  # windows that mean and deviation are taken over
 LEARN_WINDOWS = 30  # before so many mean, deviation and averages judge nothing
 TAIL_LEARN_WINDOWS = 5  # the tail detector judges from here on, but ...
-TAIL_DOUBT_WINDOWS = 6.0  # ... with a spread widened by 1 + this / windows seen
+TAIL_DOUBT_WINDOWS = 3.0  # ... with a spread widened by 1 + this / windows seen
 LEVEL_WINDOWS = 60  # windows that the expected rate is the median of
 HOURS = 24
 SEASON_WINDOWS = 120  # windows an hour of the day must have had before its own level counts

@@ -177,6 +177,7 @@ class Intake:
         """Say that a batch from `fresh` has been looked at."""
         with self._lock:
             self._unobserved -= len(batch)
+        self._show_fill()
 
     @property
     def waiting_rows(self) -> int:
@@ -271,7 +272,8 @@ class Intake:
             self._note_rows += sum(map(len, batches))
 
     def _show_fill(self) -> None:
-        self._measures.gauge("buffer_fill_percent", self.fill_percent, stream="intake")
+        with self._lock:  # over the figure and its measure, so that an older figure never comes last
+            self._measures.gauge("buffer_fill_percent", 100.0 * self._filled() / self._rows_most, stream="intake")
 
     def _run(self) -> None:
         while not self._stopping:

@@ -1,6 +1,8 @@
 """From the rename of a report to the changed page, with 50 viewers: one real browser and 49 WebSocket clients.
 
 Marks travel in the note of each report; the page notes the moment its text changed.
+
+Items: 103
 """
 
 from __future__ import annotations

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+REPO = Path(__file__).resolve().parents[2]
+AXE_PLACES = (REPO / "node_modules/axe-core/axe.min.js", REPO / ".cache/axe/node_modules/axe-core/axe.min.js")
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -31,3 +34,29 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         yield browser
         browser.close()
+
+
+def axe_script() -> str:
+    """Return axe-core's text; skips the test where it is not installed."""
+    named = os.environ.get("FABRIC_AXE")
+    places = [Path(named)] if named else [place for place in AXE_PLACES if place.exists()]
+    if not places:
+        pytest.skip("axe-core is not installed: make setup, or name axe.min.js in FABRIC_AXE")
+    return places[0].read_text(encoding="utf-8")
+
+
+def violations(page: Any, script: str) -> Any:
+    """Return what axe finds wrong on the page as it is now."""
+    page.evaluate(script)
+    return page.evaluate(
+        "async () => (await axe.run()).violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 120))])"
+    )
+
+
+def overflow(page: Any) -> Any:
+    """Return what sticks out of the window, scrolling boxes' own content left out."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('body, body *')].filter((e) => !e.closest('.scroll, .tabs, .skip, svg')
+             && e.getBoundingClientRect().width && e.getBoundingClientRect().right > innerWidth + 1)
+             .map((e) => e.tagName + '.' + e.className)"""
+    )

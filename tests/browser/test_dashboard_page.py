@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +12,10 @@ import pytest
 
 from fabric.runtime.component import SECTIONS
 from fabric.runtime.reports import ReportPublisher
+from tests.browser.conftest import axe_script, overflow, violations
 from tests.dashboard_world import HOSTILE, KINDS, ROWS, TOKEN, World, body, running
 
 pytestmark = pytest.mark.browser
-REPO = Path(__file__).resolve().parents[2]
-AXE_PLACES = (REPO / "node_modules/axe-core/axe.min.js", REPO / ".cache/axe/node_modules/axe-core/axe.min.js")
 
 
 @pytest.fixture(scope="module")
@@ -227,52 +225,32 @@ def test_a_page_whose_server_ends_says_so_and_comes_back(chromium: Any, tmp_path
 @pytest.mark.parametrize("width", [360, 768, 1440])
 def test_nothing_overflows(chromium: Any, world: World, width: int) -> None:
     for page in opened(chromium, world.server.one_time_url(), width=width, height=800):
-        assert _overflow(page) == []
+        assert overflow(page) == []
         open_card(page, "migration")
         page.locator("#tab-jobs").click()
         page.wait_for_selector("#panel tbody tr")
-        assert _overflow(page) == []
+        assert overflow(page) == []
         page.locator("#panel .link").first.click()
         page.wait_for_selector("#object .timeline")
-        assert _overflow(page) == []
-
-
-def _overflow(page: Any) -> Any:
-    """Return what sticks out of the window, scrolling boxes' own content left out."""
-    return page.evaluate(
-        """() => [...document.querySelectorAll('body, body *')].filter((e) => !e.closest('.scroll, .tabs, .skip, svg')
-             && e.getBoundingClientRect().width && e.getBoundingClientRect().right > innerWidth + 1)
-             .map((e) => e.tagName + '.' + e.className)"""
-    )
+        assert overflow(page) == []
 
 
 @pytest.mark.item(107)
 def test_axe_finds_nothing(chromium: Any, world: World) -> None:
-    named = os.environ.get("FABRIC_AXE")
-    places = [Path(named)] if named else [place for place in AXE_PLACES if place.exists()]
-    if not places:
-        pytest.skip("axe-core is not installed: make setup, or name axe.min.js in FABRIC_AXE")
-    script = places[0].read_text(encoding="utf-8")
+    script = axe_script()
     for page in opened(chromium, world.server.one_time_url()):
-        assert _violations(page, script) == []
+        assert violations(page, script) == []
         page.locator("#card-migration .figure").first.click()
         open_card(page, "migration")
-        assert _violations(page, script) == []
+        assert violations(page, script) == []
         page.locator("#tab-jobs").click()
         page.wait_for_selector("#panel tbody tr")
-        assert _violations(page, script) == []
+        assert violations(page, script) == []
         page.locator("#panel .link").nth(1).click()
         page.wait_for_selector("#object .timeline")
-        assert _violations(page, script) == []
+        assert violations(page, script) == []
         page.keyboard.press("Escape")
         page.locator("#panel td.acts button").first.click()
-        assert _violations(page, script) == []
+        assert violations(page, script) == []
         page.goto(f"{world.url}login")
-        assert _violations(page, script) == []
-
-
-def _violations(page: Any, script: str) -> Any:
-    page.evaluate(script)
-    return page.evaluate(
-        "async () => (await axe.run()).violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 120))])"
-    )
+        assert violations(page, script) == []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import run_complete_system
 
@@ -38,12 +42,34 @@ def test_a_missing_package_is_named_with_the_one_command_that_installs_it(script
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.item(7)
 def test_an_older_python_is_refused_with_the_version_that_is_needed(monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
     assert run_complete_system.ensure_packages([]) == 2
     said = capsys.readouterr().err
     assert "3.11" in said
     assert "3.9.2" in said
+
+
+@pytest.mark.item(7)
+def test_every_place_that_names_the_oldest_python_names_the_same() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == ">=3.11"
+    assert project["tool"]["ruff"]["target-version"] == "py311"
+    assert project["tool"]["mypy"]["python_version"] == "3.11"
+    for file, words in {
+        "Makefile": "(3, 11)",
+        "Dockerfile": "FROM python:3.11",
+        "README.md": "Python 3.11 or newer",
+        "run_complete_system.py": "(3, 11)",
+    }.items():
+        assert words in (ROOT / file).read_text(), file
+
+
+@pytest.mark.item(7)
+def test_every_file_is_written_in_the_grammar_of_the_oldest_python() -> None:
+    for path in [*(ROOT / "fabric").rglob("*.py"), *ROOT.glob("*.py")]:
+        ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, 11))
 
 
 @pytest.mark.item(130)
@@ -56,3 +82,36 @@ def test_every_package_the_script_looks_for_stands_in_the_requirements_and_the_l
         assert package in required
         assert package in locked
     assert subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, timeout=120).returncode == 0
+
+
+@pytest.mark.item(130)
+def test_the_lock_names_one_version_that_the_ranges_allow_and_the_specifications_packages_are_among_them() -> None:
+    lock = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if "==" in line:
+            name, _, pinned = line.partition("==")
+            assert canonicalize_name(name) not in lock
+            lock[canonicalize_name(name)] = pinned.split(";")[0].strip()
+    asked = [
+        Requirement(line.split("#")[0])
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line.strip() and not line.startswith(("#", "-"))
+    ]
+    for one in asked:
+        assert one.specifier.contains(lock[canonicalize_name(one.name)]), one
+    named = {canonicalize_name(one.name) for one in asked}
+    assert {"flask", "flask-socketio", "python-socketio", "scikit-learn", "numpy", "watchdog", "eventlet"} <= named
+
+
+@pytest.mark.item(132)
+def test_the_licence_says_what_the_specification_says() -> None:
+    assert "Academic/Educational Use Only" in (ROOT / "LICENSE").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "LicenseRef-Academic-Educational-Use-Only"
+    assert project["license-files"] == ["LICENSE"]
+
+
+@pytest.mark.item(132)
+@pytest.mark.parametrize("notice", ["fabric/demos/data/LICENSE.sundials.txt", "fabric/pricing/sheets/NOTICE.txt"])
+def test_data_of_others_carries_its_own_notice(notice: str) -> None:
+    assert len((ROOT / notice).read_text()) > 200

@@ -18,6 +18,17 @@ const SAYS = {
   unpin: ["Unpin", "Placement may move the object again."],
 };
 
+// What takes an act back: the act, and what it is about.
+const UNDO = {
+  freeze: ["unfreeze", ({ name }) => ({ name })],
+  pin: ["unpin", ({ key }) => ({ key })],
+  unpin: ["pin", ({ key }) => ({ key })],
+  pause: ["resume", ({ id, key }) => ({ id, key })],
+  resume: ["pause", ({ id, key }) => ({ id, key })],
+  approve: ["cancel", ({ id, key }) => ({ id, key })],
+};
+const FACTS = ["key", "name", "title", "where", "state", "severity", "risk", "risk_reasons", "source", "target", "bytes", "cost_usd", "value", "threshold", "reason", "why"];
+
 const BY_STATE = {
   migration: {
     PENDING: ["cancel"], AWAITING_APPROVAL: ["approve", "cancel"], VALIDATING: ["cancel"], IN_PROGRESS: ["pause", "cancel"],
@@ -29,7 +40,7 @@ const BY_STATE = {
 /** Return the buttons of a row: what it names in `acts`, else what its state allows, as far as this person may. */
 export function actButtons(section, row, done) {
   if (row.id === undefined) return [];
-  const names = row.acts ?? BY_STATE[section]?.[String(row.state).toUpperCase()] ?? [];
+  const names = row.acts ?? row.may ?? BY_STATE[section]?.[String(row.state).toUpperCase()] ?? [];
   return names.filter(mayAct).map((name) => actButton(name, row, done));
 }
 
@@ -46,14 +57,15 @@ export function confirmAct(name, subject, done = () => {}, fields = []) {
   const problem = h("p", { class: "problem", role: "alert" });
   const inputs = fields.map(({ name: id, label: text, value }) => ({ id, input: h("input", { id: `confirm-${id}`, value, required: true }), text }));
   const order = h("button", { type: "submit", class: "button primary" }, label);
-  const facts = Object.entries(subject).filter(([key, value]) => key !== "acts" && value !== null && typeof value !== "object").slice(0, 10);
+  const facts = FACTS.filter((key) => subject[key] !== undefined && subject[key] !== null && subject[key] !== "" && subject[key].length !== 0).map((key) => [key, subject[key]]);
   dialog.replaceChildren(h("form", { method: "dialog", onsubmit: async (event) => {
     event.preventDefault();
     order.disabled = true;
     try {
       const typed = Object.fromEntries(inputs.map(({ id, input }) => [id, input.value]));
-      await act(name, { ...bodyOf(subject), ...typed });
+      const answer = await act(name, { ...bodyOf(subject), ...typed });
       dialog.close();
+      sayDone(name, label, { ...bodyOf(subject), ...typed }, answer, done);
       await loadSession();
       done();
     } catch (error) {
@@ -62,10 +74,22 @@ export function confirmAct(name, subject, done = () => {}, fields = []) {
     }
   } },
   h("h2", { id: "confirm-title" }, `${label}?`), h("p", {}, meaning),
-  facts.length ? h("dl", { class: "facts" }, facts.map(([key, value]) => h("div", {}, h("dt", {}, words(key)), h("dd", {}, figure(value, unitOf(key)))))) : null,
+  facts.length ? h("dl", { class: "facts" }, facts.map(([key, value]) => h("div", {}, h("dt", {}, words(key)), h("dd", {}, Array.isArray(value) ? value.join("; ") : key === "value" || key === "threshold" ? figure(value, subject.unit) : figure(value, unitOf(key)))))) : null,
   inputs.map(({ input, text }) => h("label", { class: "field" }, text, input)), problem,
   h("div", { class: "confirm-acts" }, h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Leave it"), order)));
   dialog.showModal();
+}
+
+/** Say what came of an act, what it cost, and offer to take it back. */
+function sayDone(name, label, subject, answer, done) {
+  const box = byId("done");
+  const cost = typeof answer.cost_usd === "number" && answer.cost_usd > 0 ? ` It costs ${figure(answer.cost_usd, "usd")} once.` : "";
+  const became = answer.state ? ` is ${String(answer.state).toLowerCase().replaceAll("_", " ")}` : "";
+  const [back, about] = UNDO[name] ?? [];
+  const undo = back && mayAct(back) && h("button", { type: "button", class: "button small", onclick: () => { box.hidden = true; confirmAct(back, about(subject), done); } }, "Undo");
+  box.replaceChildren(h("span", {}, `${label}: done. ${subject.key ?? answer.key ?? subject.name ?? "It"}${became}.${cost}`), undo || "",
+    h("button", { type: "button", class: "button small", onclick: () => { box.hidden = true; } }, "Dismiss"));
+  box.hidden = false;
 }
 
 const bodyOf = ({ id, key, name }) => Object.fromEntries(Object.entries({ id, key, name }).filter(([, value]) => value !== undefined));

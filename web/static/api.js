@@ -17,6 +17,8 @@ async function ask(path, options = {}) {
 
 export const session = () => ask("/api/session");
 
+export const sampleRules = () => ask("/api/sample");
+
 export function page(section, kind, { search = "", cursor = "", limit = 100 }) {
   const query = new URLSearchParams({ search, cursor, limit });
   return ask(`/api/pages/${encodeURIComponent(section)}/${encodeURIComponent(kind)}?${query}`);

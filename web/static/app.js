@@ -7,6 +7,7 @@ import { time, whole } from "./format.js";
 import { Live } from "./live.js";
 import { openObject } from "./object.js";
 import { openPanel } from "./panel.js";
+import { openRules } from "./rules.js";
 import { SECTIONS, changed, isSample, mayAct, state, take, takeAll, watch } from "./state.js";
 
 const CONNECTION = { live: "live", "not-live": "not live: fetching", off: "not live: the fabric does not answer" };
@@ -19,12 +20,22 @@ function drawHeader() {
   byId("world").hidden = !Object.values(state.status).some((data) => data.world);
   say(byId("world"), sample ? "Sample world" : "Your own stores");
   byId("world").dataset.world = sample ? "sample" : "own";
+  byId("world").disabled = !sample;
   byId("scale-label").hidden = !sample;
   drawBell(state.status.alerts ?? {});
   const canFreeze = mayAct("freeze");
   byId("freeze").hidden = !canFreeze;
   byId("sign-in").hidden = !state.session.engine || state.session.name !== null;
-  byId("banners").replaceChildren(...state.session.freezes.map(freezeBanner));
+  drawBanners();
+}
+
+/** Show the freezes in force: the report knows of one made elsewhere at once, the session of one before any report. */
+function drawBanners() {
+  const freezes = state.status.consistency?.freezes ?? state.session.freezes;
+  const shown = JSON.stringify([freezes, mayAct("unfreeze")]);
+  if (byId("banners").dataset.shown === shown) return;
+  byId("banners").dataset.shown = shown;
+  byId("banners").replaceChildren(...freezes.map(freezeBanner));
 }
 
 function drawBell({ total_alerts: total, critical_alerts: critical }) {
@@ -36,7 +47,7 @@ function drawBell({ total_alerts: total, critical_alerts: critical }) {
 
 function freezeBanner(freeze) {
   const lift = mayAct("unfreeze") && h("button", { type: "button", class: "button small", onclick: () => confirmAct("unfreeze", { name: freeze.name }) }, "Lift freeze");
-  return h("p", { class: "banner" }, `Frozen by ${freeze.who} since ${time(freeze.at)} as “${freeze.name}”${freeze.why ? `: ${freeze.why}` : ""}. Nothing moves. `, lift);
+  return h("p", { class: "banner" }, h("span", {}, `Frozen by ${freeze.who} since ${time(freeze.at)} as “${freeze.name}”${freeze.why ? `: ${freeze.why}` : ""}. Nothing moves.`), lift);
 }
 
 function askFreeze() {
@@ -50,6 +61,7 @@ function openAlerts() {
 
 function openFromAddress() {
   const [kind, ...rest] = location.hash.slice(1).split("/");
+  if (kind === "sample") openRules();
   if (kind === "card" && SECTIONS[rest[0]]) open(rest[0], rest[1]);
   if (kind === "object" && rest.length) openObject(decodeURIComponent(rest.join("/")));
 }
@@ -79,6 +91,7 @@ watch((sections) => {
 });
 setInterval(drawAges, AGE_MS);
 byId("bell").addEventListener("click", openAlerts);
+byId("world").addEventListener("click", openRules);
 byId("freeze").addEventListener("click", askFreeze);
 byId("scale").addEventListener("change", (event) => {
   state.scale = Number(event.target.value);

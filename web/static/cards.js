@@ -2,7 +2,7 @@
 
 import { sparkline } from "./charts.js";
 import { byId, h, say } from "./dom.js";
-import { duration, figure } from "./format.js";
+import { duration, figure, prose, sentence } from "./format.js";
 import { SECTIONS, ageOf, isStale, moneyScale, state } from "./state.js";
 
 const FIGURES_MOST = 6;
@@ -27,6 +27,30 @@ export function drawAges() {
   for (const [section, card] of cards) card.drawAge(state.status[section]);
 }
 
+const BILL_MOST = 6;
+const MOVES_MOST = 3;
+const ALERTS_MOST = 3;
+
+/** What some cards show beside their figures: where the money goes, and what needs a person. */
+const EXTRAS = {
+  optimization: ({ tables = {}, best_moves: moves = [] }) => {
+    const scale = moneyScale("optimization");
+    const rows = (tables.bill?.rows ?? []).map((row) => ({ place: `${row.store}/${row.storage_class}`, usd: (row.storage_usd ?? 0) + (row.reads_usd ?? 0) + (row.egress_usd ?? 0), sunk: row.sunk_usd ?? 0 }));
+    const paid = rows.filter(({ usd }) => usd > 0).sort((a, b) => b.usd - a.usd).slice(0, BILL_MOST);
+    const most = paid[0]?.usd ?? 0;
+    const bill = paid.length ? [h("section", {}, h("h3", {}, "Billed a month, by place"), h("ul", { class: "bill-bars" }, paid.map(({ place, usd }) =>
+      h("li", {}, h("span", {}, place), h("meter", { min: 0, max: most, value: usd, "aria-label": place }), h("strong", {}, figure(usd, "usd", scale))))))] : [];
+    if (!rows.length) return [];
+    return [...bill, h("section", {}, h("h3", {}, "Moves that save most"), moves.length
+      ? h("ul", { class: "moves" }, moves.slice(0, MOVES_MOST).map((move) => h("li", {}, h("span", {}, move.key), h("strong", {}, `${figure(move.saving_usd_month, "usd", scale)} a month`), h("small", {}, `${move.source} to ${move.target}, ${figure(move.move_cost_usd, "usd", scale)} once`))))
+      : h("p", { class: "quiet" }, "None open: no allowed place would pay for the move."))];
+  },
+  alerts: ({ tables = {} }) => {
+    const rows = (tables.alerts?.rows ?? []).slice(0, ALERTS_MOST);
+    return rows.length ? [h("ul", { class: "moves" }, rows.map((row) => h("li", {}, h("span", {}, sentence(String(row.title ?? row.id))), h("strong", {}, h("span", { class: "pill", "data-word": row.severity }, row.severity)), h("small", {}, row.where || ""))))] : [];
+  },
+};
+
 class Card {
   constructor(section, about, open) {
     this.section = section;
@@ -37,6 +61,7 @@ class Card {
     this.figures = h("ul", { class: "figures" });
     this.source = h("p", { class: "source", id: `${id}-source`, role: "status", hidden: true });
     this.chart = h("div", { class: "spark-box" });
+    this.extra = h("div", { class: "extra" });
     this.progress = h("div", { class: "progress-list" });
     this.note = h("p", { class: "note" });
     this.mark = h("p", { class: "mark", hidden: true });
@@ -45,9 +70,10 @@ class Card {
     this.element = h("article", { class: "card", id, "data-section": section, "data-state": "absent", "aria-labelledby": `${id}-title` },
       h("header", {},
         h("span", { class: "number", "aria-hidden": "true" }, about.number),
-        h("div", {}, h("h2", { id: `${id}-title` }, this.title), h("p", { class: "asks" }, about.asks)),
-        h("p", { class: "state" }, this.tag, this.dot, this.stateText)),
-      this.mark, this.figures, this.source, this.chart, this.progress, this.note, this.age);
+        h("h2", { id: `${id}-title` }, this.title),
+        h("p", { class: "state" }, this.dot, this.stateText),
+        h("p", { class: "asks" }, about.asks)),
+      this.mark, this.figures, this.source, this.chart, this.extra, this.progress, this.note, h("footer", { class: "card-foot" }, this.age, this.tag));
     this.buttons = [];
   }
 
@@ -57,10 +83,11 @@ class Card {
     this.element.dataset.sequence = data.sequence ?? "";
     this.tag.hidden = data.world !== "sample";
     say(this.stateText, data.state === "absent" ? "no report" : data.state);
-    say(this.note, data.note || "");
+    say(this.note, prose(data.note || ""));
     this.drawMark(data);
     this.drawFigures(data);
     this.drawChart(data);
+    this.extra.replaceChildren(...(EXTRAS[this.section]?.(data) ?? []));
     this.drawProgress(data);
     this.drawAge(data);
   }
@@ -84,7 +111,7 @@ class Card {
     shown.forEach((item, i) => {
       const [value, label] = this.buttons[i].children;
       const many = scale !== 1 && String(item.unit).startsWith("usd") ? ` (objects × ${scale.toLocaleString("en")})` : "";
-      say(value, figure(item.value, item.unit, scale));
+      say(value, figure(item.value, item.unit, scale, item.label));
       say(label, item.label + many);
       this.buttons[i].dataset.unknown = item.value === null;
     });
@@ -113,7 +140,7 @@ class Card {
     const scale = moneyScale(this.section);
     const range = typeof item.low === "number" && typeof item.high === "number"
       ? ` Between ${figure(item.low, item.unit, scale)} and ${figure(item.high, item.unit, scale)}.` : "";
-    say(this.source, `${item.label}: ${item.source || "the report names no source"}.${range}`);
+    say(this.source, `${item.label}: ${prose(item.source || "the report names no source")}.${range}`);
   }
 
   drawChart(data) {

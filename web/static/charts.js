@@ -1,7 +1,7 @@
 // Lines as SVG: a small one for a card, a large one with axes that can be read point by point.
 
 import { h, s, say } from "./dom.js";
-import { clockTime, figure, time } from "./format.js";
+import { clockTime, figure, sentence, time } from "./format.js";
 
 const known = (points) => points.filter(([, value]) => typeof value === "number" && Number.isFinite(value));
 
@@ -38,7 +38,7 @@ export function chart(series, scale = 1) {
   const [width, height] = [640, 180];
   const box = frame(points);
   const line = path(points, box, width, height, 8);
-  const show = (value) => figure(value, series.unit, scale);
+  const show = (value) => figure(value, series.unit, scale, series.label);
   const [lowest, highest, last] = [Math.min(...points.map((p) => p[1])), Math.max(...points.map((p) => p[1])), points.at(-1)];
   const summary = `${series.label}: from ${show(lowest)} to ${show(highest)}, last ${show(last[1])}`;
   const cross = s("path", { class: "cross", d: "" });
@@ -84,7 +84,7 @@ export function bars(factors, weights = {}) {
     const share = typeof value === "number" ? Math.max(0, Math.min(1, value)) : 0;
     const text = typeof value === "number" ? value.toFixed(3) : "unknown";
     const weight = weights[name] === undefined ? "" : ` × ${weights[name]}`;
-    return h("li", {}, h("span", {}, name + weight),
+    return h("li", {}, h("span", {}, sentence(name) + weight),
       h("meter", { min: 0, max: 1, value: share, "aria-label": name }), h("strong", {}, text));
   }));
 }

@@ -3,7 +3,7 @@
 import { chart } from "./charts.js";
 import { progressBar } from "./cards.js";
 import { byId, h } from "./dom.js";
-import { figure, time, words } from "./format.js";
+import { figure, prose, time, words } from "./format.js";
 import { SECTIONS, moneyScale, state, watch } from "./state.js";
 import { PagedTable } from "./table.js";
 
@@ -92,10 +92,10 @@ class Panel {
   overview() {
     const { headline = [], progress = [], series = [], note = "" } = this.data;
     const scale = moneyScale(this.section);
-    const parts = [h("p", { class: "note" }, note)];
+    const parts = [h("p", { class: "note" }, prose(note))];
     if (headline.length) parts.push(h("dl", { class: "sources" }, headline.map((item) => h("div", {},
       h("dt", {}, item.label),
-      h("dd", {}, h("strong", {}, figure(item.value, item.unit, scale)), range(item, scale), h("span", { class: "from" }, item.source))))));
+      h("dd", {}, h("strong", {}, figure(item.value, item.unit, scale, item.label)), range(item, scale), h("span", { class: "from" }, prose(item.source)))))));
     else parts.push(h("p", { class: "empty" }, "No figures yet: the report is empty until the component has measured something."));
     if (progress.length) parts.push(h("h3", {}, "Under way"), h("div", { class: "progress-list" }, progress.map(progressBar)));
     if (series.length) parts.push(h("div", { class: "charts" }, series.map((item) => chart(item, scale))));
@@ -105,7 +105,7 @@ class Panel {
   report() {
     const { report = {}, engine, sequence, generated_at: made, next_by: due, world, digest } = this.data;
     const facts = { Status: report.status, Problem: report.problem || "none", Engine: engine, Sequence: sequence,
-      Generated: made && time(made), "Next by": due && time(due), World: world, Digest: digest };
+      Written: made && time(made), "Next by": due && time(due), World: world === "sample" ? "the sample world" : world && "your own stores", Seal: digest };
     return h("div", {}, h("dl", { class: "facts" }, Object.entries(facts).filter(([, value]) => value !== undefined).map(([name, value]) =>
       h("div", {}, h("dt", {}, name), h("dd", {}, String(value))))),
     h("p", {}, h("a", { href: "/api/status" }, "The same as JSON")));

@@ -6,7 +6,7 @@ export const SECTIONS = {
   streaming: { title: "Streaming", number: 3, asks: "What is being read right now?" },
   ml_predictions: { title: "Prediction", number: 4, asks: "What will be read next week?" },
   consistency: { title: "Consistency", number: 5, asks: "Are all copies there, and alike?" },
-  security: { title: "Security", number: 6, asks: "Who may see what, and how is it kept?" },
+  security: { title: "Security", number: 6, asks: "Who may see what, how is it kept?" },
   alerts: { title: "Alerts", number: 7, asks: "What needs a person?" },
 };
 

@@ -3,9 +3,10 @@
 import { page } from "./api.js";
 import { actButtons } from "./acts.js";
 import { h, say } from "./dom.js";
-import { figure, unitOf, whole, words } from "./format.js";
+import { figure, prose, unitOf, whole, words } from "./format.js";
 
 const ROWS = 100;
+const FEW_ROWS = 10; // seen at once: nothing to search
 const TYPING_MS = 250;
 const REFRESH_MS = 2000;
 
@@ -20,12 +21,13 @@ export class PagedTable {
     this.body = h("tbody");
     this.before = h("button", { type: "button", class: "button", onclick: () => this.turn(-1) }, "Previous");
     this.after = h("button", { type: "button", class: "button", onclick: () => this.turn(1) }, "Next");
+    this.scroll = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${label}, table` },
+      h("table", {}, h("caption", { class: "hidden" }, label), this.head, this.body));
     this.element = h("section", { class: "paged", "aria-label": label },
-      h("div", { class: "table-tools" }, this.input, this.count),
+      this.tools = h("div", { class: "table-tools" }, this.input, this.count),
       this.note,
-      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${label}, table` },
-        h("table", {}, h("caption", { class: "hidden" }, label), this.head, this.body)),
-      h("div", { class: "pager" }, this.before, this.after));
+      this.scroll,
+      this.pager = h("div", { class: "pager" }, this.before, this.after));
     this.load();
   }
 
@@ -70,6 +72,9 @@ export class PagedTable {
     say(this.note, note || "");
     this.before.disabled = this.at === 0;
     this.after.disabled = !cursor;
+    this.input.hidden = !this.search && total <= FEW_ROWS;
+    this.pager.hidden = total <= ROWS;
+    this.scroll.hidden = !rows.length;
     const acting = rows.some((row) => actButtons(this.section, row, () => {}).length);
     this.head.replaceChildren(h("tr", {}, columns.map(({ label }) => h("th", { scope: "col" }, label)),
       acting && h("th", { scope: "col" }, "Acts")));
@@ -77,10 +82,10 @@ export class PagedTable {
       acting && h("td", { class: "acts" }, actButtons(this.section, row, () => this.load())))));
   }
 
-  cell({ name, unit }, row) {
+  cell({ name, unit, label }, row) {
     const value = row[name];
     if (name === "key" && value) return h("td", { class: "key" }, this.keyButton(value));
-    return cellOf(name, unit, value);
+    return cellOf(name, unit, value, label);
   }
 
   keyButton(key) {
@@ -90,22 +95,25 @@ export class PagedTable {
 
 const BADGES = new Set(["state", "severity", "verdict", "status", "outcome"]);
 
-/** Return a table cell of a value. */
-export function cellOf(name, unit, value) {
-  const numeric = typeof value === "number" && unit !== "time";
-  if (BADGES.has(name) && value) return h("td", {}, h("span", { class: "pill", "data-word": String(value).toLowerCase() }, value));
-  if (value !== null && typeof value === "object") return h("td", {}, brief(value));
-  return h("td", { class: numeric ? "number-cell" : null }, figure(value, unit ?? unitOf(name)));
+const SHORT = 34; // characters that stay on one line
+
+/** Return a table cell of a value; "–" where nothing is known or nothing applies. */
+export function cellOf(name, unit, value, label = "") {
+  if (value === null || value === undefined || value === "") return h("td", { class: "none" }, "–");
+  if (BADGES.has(name)) return h("td", {}, h("span", { class: "pill", "data-word": String(value).toLowerCase() }, String(value)));
+  const numeric = typeof value === "number" && (unit ?? unitOf(name)) !== "time";
+  const text = typeof value === "object" ? brief(value) : figure(typeof value === "string" ? prose(value) : value, unit ?? unitOf(name), 1, label);
+  return h("td", { class: numeric ? "number-cell" : text.length <= SHORT ? "short" : "long" }, text);
 }
 
 function brief(value) {
-  if (Array.isArray(value)) return value.map((item) => (typeof item === "object" ? JSON.stringify(item) : item)).join(", ");
-  return Object.entries(value).map(([name, item]) => `${words(name)} ${figure(item, unitOf(name))}`).join(", ");
+  if (Array.isArray(value)) return value.map((item) => (item !== null && typeof item === "object" ? brief(item) : String(item))).join(", ");
+  return Object.entries(value).map(([name, item]) => `${words(name)}: ${item !== null && typeof item === "object" ? brief(item) : figure(item, unitOf(name))}`).join("; ");
 }
 
-/** Return a plain table of a list of objects, columns by their names. */
-export function plainTable(label, rows) {
-  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))].slice(0, 10);
+/** Return a plain table of a list of objects; `columns` are names, by default every one that the rows have. */
+export function plainTable(label, rows, columns = null) {
+  const names = columns ?? [...new Set(rows.flatMap((row) => Object.keys(row)))].slice(0, 10);
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
     h("table", {}, h("caption", { class: "hidden" }, label),
       h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, words(name))))),

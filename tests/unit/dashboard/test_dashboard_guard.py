@@ -152,3 +152,13 @@ def test_pages_carry_a_strict_policy(client: FlaskClient) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
+
+
+def test_a_change_without_an_engine_says_so_before_it_asks_for_a_token(tmp_path: Path, ordered: Ordered) -> None:
+    client = built(tmp_path, ordered, ready=lambda: "no engine runs; start it with a command").app.test_client()
+    for headers in ({}, BEARER, {"Authorization": "Bearer of the engine that is gone"}):
+        answer = client.post(ACT, json={"id": "j"}, headers=headers)
+        assert answer.status_code == 503
+        assert "start it with a command" in answer.json["detail"]
+    assert client.get("/api/status").status_code == 200
+    assert ordered.acts == []

@@ -624,6 +624,29 @@ def test_the_object_page_tells_what_the_move_did_stage_by_stage(world: World) ->
     assert world.migration.explain("unknown").stages == []
 
 
+@pytest.mark.item(1)
+def test_an_object_that_was_never_to_be_moved_says_so(world: World) -> None:
+    world.write("k", SMALL)
+    (stage,) = world.migration.explain("k").stages
+    assert (stage.stage, stage.did.partition(":")[0]) == ("migrate", "no job")
+
+
+def test_a_job_whose_store_is_away_is_tried_once_and_then_waits_in_silence(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fabric.migration.component.BACK_OFF_SECONDS", 0.0)
+    world.write("k", SMALL)
+    world.decide("k", "b/cold")
+    world.health.down.add("b")
+    _ticks(world)
+    tried = ["PENDING", "VALIDATING", "PENDING"]
+    assert world.states(world.job("k")) == tried
+    assert world.migration.reports()["migration"]["jobs_running"] == 0
+    world.health.down.clear()
+    world.settle()
+    assert world.states(world.job("k")) == [*tried, "VALIDATING", "IN_PROGRESS", "VERIFYING", "COMPLETED"]
+
+
 def test_a_decision_on_a_version_that_is_gone_is_taken_and_forgotten(world: World) -> None:
     world.write("k", SMALL)
     world.decide("k", "b/cold")

@@ -176,6 +176,10 @@ def test_sums_of_a_scan_become_rows_and_ages_are_counted_once_per_scan() -> None
     assert table.asked == 4
 
 
-def test_access_times_that_mean_nothing_are_left_out() -> None:
+def test_access_times_that_mean_nothing_are_named_and_not_counted() -> None:
     scans = Scans(Table(), lambda store: ("none", "mounted noatime"), ManualClock(NOW))
-    assert {band.source for band in scans.aggregates()[0].ages} == {"mtime"}
+    found = scans.aggregates()[0]
+    assert sum(band.objects for band in found.ages if band.source == "atime") == 0
+    said = bill_rows([found], SITES, BOOK)[0].age
+    assert "by mtime (good: but says when it was written, not read): over 365 days 3" in said
+    assert said.endswith("by atime (none: mounted noatime)")

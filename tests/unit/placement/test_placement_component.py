@@ -37,7 +37,7 @@ from fabric.core.errors import BadInputError, ConfigError, NotFoundError
 from fabric.core.words import Classification, LatencyClass, ObjectPolicy
 from fabric.placement.component import LOOK_SECONDS, Placement
 from fabric.placement.options import compared_rates
-from fabric.placement.ports import AdoptedRow, AgeBand
+from fabric.placement.ports import AdoptedRow, AgeBand, Listed
 from fabric.placement.receipt import decode_survey, replay
 from fabric.placement.work import Rules, Sources
 from fabric.pricing.sheet import PriceBook, Site
@@ -89,6 +89,12 @@ class Scanned:
 
     def aggregates(self) -> tuple[AdoptedRow, ...]:
         return self.rows
+
+    def find(self, key: str) -> Listed | None:
+        return None
+
+    def completed(self) -> dict[str, float]:
+        return dict.fromkeys((row.store for row in self.rows), NOW)
 
 
 def build(folder: Path, fleet: FakeFleet, *adopted: AdoptedRow, reader: str = "aws") -> Bench:

@@ -37,7 +37,7 @@ DATA = os.urandom(2 << 20)
 
 
 class Running:
-    """What `fabric/app.py` wires, with the components above it told by the test."""
+    """What `fabric/app/engine.py` wires, with the components above it told by the test."""
 
     def __init__(self, folder: Path) -> None:
         clock, counts = SystemClock(), StoreCounts()

@@ -188,6 +188,16 @@ def test_an_object_page_says_how_each_replica_is_encrypted(world: World) -> None
     assert world.security.explain("none").stages == []
 
 
+def test_an_object_page_names_the_open_alerts_of_the_stores_that_hold_it(world: World) -> None:
+    world.put("a", Classification.PRIVATE, ("nas/hdd", Suite.STANDARD))
+    assert "no open alert names nas" in world.security.explain("a").stages[1].did
+    world.measures.gauge("store_up", 0.0, store="nas")
+    world.measures.gauge("store_up", 0.0, store="other")
+    world.tick()
+    told = world.security.explain("a").stages[1]
+    assert (told.stage, told.did) == ("alert", "a store does not answer (nas): firing")
+
+
 def test_the_audit_chain_is_signed_once_a_minute_and_at_the_stop(world: World) -> None:
     world.audit.append("x", "y", "z")
     world.tick(61.0)
