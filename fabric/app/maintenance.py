@@ -121,7 +121,9 @@ def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld
         finally:
             database.stop()
             fleet.close()
-        building.rename(catalog)
+        for suffix in ("-wal", ""):  # what was not folded in yet goes with it
+            if building.with_name(building.name + suffix).exists():
+                building.with_name(building.name + suffix).rename(catalog.with_name(catalog.name + suffix))
         sync_directory(catalog.parent)
     finally:
         folder.release()
