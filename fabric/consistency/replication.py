@@ -249,7 +249,7 @@ class Replication:
                         fresh,
                         idempotency_key=idempotency_key,
                         now=draft.created,
-                        also=partial(self._owed.add_within, debts=self._debts(draft.key, version, merged)),
+                        along=partial(self._owed.add_within, debts=self._debts(draft.key, version, merged)),
                     )
                 except PreconditionError:
                     continue
