@@ -43,7 +43,9 @@ def reach(data_dir: Path, own: Settings | None, *, sample: SampleWorld) -> Itera
         engine = Engine(settings, folder, SystemClock(), author="command line")
         try:
             token = engine.publish("in-process").token
-            yield InProcess(engine.web(Exposure.LOOPBACK).app, token)
+            pages = engine.web(Exposure.LOOPBACK)
+            pages.hub.push()  # the last engine's reports, as old as they are
+            yield InProcess(pages.app, token)
         finally:
             engine.stop()
     finally:

@@ -115,3 +115,16 @@ def test_the_licence_says_what_the_specification_says() -> None:
 @pytest.mark.parametrize("notice", ["fabric/demos/data/LICENSE.sundials.txt", "fabric/pricing/sheets/NOTICE.txt"])
 def test_data_of_others_carries_its_own_notice(notice: str) -> None:
     assert len((ROOT / notice).read_text()) > 200
+
+
+def test_the_container_runs_as_nobody_special_and_leaves_local_data_out() -> None:
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    at = {line.split()[0]: number for number, line in enumerate(lines) if line and not line.startswith("#")}
+    assert at["COPY"] < at["USER"] < at["CMD"]
+    assert "USER fabric" in lines
+    assert any("chown fabric:fabric /app/data" in line for line in lines)
+    assert "EXPOSE 5001" in lines
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {".git", ".venv", "data", "node_modules"} <= set(ignored)
+    assert "fabric" not in ignored
+    assert "web" not in ignored
