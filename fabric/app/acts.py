@@ -112,6 +112,8 @@ class Acts:
     def _unfreeze(self, who: Principal, body: Body) -> Body:
         name = _text(body, "name")
         self._engine.freeze.lift(name)
+        if self._engine.running:
+            self._engine.fleet.start()  # what a freeze at the start kept from being attached
         self._engine.audit.append("unfreeze", who.name, name)
         self._engine.show()
         return {"lifted": name, "still_in_force": [state.name for state in self._engine.freeze.states()]}
@@ -149,6 +151,7 @@ class Acts:
         return {"revoked": body["name"]}
 
     def _erase(self, who: Principal, body: Body) -> Body:
+        self._engine.freeze.check()
         second = self._engine.tokens.who(str(body["second_token"])) if body.get("second_token") else None
         done = self._engine.eraser.erase(_text(body, "key"), who, second, four_eyes=self._engine.tokens.four_eyes)
         return dataclasses.asdict(done) | {"at": iso(done.at)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock, iso
 from fabric.core.config import Settings, store_address
-from fabric.core.errors import ConfigError, ForbiddenError, UnauthorisedError
+from fabric.core.errors import ConfigError, CorruptError, ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
 from fabric.dashboard.ports import DashboardPorts, Exposure
 from fabric.dashboard.server import Dashboard, build
@@ -78,6 +79,7 @@ from fabric.streaming.component import Streaming
 from fabric.streaming.intake import Intake
 
 CATALOG_FILE = "catalog.db"
+WRITER_LETTERS = 8  # of the folder's id; its end is random
 ON_PREMISE = Site("onprem")  # where reads are taken to come from
 
 logger = logging.getLogger(__name__)
@@ -104,6 +106,7 @@ class Engine:
     ) -> None:
         self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
         self.measures = Measures(clock)
+        self._writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
         self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
         self._open_catalog(author)
@@ -120,7 +123,14 @@ class Engine:
 
     def _open_catalog(self, author: str) -> None:
         self.head_log = HeadLog(key_folders(self.folder.path, self.settings))
-        self.database = Database(self.folder.path / "catalog" / CATALOG_FILE)
+        catalog = self.folder.path / "catalog" / CATALOG_FILE
+        if self.head_log.sequence and not catalog.exists():
+            raise CorruptError(
+                "the catalog is missing, but the head log knows objects",
+                path=str(catalog),
+                hint="bring it back: python -m fabric rebuild",
+            )
+        self.database = Database(catalog)
         self.database.guard = self.head_log
         self.database.start()
         self.config_history = ConfigHistory(self.database)
@@ -138,7 +148,7 @@ class Engine:
 
     def _open_stores(self, wrap: Mapping[str, Wrap] | None) -> None:
         self.counts, self.throughput = StoreCounts(), Throughput(self.measures)
-        self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap)
+        self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap, hold=self.freeze.check)
         self.owed = Owed(self.database)
         self.health = Health(
             self.fleet,
@@ -147,6 +157,7 @@ class Engine:
             measures=self.measures,
             store_health=StoreHealth(self.database),
             owed=self._owes,
+            writer=self._writer,
         )
         self.prices = priced(self.settings)
         self.chooser = PlaceChooser(
@@ -168,9 +179,17 @@ class Engine:
         shared: dict[str, Any] = {"health": self.health, "clock": self.clock}
         strict = self.settings.consistency.strict_critical
         self.replication = Replication(
-            self.heads, self.fleet, self.vault, owed=self.owed, strict_critical=strict, **shared
+            self.heads,
+            self.fleet,
+            self.vault,
+            owed=self.owed,
+            strict_critical=strict,
+            writer=self._writer,
+            **shared,
         )
-        self.repairer = Repairer(self.heads, self.fleet, self.vault, owed=self.owed, **shared)
+        self.repairer = Repairer(
+            self.heads, self.fleet, self.vault, owed=self.owed, frozen=lambda: bool(self.freeze.states()), **shared
+        )
         self.reader = Reader(self.heads, self.fleet, self.vault, suspect=self.repairer.suspect, **shared)
         self.objects = Objects(
             self.heads,
@@ -270,7 +289,9 @@ class Engine:
     def _security(self) -> Security:
         rows = AlertRows(self.database)
         self.alerts = Alerts(rows, built_in_rules(self.settings.thresholds), self.clock, self.audit.append)
-        self.eraser = Eraser(self.keys, self.heads, self.replication.delete, self.audit.append, self.clock)
+        self.eraser = Eraser(
+            self.keys, self.heads, partial(self.replication.delete, kept_too=True), self.audit.append, self.clock
+        )
         return Security(
             clock=self.clock,
             measures=self.measures,

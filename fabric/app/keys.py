@@ -17,6 +17,12 @@ def key_folders(data_dir: Path, settings: Settings) -> tuple[Path, ...]:
     return tuple(Path(folder) for folder in named) if named else (data_dir / "keys", data_dir / "keys-copy")
 
 
+def kept_folders(data_dir: Path, settings: Settings) -> dict[str, Path]:
+    """Return name in a backup -> folder of what opens the objects: roots, key table and head log, wherever they lie."""
+    named = {f"key-folder-{number}": Path(folder) for number, folder in enumerate(settings.security.key_folders)}
+    return {name: data_dir / name for name in ("keys", "keys-copy", "audit", "events")} | named
+
+
 def open_keys(data_dir: Path, settings: Settings, clock: Clock) -> tuple[KeyTable, RootKey]:
     """Open the key table under its root key; a new root is made only where no table exists yet."""
     folders = key_folders(data_dir, settings)

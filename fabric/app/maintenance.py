@@ -6,19 +6,24 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fabric.app.engine import priced
-from fabric.app.keys import key_folders, open_keys
-from fabric.app.worlds import SampleWorld, settings_of
-from fabric.catalog.backup import restore
+from fabric.app.keys import kept_folders, key_folders, open_keys
+from fabric.app.worlds import SETTINGS_FILE, SampleWorld, settings_of
+from fabric.catalog.backup import restore, saved
 from fabric.catalog.database import Database
 from fabric.catalog.headlog import HeadLog
+from fabric.catalog.jobs import Jobs
 from fabric.catalog.rebuild import rebuild, set_aside
 from fabric.core.clock import SystemClock
 from fabric.core.config import Settings, StoreSettings, load_settings, store_address
-from fabric.core.errors import ConflictError
+from fabric.core.errors import ConflictError, CorruptError
+from fabric.core.files import sync_directory
 from fabric.core.words import Mode
 from fabric.runtime.folder import DataFolder, read_engine
 from fabric.security.audit import verify
+from fabric.security.keyfile import FILE_NAME
 from fabric.security.vault import Vault
 from fabric.storage.connect import connect
 from fabric.storage.fleet import Fleet
@@ -67,15 +72,26 @@ def check_settings(file: Path) -> list[Facts]:
 
 
 def restore_folder(archive: Path, data_dir: Path) -> Facts:
-    """Make a data folder from an archive; ConflictError when the folder holds something."""
+    """Make a data folder from an archive; ConflictError when the folder holds something.
+
+    Key folders of the settings get their files back where they are gone; one that still holds a key table is newer
+    than the archive and stays as it is.
+    """
     if data_dir.exists() and any(data_dir.iterdir()):
         raise ConflictError("the data folder is not empty", path=str(data_dir), hint="give another with --data-dir")
-    (data_dir / "catalog").mkdir(parents=True, exist_ok=True)
-    folders = {name: data_dir / name for name in ("keys", "keys-copy", "audit", "events")}
+    folders = kept_folders(data_dir, _saved_settings(archive))
+    living = [name for name, folder in folders.items() if (folder / FILE_NAME).exists()]
+    folders = {name: folder for name, folder in folders.items() if name not in living}
+    (data_dir / "catalog").mkdir(parents=True, exist_ok=True, mode=0o700)
     names = ("fabric.json", "settings.json", "report.key", "session.key", "freeze.json", "applied.json")
     files = {name: data_dir / name for name in names}
     done = restore(archive, catalog=data_dir / "catalog" / "catalog.db", folders=folders, files=files)
     return {"restored": str(data_dir), "files": len(done)}
+
+
+def _saved_settings(archive: Path) -> Settings:
+    data = saved(archive, SETTINGS_FILE)
+    return Settings() if data is None else msgspec.json.decode(data, type=Settings)
 
 
 def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld) -> Facts:
@@ -91,10 +107,13 @@ def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld
     folder.take_lease()
     try:
         catalog = folder.path / "catalog" / "catalog.db"
+        building = catalog.with_name("catalog.building")  # a rebuild that is cut off leaves no half catalog behind
+        for suffix in ("", "-wal", "-shm"):
+            building.with_name(building.name + suffix).unlink(missing_ok=True)
         kept = set_aside(catalog)
         keys, _root = open_keys(folder.path, settings, clock)
         fleet = Fleet(settings, clock)
-        database = Database(catalog)
+        database = Database(building)
         database.start()
         try:
             stores = {m.name: m.store for m in fleet.members if not m.adopted}
@@ -102,6 +121,10 @@ def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld
         finally:
             database.stop()
             fleet.close()
+        for suffix in ("-wal", ""):  # what was not folded in yet goes with it
+            if building.with_name(building.name + suffix).exists():
+                building.with_name(building.name + suffix).rename(catalog.with_name(catalog.name + suffix))
+        sync_directory(catalog.parent)
     finally:
         folder.release()
     return {
@@ -118,7 +141,16 @@ def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld
 
 
 def verify_audit(data_dir: Path) -> Facts:
-    """Check the audit chain of a data folder; works beside a running engine."""
-    report = dataclasses.asdict(verify(data_dir / "audit"))
+    """Check the audit chain and the migrations' journal of a data folder; works beside a running engine."""
+    report = dataclasses.asdict(verify(data_dir / "audit")) | {"journal_rows": 0}
+    catalog = data_dir / "catalog" / "catalog.db"
+    if report["ok"] and catalog.exists():
+        database = Database(catalog)
+        try:
+            report["journal_rows"] = Jobs(database).verify_journal()
+        except CorruptError as error:
+            report |= {"ok": False, "problem": str(error)}
+        finally:
+            database.stop()
     running = read_engine(data_dir)
     return report | {"engine": running.pid if running else None}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fabric.app.keys import kept_folders
 from fabric.catalog.adopted import Adopted
 from fabric.catalog.backup import backup
 from fabric.core.clock import iso
@@ -98,6 +99,7 @@ class Scans:
         ]
 
     def _scan(self, member: Member, who: str, *, full: bool) -> Facts:
+        self._engine.freeze.check()
         with self._lock:
             if member.name in self._running:
                 raise ConflictError("the store is being scanned", store=member.name, hint="see its progress")
@@ -231,6 +233,6 @@ def back_up(engine: Engine, path: Path) -> Facts:
     folder = engine.folder.path
     names = ("fabric.json", "settings.json", "report.key", "session.key", "freeze.json", "applied.json")
     files = {name: folder / name for name in names if (folder / name).exists()}
-    folders = {name: folder / name for name in ("keys", "keys-copy", "audit", "events")}
+    folders = kept_folders(folder, engine.settings)
     size = backup(path, catalog=folder / "catalog" / "catalog.db", folders=folders, files=files, clock=engine.clock)
     return {"path": str(path), "bytes": size}

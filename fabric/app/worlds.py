@@ -75,4 +75,4 @@ def last_settings(data_dir: Path) -> Settings:
 
 def remember_settings(data_dir: Path, settings: Settings) -> None:
     """Keep what the folder is run with beside its catalog, which may be lost."""
-    write_whole(data_dir / SETTINGS_FILE, canonical(settings), durable=True)
+    write_whole(data_dir / SETTINGS_FILE, canonical(settings), durable=True, mode=0o600)

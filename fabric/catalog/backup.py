@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sqlite3
 import tarfile
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 from fabric.core.clock import Clock, iso
 from fabric.core.errors import ConflictError, CorruptError, NotFoundError
-from fabric.core.files import TEMP_MARK, sync_directory
+from fabric.core.files import TEMP_MARK, sync_directory, sync_file, write_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -41,7 +43,11 @@ def backup(
         raise ConflictError("the archive exists", hint="choose another name", path=str(archive))
     temporary = archive.with_name(f"{TEMP_MARK}{archive.name}")
     try:
-        with tempfile.TemporaryDirectory(dir=archive.parent) as scratch, tarfile.open(temporary, "w:gz") as tar:
+        with (
+            tempfile.TemporaryDirectory(dir=archive.parent) as scratch,
+            _private(temporary) as file,
+            tarfile.open(fileobj=file, mode="w:gz") as tar,
+        ):
             snapshot = Path(scratch) / CATALOG
             _snapshot(catalog, snapshot)
             members = {CATALOG: snapshot.read_bytes()}
@@ -54,7 +60,7 @@ def backup(
                 entry = tarfile.TarInfo(name)
                 entry.size, entry.mode, entry.mtime = len(data), 0o600, int(clock.now())
                 tar.addfile(entry, io.BytesIO(data))
-        temporary.chmod(0o600)
+        sync_file(temporary)
         temporary.rename(archive)
         sync_directory(archive.parent)
     finally:
@@ -77,11 +83,19 @@ def restore(archive: Path, *, catalog: Path, folders: Mapping[str, Path], files:
                 "a file lies where the backup would go", hint="restore into an empty data folder", path=str(target)
             )
     for name, target in targets.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(members[name])
-        target.chmod(0o600)
-        sync_directory(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(target, members[name], durable=True, mode=0o600)
     return sorted(targets)
+
+
+def saved(archive: Path, name: str) -> bytes | None:
+    """Return one file of an archive, None where it holds none; CorruptError as `restore`."""
+    return _checked(archive).get(name)
+
+
+def _private(path: Path) -> BinaryIO:
+    """Make a file that nobody else may read from its first byte on: the archive holds keys."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
 def _snapshot(catalog: Path, copy: Path) -> None:

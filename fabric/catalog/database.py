@@ -66,6 +66,8 @@ class Database:
         self._work: queue.Queue[_Item | None] = queue.Queue(QUEUE_MOST)
         self._soon: deque[_Item] = deque()
         self._thread: threading.Thread | None = None
+        self._door = threading.Lock()  # nothing is handed in behind the end, where nobody would take it
+        self._closing = False
         self.guard: Guard | None = None  # set before `start`
 
     def start(self) -> None:
@@ -75,13 +77,16 @@ class Database:
             _check_format(connection, self.path)
             metadata.create_all(connection)
             connection.execute(text(f"PRAGMA user_version={FORMAT_VERSION}"))
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Commit what was handed in, end the writer and close every connection."""
         if self._thread is not None:
-            self._work.put(None)
+            with self._door:
+                self._closing = True
+                self._work.put(None)
             self._thread.join()
             self._thread = None
         self._engine.dispose()
@@ -96,10 +101,11 @@ class Database:
 
     def submit(self, work: Callable[[Connection], T]) -> Future[T]:
         """Hand in ``work`` without waiting; the future is done after the commit."""
-        if self._thread is None:
-            raise UnavailableError("the catalog is closed", hint="start the engine first")
         future: Future[T] = Future()
-        self._work.put((work, future))
+        with self._door:
+            if self._thread is None or self._closing:
+                raise UnavailableError("the catalog is closed", hint="start the engine first")
+            self._work.put((work, future))
         return future
 
     def submit_soon(self, work: Callable[[Connection], T]) -> Future[T]:

@@ -58,10 +58,11 @@ class HeadLog:
         self._lock = threading.Lock()
         self._pending: list[Logged] = []
         self._flushed: list[int] = []
+        self._to_take_back: tuple[int, ...] = ()  # could not be written when their commit failed
         self._pool = ThreadPoolExecutor(max(1, len(folders) - 1), thread_name_prefix="head-log")
         self.sequence = 0
         for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._recover()
 
     def begin(self) -> None:
@@ -85,19 +86,28 @@ class HeadLog:
             entries, self._pending = self._pending, []
             self._flushed = [entry.sequence for entry in entries]
             if entries:
-                self._append(b"".join(_frame(entry) for entry in entries))
+                self._append(self._taking_back() + b"".join(_frame(entry) for entry in entries))
+                self._to_take_back = ()
 
     def abandon(self) -> None:
         """Take back what the last flush wrote: its commit did not happen."""
         with self._lock:
-            taken, self._pending, self._flushed = tuple(self._flushed), [], []
-            if not taken:
+            self._to_take_back += tuple(self._flushed)
+            self._pending, self._flushed = [], []
+            if not self._to_take_back:
                 return
-            self.sequence += 1
             try:
-                self._append(_frame(Logged(self.sequence, None, taken)))
-            except (CapacityError, UnavailableError):
-                logger.exception("entries of the head log could not be taken back", extra={"entries": len(taken)})
+                self._append(self._taking_back())
+                self._to_take_back = ()
+            except (CapacityError, UnavailableError):  # it goes before the next entry
+                logger.exception("head log entries wait to be taken back", extra={"entries": len(self._to_take_back)})
+
+    def _taking_back(self) -> bytes:
+        """Return the frame that takes back what waits for it, b"" for nothing."""
+        if not self._to_take_back:
+            return b""
+        self.sequence += 1
+        return _frame(Logged(self.sequence, None, self._to_take_back))
 
     def entries(self) -> Iterator[Logged]:
         """Yield every whole entry in order, from the copies as they are."""
@@ -178,7 +188,7 @@ def _append_to(folder: Path, data: bytes) -> None:
     if segments and path.stat().st_size > SEGMENT_BYTES:
         path = folder / f"heads-{len(segments) + 1:06d}.log"
     fresh = not path.exists()
-    with path.open("ab", buffering=0) as file:
+    with open(path, "ab", buffering=0, opener=_owner_only) as file:
         before = file.tell()
         try:
             _write_all(file.fileno(), MAGIC + data if fresh else data)
@@ -189,6 +199,10 @@ def _append_to(folder: Path, data: bytes) -> None:
             raise
     if fresh:
         sync_directory(folder)
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # heads hold names and metadata of objects
 
 
 def _read(path: Path) -> tuple[list[Logged], int]:
@@ -224,4 +238,4 @@ def _equal(best: Path, folder: Path) -> None:
         if not copy.exists() or copy.stat().st_size != path.stat().st_size or path == _segments(best)[-1]:
             data = path.read_bytes()
             if not copy.exists() or copy.read_bytes() != data:
-                write_whole(copy, data, durable=True)
+                write_whole(copy, data, durable=True, mode=0o600)

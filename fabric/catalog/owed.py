@@ -72,6 +72,11 @@ class Owed:
             except UnavailableError as error:
                 logger.warning("what is owed could not be noted", extra={"debts": len(debts), "fault": str(error)})
 
+    def add_within(self, connection: Connection, debts: list[Debt]) -> None:
+        """Record debts in a transaction of the caller's, which makes them due."""
+        if debts:
+            _insertion(debts)(connection)
+
     def due(self, now: float, *, limit: int) -> list[Debt]:
         """Return up to ``limit`` debts whose time has come, the oldest first."""
         query = select(owed).where(owed.c.due <= now).order_by(owed.c.due, owed.c.store, owed.c.blob).limit(limit)

@@ -17,7 +17,7 @@ from fabric.consistency.repair import Repairer
 from fabric.consistency.threads import spawn
 from fabric.consistency.verdict import DOWN, UP
 from fabric.core.clock import Clock
-from fabric.core.errors import FabricError, NotFoundError
+from fabric.core.errors import FabricError, NotFoundError, UnavailableError
 from fabric.core.words import Place
 from fabric.runtime.component import Explanation, Page, Report, Stage
 
@@ -29,6 +29,7 @@ SCRUB_PAUSE_SECONDS = 6 * 3600.0  # between whole passes
 REPORT_SECONDS = 2.0
 ROWS_MOST = 20
 CONFLICT_SECONDS = 30.0  # between looks for siblings through all heads
+IDEMPOTENCY_SECONDS = 7 * 86400.0  # how long a repeat of a request is known as one
 CONFLICTS_MOST = 100_000  # rows kept of them
 STOP_SECONDS = 2.0
 POINTS_MOST = 240
@@ -139,10 +140,17 @@ class Consistency:
 
     def tick(self) -> float:
         """Probe what is due and renew the report."""
+        self._watch_worker()
         wait = self._health.tick()
         if self._clock.monotonic() - self._report_at >= REPORT_SECONDS:
             self._build_report()
         return min(wait, REPORT_SECONDS)
+
+    def _watch_worker(self) -> None:
+        """Start the repair thread again where a fault of the program ended it, and let the supervisor say so."""
+        if self._worker is not None and self._worker.done() and not self._stopping.is_set():
+            self._worker = spawn(self._repair, "consistency-repair")
+            raise UnavailableError("the repair thread ended by a fault of the program; it was started again")
 
     def stop(self) -> None:
         """Let the piece of repair under way end, at most STOP_SECONDS; a cut-off copy leaves nothing behind."""
@@ -312,6 +320,7 @@ class Consistency:
             found += [_sibling_row(head, version) for version in _conflicting(head)]
             if len(found) >= CONFLICTS_MOST or self._stopping.is_set():
                 break
+        self._heads.forget_idempotency(self._clock.now() - IDEMPOTENCY_SECONDS)
         self._conflicts = found
         self._conflicts_due = self._clock.monotonic() + CONFLICT_SECONDS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from fabric.consistency.threads import spawn
 from fabric.consistency.verdict import CATCHING_UP, DOWN, SUSPECT, UP, Verdict, after_answer, after_failure
 from fabric.core.clock import Clock
 from fabric.core.config import ConsistencySettings
-from fabric.core.errors import CapacityError, NotFoundError, PreconditionError, UnavailableError
+from fabric.core.errors import CapacityError, FrozenError, NotFoundError, PreconditionError, UnavailableError
 from fabric.runtime.measures import Measures
 
 logger = logging.getLogger(__name__)
@@ -203,9 +204,15 @@ class Health:
     def _probe(self, member: MemberView, tag: str | None) -> Probe:
         """One byte written under a condition and read back; a listing where nothing may be written or opened."""
         began = self._clock.monotonic()
-        tag = self._exchange(member, tag) if member.settings.mode.may_write else _list_one(member)
+        tag = self._asked(member, tag)
         seconds = self._clock.monotonic() - began
         return Probe(seconds, tag, *member.store.usage())
+
+    def _asked(self, member: MemberView, tag: str | None) -> str:
+        if member.settings.mode.may_write:
+            with contextlib.suppress(FrozenError):  # then it is only listed, as where nothing may ever be written
+                return self._exchange(member, tag)
+        return _list_one(member)
 
     def _exchange(self, member: MemberView, tag: str | None) -> str:
         store, key = member.store, self._probe_key

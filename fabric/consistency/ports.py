@@ -96,6 +96,9 @@ class VaultView(Protocol):
     def reseal(self, store: Store, replica: Replica, draft: Draft, suite: Suite) -> Sealing:
         """Return the blob of the same plain bytes under another suite."""
 
+    def alive(self, key_id: str) -> bool:
+        """Say whether the object key exists and was not destroyed."""
+
     def header(self, store: Store, blob: str) -> tuple[BlobHeader, Footer]:
         """Read what a blob says of itself."""
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -67,11 +67,24 @@ class RepairCounts:
 
 
 class Repairer:
-    """Works one bounded step at a time; `suspect` may be called from any thread."""
+    """Works one bounded step at a time; `suspect` may be called from any thread.
+
+    Args:
+        frozen: says whether a freeze is in force; then nothing is mended, brought or removed.
+    """
 
     def __init__(
-        self, heads: Heads, fleet: FleetView, vault: VaultView, *, health: HealthView, owed: Owed, clock: Clock
+        self,
+        heads: Heads,
+        fleet: FleetView,
+        vault: VaultView,
+        *,
+        health: HealthView,
+        owed: Owed,
+        clock: Clock,
+        frozen: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._frozen = frozen
         self._heads = heads
         self._fleet = fleet
         self._vault = vault
@@ -92,7 +105,7 @@ class Repairer:
 
     def step(self) -> bool:
         """Do one bounded piece of what is due; return whether there may be more."""
-        return self._mend_suspect() or self._pay_debts()
+        return not self._frozen() and (self._mend_suspect() or self._pay_debts())
 
     def scrub_step(self) -> bool:
         """Verify the next few objects' replicas on stores whose reads cost nothing; False at the end of a pass."""
@@ -173,6 +186,8 @@ class Repairer:
     def _pay_debts(self) -> bool:
         debts = self._owed.due(self._clock.now(), limit=DEBTS_AT_ONCE)
         for debt in debts:
+            if self._frozen():
+                return False
             self._pay(debt)
         return bool(debts)
 
@@ -245,7 +260,7 @@ class Repairer:
         except PreconditionError:  # a late write of our own came through after all
             return self._adopted_late(target, source if sealing is None else None, suite)
         return msgspec.structs.replace(
-            target, suite=suite.value, blob_bytes=size, blob_sha256=digest, tag=info.tag, state="live"
+            target, suite=suite.value, blob_bytes=size, blob_sha256=digest, tag=info.tag, state=_held(target)
         )
 
     def _put(self, target: Replica, pieces: Iterable[Chunk], *, replace_bad: bool) -> ObjectInfo:
@@ -274,7 +289,7 @@ class Repairer:
             blob_bytes=info.size_bytes,
             blob_sha256=digest.hexdigest(),
             tag=info.tag,
-            state="live",
+            state=_held(target),
         )
         if source is not None and digest.hexdigest() == source.blob_sha256:
             return found
@@ -287,14 +302,22 @@ class Repairer:
         for _ in range(COMMIT_ATTEMPTS):
             head = self._heads.get(key)
             version = find(head, version_id) if head is not None else None
-            if head is None or version is None or _replica_at(version, place) is None:
-                return  # replaced meanwhile; its removal is owed by whoever replaced it
+            now_there = _replica_at(version, place)
+            if head is None or now_there is None:
+                self._owe_removal(key, version_id, fresh)  # replaced or reaped while the bytes were on their way
+                return
+            if now_there.state != "intended":  # a move may have put it in grace meanwhile
+                fresh = msgspec.structs.replace(fresh, state=now_there.state, until=now_there.until)
             try:
                 self._heads.commit(with_replica(head, version_id, place, fresh), now=self._clock.now())
                 return
             except PreconditionError:
                 continue
         raise UnavailableError("the head is written too often", key=key)
+
+    def _owe_removal(self, key: str, version_id: str, fresh: Replica) -> None:
+        now = self._clock.now()
+        self._owed.add_soon([Debt(fresh.store, fresh.blob, "removal", key, version_id, fresh.place, now, now)])
 
     def _owe_intended(self, head: Head) -> None:
         now = self._clock.now()
@@ -328,6 +351,11 @@ def with_replica(head: Head, version_id: str, place: str, fresh: Replica) -> Hea
         retained=tuple(changed(version) for version in head.retained),
         epoch=head.epoch + returns,
     )
+
+
+def _held(target: Replica) -> str:
+    """Return the state of a replica once its bytes are there: one in grace stays so, and is reaped in its time."""
+    return "grace" if target.state == "grace" else "live"
 
 
 def _replica_at(version: Version | None, place: str) -> Replica | None:

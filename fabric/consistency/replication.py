@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -18,6 +19,7 @@ from fabric.consistency.ports import Chunk, FleetView, HealthView, VaultView
 from fabric.core.clock import Clock
 from fabric.core.errors import (
     BadInputError,
+    ConflictError,
     FabricError,
     NotFoundError,
     PreconditionError,
@@ -165,8 +167,13 @@ class Replication:
                 version, draft, condition, idempotency_key=idempotency_key, copies_asked=asked, places=places
             )
 
-    def delete(self, key: str, *, condition: Condition = Condition(), idempotency_key: str = "") -> WriteResult:
+    def delete(
+        self, key: str, *, condition: Condition = Condition(), idempotency_key: str = "", kept_too: bool = False
+    ) -> WriteResult:
         """Make a tombstone current; the blobs are removed once reads under way have ended.
+
+        Args:
+            kept_too: also where the object is deleted already but versions that lost to the tombstone are kept.
 
         Raises:
             NotFoundError: nothing is under ``key``.
@@ -176,7 +183,7 @@ class Replication:
             head = self._heads.get(key)
             if (done := self._replayed(key, idempotency_key)) is not None:
                 return done
-            if head is None or head.deleted:
+            if head is None or (head.deleted and not (kept_too and head.retained)):
                 raise NotFoundError("there is no such object", key=key)
             condition.check(head, key)
             for replica in (replica for version in head.versions for replica in version.replicas):
@@ -234,12 +241,20 @@ class Replication:
                     return done
                 condition.check(head, draft.key)
                 merged = merge_write(head, version, draft.policy.merge)
+                _check_class(head, merged, draft)
+                self._check_key(draft, places)
                 fresh = _next_head(head, merged, draft, copies_asked, dropped=_dropped_member(draft, version))
                 try:
-                    stored = self._heads.commit(fresh, idempotency_key=idempotency_key, now=draft.created)
+                    stored = self._heads.commit(
+                        fresh,
+                        idempotency_key=idempotency_key,
+                        now=draft.created,
+                        along=partial(self._owed.add_within, debts=self._debts(draft.key, version, merged)),
+                    )
                 except PreconditionError:
                     continue
-                return self._committed(head, stored, version, merged)
+                created = head is None or head.deleted
+                return WriteResult(Outcome.COMMITTED, version.id, stored, version, created, conflict=merged.conflict)
             raise PreconditionError("the object is written too often to be changed now", key=draft.key)
         except PreconditionError:
             self._abandon(draft, places)
@@ -247,13 +262,20 @@ class Replication:
         except FabricError as error:
             return self._settle(draft, version, places, error)
 
-    def _committed(self, before: Head | None, stored: Head, version: Version, merged: Merged) -> WriteResult:
+    def _check_key(self, draft: Draft, places: Sequence[Place]) -> None:
+        """Refuse bytes whose key was destroyed meanwhile. Asked after the head was read, and `erase` destroys the key
+        before it changes the head, so that no such version is ever committed behind it."""
+        if places and draft.key_id and not self._vault.alive(draft.key_id):
+            raise ConflictError(
+                "the object was erased while it was written", hint="write it again if it is to exist", key=draft.key
+            )
+
+    def _debts(self, key: str, version: Version, merged: Merged) -> list[Debt]:
+        """Return what a commit leaves owed; it is recorded with it, so that no crash comes between."""
         now = self._clock.now()
-        debts = [_removal(stored.key, old, now + READERS_SECONDS) for old in merged.dropped]
-        debts += [_handoffs(stored.key, version, now)]
-        self._owed.add_soon([debt for group in debts for debt in group])
-        created = before is None or before.deleted
-        return WriteResult(Outcome.COMMITTED, version.id, stored, version, created, conflict=merged.conflict)
+        debts = [_removal(key, old, now + READERS_SECONDS) for old in merged.dropped]
+        debts += [_handoffs(key, version, now)]
+        return [debt for group in debts for debt in group]
 
     def _settle(self, draft: Draft, version: Version, places: Sequence[Place], error: FabricError) -> WriteResult:
         """The commit was not answered: look whether it happened; where that cannot be seen it stays UNKNOWN."""
@@ -310,6 +332,18 @@ def _dropped_member(draft: Draft, version: Version) -> bool:
     """Say whether a CRITICAL version goes on without one of its members: its epoch then ends."""
     owed = any(replica.state == "intended" for replica in version.replicas)
     return draft.policy.criticality is Criticality.CRITICAL and owed
+
+
+def _check_class(head: Head | None, merged: Merged, draft: Draft) -> None:
+    """Refuse to give kept versions of one class another: a head has one class, which decides who reads them all."""
+    kept = [one for one in (*merged.versions, *merged.retained) if one.id != draft.version_id and not one.tombstone]
+    if head is not None and kept and head.policy.classification is not draft.policy.classification:
+        raise ConflictError(
+            "the object keeps versions of another class, which would become this one's",
+            hint="delete the object first, or write it with the class it has",
+            key=draft.key,
+            classification=head.policy.classification.value,
+        )
 
 
 def _next_head(head: Head | None, merged: Merged, draft: Draft, copies_asked: int, *, dropped: bool) -> Head:

@@ -25,6 +25,7 @@ from fabric.storage.store import CHUNK_BYTES
 
 EVENTS_BODY_MOST = 16 << 20
 HEADER_TEXT_MOST = 8 << 10  # of all X-Fabric-Meta- headers
+COUNTER_MOST = 1 << 62  # of a causal context; what is stored holds no more than 64 bits
 META = "X-Fabric-Meta-"
 TAKES_VIEWS = "fabric.takes_views"  # in the environ of a server that sends memoryviews too
 LIST_DEFAULT = 100
@@ -317,7 +318,9 @@ def _context(header: str) -> dict[str, int] | None:
         found = json.loads(header)
     except ValueError:
         found = None
-    if not isinstance(found, dict) or not all(type(counter) is int for counter in found.values()):
+    if not isinstance(found, dict) or not all(
+        type(counter) is int and 0 <= counter <= COUNTER_MOST for counter in found.values()
+    ):
         raise BadInputError("X-Fabric-Context is not what a read returned", hint="send it back as it came")
     return found
 

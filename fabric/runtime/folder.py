@@ -51,8 +51,10 @@ class DataFolder:
         self._clock = clock
         self._lease: int | None = None
         try:
-            for name in ("exports", "catalog", "events", "keys", "keys-copy", "audit"):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self.path / "exports").mkdir(exist_ok=True)
+            for name in ("catalog", "events", "keys", "keys-copy", "audit"):
+                _own(self.path / name)
         except PermissionError as error:
             raise ConfigError(
                 "the data folder cannot be made",
@@ -145,6 +147,13 @@ class DataFolder:
                 hint="free space, or choose another with --data-dir",
             ) from error
         return mark
+
+
+def _own(folder: Path) -> None:
+    """Make a folder that only its owner may look into, or make it one."""
+    folder.mkdir(exist_ok=True, mode=0o700)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
 
 
 def read_engine(folder: Path) -> EngineMark | None:

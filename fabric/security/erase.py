@@ -62,7 +62,8 @@ class Eraser:
         self._record("erase", names, f"object:{key}", key_id=key_id, versions=done.versions, replicas=done.replicas)
         if key_id:
             self._keys.shred(key_id)
-        if head is not None and not head.deleted:
+        head = self._heads.get(key)  # again: a write may have been committed before its key was destroyed
+        if head is not None and (not head.deleted or head.retained):
             self._tombstone(key)
         return done
 

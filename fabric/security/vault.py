@@ -103,6 +103,10 @@ class Vault:
         """Return the id of the object key of ``key``, made and persisted on first use."""
         return self.keys.key_for(key, classification)
 
+    def alive(self, key_id: str) -> bool:
+        """Say whether the object key exists and was not destroyed."""
+        return self.keys.has(key_id)
+
     def seal(self, draft: Draft, suite: Suite, chunks: Iterable[Chunk]) -> Sealed:
         """Return the blob of ``draft`` and ``chunks`` under ``suite`` with a fresh data key.
 

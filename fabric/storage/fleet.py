@@ -18,6 +18,7 @@ from fabric.core.errors import ConfigError, FabricError, ModeError, NotFoundErro
 from fabric.core.words import Mode, Place
 from fabric.storage import secrets
 from fabric.storage.folders import folder_error
+from fabric.storage.hold import Check, Hold
 from fabric.storage.local import LocalStore, clear_old_writes
 from fabric.storage.memory import MemoryStore
 from fabric.storage.meter import LatencyView, Meter, Observe
@@ -38,7 +39,7 @@ Wrap = Callable[[Store], Store]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One store of the fleet. ``store`` is what everyone uses; ``meter`` is its outermost wrapper."""
+    """One store of the fleet. ``store`` is what everyone uses; ``meter`` counts what goes through it."""
 
     name: str
     store: Store
@@ -56,11 +57,16 @@ class Member:
         return tuple(Place(self.name, storage_class) for storage_class in self.address.classes)
 
 
+def _never() -> None:
+    """Hold nothing up."""
+
+
 class Fleet:
     """Builds the stores of ``settings``.
 
     Args:
         observe: is told of every request (store, operation, storage class, seconds, bytes, answered).
+        hold: raises FrozenError while a freeze is in force; asked before and during every write.
         wrap: store name -> what to put around its driver, inside retry and meter (the sample world's shapes and
             faults); without it no such wrapper is constructed.
 
@@ -75,11 +81,13 @@ class Fleet:
         *,
         observe: Observe | None = None,
         wrap: Mapping[str, Wrap] | None = None,
+        hold: Check = _never,
     ) -> None:
         self._clock = clock
+        self._hold = hold
         self._findings: dict[str, Findings] = {}
         self._members = {
-            name: _member(name, given, clock, observe, (wrap or {}).get(name))
+            name: _member(name, given, clock, observe, (wrap or {}).get(name), hold)
             for name, given in settings.stores.items()
         }
 
@@ -120,9 +128,13 @@ class Fleet:
         return self._findings.get(name)
 
     def start(self) -> None:
-        """Make managed folders, clear old unfinished writes, probe what may be written. A store that fails stays."""
+        """Make managed folders, clear old unfinished writes, probe what may be written. A store that fails stays.
+
+        While a freeze is in force nothing is done: call it again when that is lifted. What was probed stays as it is.
+        """
+        waiting = [m for m in self.members if m.settings.mode.may_write and m.name not in self._findings]
         with ThreadPoolExecutor(ATTACHED_AT_ONCE, "attach") as pool:
-            list(pool.map(self._attach_or_tell, (m for m in self.members if m.settings.mode.may_write)))
+            list(pool.map(self._attach_or_tell, waiting))
 
     def probe(self, name: str) -> Findings:
         """Probe one store again and go by what is found from now on."""
@@ -138,6 +150,7 @@ class Fleet:
 
     def _attach_or_tell(self, member: Member) -> None:
         try:
+            self._hold()
             self._attach(member)
         except FabricError as error:
             logger.warning("store not probed", extra={"store": member.name, "why": str(error)})
@@ -158,11 +171,13 @@ def _make(root: Path, store: str) -> None:
         raise folder_error(error, store=store, path=str(root), key="") from error
 
 
-def _member(name: str, given: StoreSettings, clock: Clock, observe: Observe | None, wrap: Wrap | None) -> Member:
+def _member(
+    name: str, given: StoreSettings, clock: Clock, observe: Observe | None, wrap: Wrap | None, hold: Check
+) -> Member:
     address = store_address(name, given)
     driver = build_driver(name, given, address, clock)
     meter = Meter(Retry(wrap(driver) if wrap is not None else driver), clock, observe=observe)
-    return Member(name, meter, address, given, meter, driver)
+    return Member(name, Hold(meter, hold), address, given, meter, driver)
 
 
 def build_driver(name: str, given: StoreSettings, address: StoreAddress, clock: Clock) -> Store:

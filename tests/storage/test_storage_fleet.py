@@ -21,6 +21,7 @@ from fabric.core.errors import (
 from fabric.core.words import Mode, Place
 from fabric.storage.connect import connect, s3_policy
 from fabric.storage.fleet import Fleet
+from fabric.storage.hold import Hold
 from fabric.storage.memory import MemoryStore
 from fabric.storage.meter import Meter
 from fabric.storage.probe import check_home_of_heads, probe
@@ -119,7 +120,7 @@ def test_an_own_world_constructs_no_shape_and_no_fault(tmp_path: Path) -> None:
     while isinstance(store, Around):
         kinds.append(type(store))
         store = store.inner
-    assert kinds == [Meter, Retry]
+    assert kinds == [Hold, Meter, Retry]
 
 
 @pytest.mark.parametrize(

@@ -189,3 +189,25 @@ def test_configurations_are_kept_with_author_compared_and_read_back(database) ->
     assert history.settings(first.number) == old
     with pytest.raises(NotFoundError):
         history.settings(99)
+
+
+def test_work_handed_in_while_the_catalog_closes_is_refused_and_not_left_waiting(tmp_path: Path) -> None:
+    database = Database(tmp_path / "closing.sqlite")
+    database.start()
+    begun, going_on = threading.Event(), threading.Event()
+
+    def slow(_: object) -> None:
+        begun.set()
+        going_on.wait(10)
+
+    database.submit(slow)
+    begun.wait(10)
+    closing = threading.Thread(target=database.stop)
+    closing.start()
+    while not database._closing:
+        threading.Event().wait(0.01)
+    with pytest.raises(UnavailableError):
+        database.submit(lambda _: None)
+    going_on.set()
+    closing.join(10)
+    assert not closing.is_alive()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import catalog_world
@@ -215,3 +217,47 @@ def test_a_damaged_backup_is_refused_before_anything_is_written(kept: Kept, tmp_
     with pytest.raises(CorruptError):
         restore(archive, catalog=tmp_path / "new" / "catalog.sqlite", folders={}, files={})
     assert not (tmp_path / "new").exists()
+
+
+@contextmanager
+def room_for(file: Path, more_bytes: int) -> Iterator[None]:
+    """Let no file grow beyond a few bytes more than ``file`` has, as a disk that is nearly full does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + more_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_takes_half_an_entry_of_the_head_log_hides_none_of_the_later_ones(tmp_path: Path) -> None:
+    folders = (tmp_path / "a", tmp_path / "b")
+    log = HeadLog(folders)
+    log.begin()
+    log.note(head("before"))
+    log.flush()
+    log.begin()
+    log.note(head("half"))
+    with room_for(folders[0] / "heads-000001.log", 20), pytest.raises(UnavailableError):
+        log.flush()
+    log.abandon()
+    log.begin()
+    log.note(head("after"))
+    log.flush()
+    assert set(log.last()) == {"before", "after"}
+    assert set(HeadLog(folders).last()) == {"before", "after"}
+
+
+def test_an_entry_that_could_not_be_taken_back_at_once_is_taken_back_before_the_next(tmp_path: Path) -> None:
+    folders = (tmp_path / "a", tmp_path / "b")
+    log = HeadLog(folders)
+    log.begin()
+    log.note(head("refused"))
+    log.flush()
+    with room_for(folders[0] / "heads-000001.log", 5):
+        log.abandon()
+    assert set(log.last()) == {"refused"}
+    log.begin()
+    log.note(head("after"))
+    log.flush()
+    assert set(HeadLog(folders).last()) == {"after"}

@@ -71,6 +71,9 @@ class FramingVault:
     def key_for(self, key: str, classification: Classification = Classification.PRIVATE) -> str:
         return f"key-of-{key}"
 
+    def alive(self, key_id: str) -> bool:
+        return True
+
     def seal(self, draft: Draft, suite: Suite, chunks: Iterable[bytes | memoryview]) -> FramedBlob:
         return FramedBlob(pack_header(header_of(draft, suite, b"")), chunks)
 

@@ -18,7 +18,7 @@ from fabric.consistency.health import Health
 from fabric.consistency.repair import Repairer
 from fabric.core.clock import SystemClock
 from fabric.core.config import ConsistencySettings
-from fabric.core.errors import NotFoundError
+from fabric.core.errors import NotFoundError, UnavailableError
 from fabric.core.words import Merge, ObjectPolicy
 from fabric.runtime.measures import Measures
 
@@ -126,3 +126,33 @@ def test_an_object_is_explained_from_its_ingest_to_its_copies(one: Bench) -> Non
     one.replication.delete("a")
     assert "deleted" in made.explain("a").stages[0].did
     assert made.explain("never").stages == []
+
+
+def test_a_repair_thread_that_a_fault_ended_is_started_again_and_the_fault_is_told(
+    one: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = component(one)
+    steps: list[int] = []
+
+    def step() -> bool:
+        steps.append(1)
+        if len(steps) == 1:
+            raise RuntimeError("a fault of the program")
+        return False
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(made._repairer, "step", step)
+    made.start()
+    try:
+        told = False
+        until = time.monotonic() + 10
+        while len(steps) < 2 and time.monotonic() < until:
+            try:
+                made.tick()
+            except UnavailableError:
+                told = True
+            threading.Event().wait(0.02)
+        assert told
+        assert len(steps) > 1
+    finally:
+        made.stop()

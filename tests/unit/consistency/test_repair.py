@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from consistency_fakes import Bench, DyingStore, bench
 
@@ -229,3 +231,44 @@ def test_a_store_that_left_the_settings_is_read_around_and_passed_over_by_the_sc
     assert one.read("a") == DATA
     work = repairer(one, clock)
     assert len(list(work.verify())) == 2
+
+
+def changed(one: Bench, key: str, replicas: tuple[Replica, ...]) -> None:
+    """Commit the head of ``key`` with other replicas, as a move does."""
+    head = head_of(one, key)
+    version = msgspec.structs.replace(head.current, replicas=replicas)
+    one.heads.commit(msgspec.structs.replace(head, versions=(version,)))
+
+
+def test_a_copy_in_grace_is_mended_and_stays_in_grace(one: Bench, clock: ManualClock) -> None:
+    one.replication.write("a", NORMAL, [DATA], one.places)
+    first, second, third = head_of(one, "a").current.replicas
+    changed(one, "a", (first, second, msgspec.structs.replace(third, state="grace", until=99.0)))
+    spoil(one, third)
+    work = repairer(one, clock)
+    work.suspect("a", head_of(one, "a").current.id, third.place)
+    assert work.step()
+    mended = head_of(one, "a").current.replicas[2]
+    assert (mended.state, mended.until, work.counts.repaired) == ("grace", 99.0, 1)
+    assert not any(checked.fault for checked in work.verify())
+
+
+def test_bytes_that_arrive_after_their_replica_was_reaped_are_removed_again(
+    one: Bench, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.replication.write("a", NORMAL, [DATA], one.places)
+    first, second, third = head_of(one, "a").current.replicas
+    store = one.fleet.member(third.store).store
+    store.delete(third.blob)
+    work, put = repairer(one, clock), store.put
+
+    def put_then_reaped(*given: Any, **named: Any) -> Any:
+        info = put(*given, **named)
+        changed(one, "a", (first, second))
+        return info
+
+    monkeypatch.setattr(store, "put", put_then_reaped)
+    work.suspect("a", head_of(one, "a").current.id, third.place)
+    while work.step():
+        one.database.write(lambda _: None)  # what was handed in is on disk
+    assert list(store.list("objects/")) == []

@@ -302,3 +302,12 @@ def test_events_are_refused_with_a_reason_when_the_body_is_not_a_batch(made: Wor
     with served(made.app) as url:
         endless = (b"x" * (1 << 20) for _ in range(17))
         assert requests.post(f"{url}/api/events", data=endless).status_code == 413
+
+
+@pytest.mark.parametrize("counter", [-1, 10**30])
+def test_an_impossible_causal_context_is_400_and_leaves_nothing(made: World, counter: int) -> None:
+    sent = made.app.test_client().put(
+        "/api/objects/a", data=b"1", headers={"X-Fabric-Context": json.dumps({"e.0": counter})}
+    )
+    assert sent.status_code == 400
+    assert [info for member in made.bench.fleet.members for info in member.store.list("objects/")] == []
