@@ -22,7 +22,7 @@ from fabric.core.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from fabric.core.words import Place, Suite
+from fabric.core.words import CLOUDS, Place, Suite
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +130,7 @@ class Reader:
             state_of=self._health.state,
             latency_ms_of=self._latency_ms,
             region_of=self._region,
+            cloud_of=self._cloud,
             near=self._near,
         )
 
@@ -138,6 +139,12 @@ class Reader:
             return self._fleet.member(store).address.region
         except NotFoundError:  # no longer in the settings; its replicas fail over like any that is away
             return ""
+
+    def _cloud(self, store: str) -> bool:
+        try:
+            return self._fleet.member(store).address.zone in CLOUDS
+        except NotFoundError:
+            return True
 
     def _latency_ms(self, replica: Replica) -> float | None:
         view = self._fleet.latency_ms(Place.parse(replica.place))

@@ -120,8 +120,12 @@ def _option(copy: int, target: View, views: Sequence[View | None], market: Marke
 
 
 def nearest(views: Sequence[View]) -> View:
-    """Return the copy that serves reads: healthy, soonest to answer, then cheapest to read."""
-    return min(views, key=lambda view: (not view.healthy, view.latency_ms, view.read_per_gb, view.place))
+    """Return the copy that serves reads: where the way to the reader is free, then soonest to answer.
+
+    The order of `fabric.consistency.choice`. Health does not count: an outage moves reads for a while, but a month's
+    cost and a move's saving are not those of the outage.
+    """
+    return min(views, key=lambda view: (view.to_reader.per_gb > 0, view.latency_ms, view.read_per_gb, view.place))
 
 
 def value(found: Group, facts: Facts, horizon_days: float) -> Valued:

@@ -109,12 +109,20 @@ def test_figures_of_one_object_do_not_depend_on_the_others_scored_with_it() -> N
         assert np.array_equal(alone.net[0], together.net[row])
 
 
-def test_reads_are_served_by_the_healthy_copy_that_answers_soonest() -> None:
+def test_reads_are_priced_at_the_copy_they_reach_for_free_then_at_the_one_that_answers_soonest() -> None:
     views = market().survey.views
-    near, far = views["nas/hdd"], views["gs/coldline"]
-    assert nearest([far, near]) is near
-    down = msgspec.structs.replace(near, healthy=False)
-    assert nearest([down, far]) is far
+    own, cloud = views["nas/hdd"], views["gs/coldline"]
+    assert own.to_reader.per_gb == 0 < cloud.to_reader.per_gb
+    slow = msgspec.structs.replace(own, latency_ms=cloud.latency_ms * 10)
+    assert nearest([cloud, slow]) is slow
+    faster = msgspec.structs.replace(cloud, latency_ms=cloud.latency_ms / 2)
+    assert nearest([cloud, faster]) is faster
+
+
+def test_an_outage_does_not_change_what_a_month_costs() -> None:
+    views = market().survey.views
+    down = msgspec.structs.replace(views["nas/hdd"], healthy=False)
+    assert nearest([views["gs/coldline"], down]) is down
 
 
 def test_a_copy_in_a_store_that_left_the_settings_is_not_moved_and_breaks_nothing() -> None:
