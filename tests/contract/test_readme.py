@@ -264,11 +264,9 @@ def test_the_page_on_the_sample_lists_exactly_the_rules_that_make_it() -> None:
 
 
 def test_every_file_that_a_page_links_to_exists() -> None:
-    waiting = {"measured.md"}  # made by the benchmarks
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-            found = page.parent / target
-            assert found.exists() or found.name in waiting, f"{page.name}: {target}"
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_every_source_file_that_a_page_names_exists() -> None:
