@@ -53,7 +53,7 @@ def migration(data_dir: Path) -> list[Path]:
     with scratch() as world:
         world.load(14)
         world.import_past()
-        world.run(world.engine.placement, PATIENCE_SECONDS, lambda: len(world.engine.decisions.open_moves(10)) >= 10)
+        world.run(world.engine.placement, PATIENCE_SECONDS, lambda: _decided(world) >= 14)
         jobs, engine = world.engine.jobs, world.engine.migration
 
         def ended() -> bool:
