@@ -6,7 +6,7 @@ RUN_STAMP := $(VENV)/.run-packages
 DEV_STAMP := $(VENV)/.dev-packages
 EXTRA_STAMP := $(VENV)/.extras
 
-.PHONY: setup run test check bench demo clean
+.PHONY: setup run test check picture bench demo clean
 .DEFAULT_GOAL := run
 
 $(RUN_STAMP): requirements.txt constraints.txt
@@ -38,6 +38,9 @@ check: $(DEV_STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+picture: $(EXTRA_STAMP)
+	FABRIC_SCREENSHOT=1 $(BIN)/python -m pytest -q tests/browser/test_real_engine.py -k picture
 
 bench: $(EXTRA_STAMP)
 	for script in tests/bench/bench_*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script || exit 1; done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hmac
 import http.client
 import logging
@@ -201,9 +202,9 @@ def _passed_on(engine: EngineMark) -> Response:
         if request.content_length is not None:
             headers["Content-Length"] = str(request.content_length)
     try:
-        connection.request(
-            request.method, request.full_path.rstrip("?"), body, headers, encode_chunked="Content-Length" not in headers
-        )
+        chunked = "Content-Length" not in headers
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before its end: the answer is there
+            connection.request(request.method, request.full_path.rstrip("?"), body, headers, encode_chunked=chunked)
         answer = connection.getresponse()
     except ConnectionRefusedError as error:
         connection.close()

@@ -105,7 +105,8 @@ class Database:
     def submit_soon(self, work: Callable[[Connection], T]) -> Future[T]:
         """Hand in ``work`` that nobody waits for: it shares the next commit, or has one within SOON_SECONDS.
 
-        A crash before that loses it. Beyond SOON_MOST waiting it is as `submit`.
+        It is done before whatever is handed in after it. A crash before that loses it. With SOON_MOST waiting it is
+        as `submit`.
         """
         if self._thread is None or len(self._soon) >= SOON_MOST:
             return self.submit(work)
@@ -125,9 +126,8 @@ class Database:
         while not closing:
             group = self._next_group()
             closing = None in group
-            items = [item for item in group if item is not None]
-            while self._soon and len(items) < GROUP_MOST + SOON_MOST:
-                items.append(self._soon.popleft())
+            earlier = [self._soon.popleft() for _ in range(len(self._soon))]  # what follows may build on it
+            items = earlier + [item for item in group if item is not None]
             if items:
                 self._commit(items)
 

@@ -119,6 +119,7 @@ class Head(msgspec.Struct, frozen=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Head).decode
 Observer = Callable[[Head], None]
+Along = Callable[[Connection], None]
 
 
 class Heads:
@@ -195,14 +196,16 @@ class Heads:
         with self._database.read() as connection:
             return {place: (count, size) for place, count, size in connection.execute(query.group_by(heads.c.place))}
 
-    def commit(self, head: Head, *, idempotency_key: str = "", now: float = 0.0) -> Head:
+    def commit(self, head: Head, *, idempotency_key: str = "", now: float = 0.0, along: Along | None = None) -> Head:
         """Replace the head whose stored revision is ``head.revision`` (0: none stored); return it with the next one.
+
+        ``along`` is done in the same transaction; what it raises refuses the commit.
 
         Raises:
             PreconditionError: another commit came first; nothing was changed. Read again, merge, repeat.
         """
         fresh = msgspec.structs.replace(head, revision=head.revision + 1)
-        self._database.write(lambda connection: self._commit(connection, fresh, idempotency_key, now))
+        self._database.write(lambda connection: self._commit(connection, fresh, idempotency_key, now, along))
         if self._after_commit is not None:
             self._after_commit(fresh)
         return fresh
@@ -214,7 +217,9 @@ class Heads:
             row = connection.execute(query.where(idempotency.c.token == f"{key}\0{idempotency_key}")).first()
         return None if row is None else (row[0], row[1])
 
-    def _commit(self, connection: Connection, head: Head, idempotency_key: str, now: float) -> None:
+    def _commit(
+        self, connection: Connection, head: Head, idempotency_key: str, now: float, along: Along | None
+    ) -> None:
         row = _row(head)
         if head.revision == 1:
             if _get(connection, head.key) is not None:
@@ -230,6 +235,8 @@ class Heads:
                     token=f"{head.key}\0{idempotency_key}", revision=head.revision, version_id=head.current.id, made=now
                 )
             )
+        if along is not None:
+            along(connection)
         if self._before_commit is not None:
             self._before_commit(head)
 

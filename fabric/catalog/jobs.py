@@ -217,6 +217,7 @@ class Jobs:
     def __init__(self, database: Database, *, after_write: Callable[[Job], None] | None = None) -> None:
         self._database = database
         self._after_write = after_write
+        self._unsaved: dict[str, Checkpoint] = {}  # job id -> a checkpoint on its way to the disk
 
     # ---------------------------------------------------------------- writing
 
@@ -235,8 +236,14 @@ class Jobs:
         future.add_done_callback(lambda done: None if done.exception() else self._written(job))
         return future
 
-    def change(self, before: Job, after: Job, act: str, *, copy: Checkpoint | None = None, **details: Any) -> Job:
+    def change(
+        self, before: Job, after: Job, act: str, *, copy: Checkpoint | None = None, soon: bool = False, **details: Any
+    ) -> Job:
         """Replace ``before`` by ``after``, and the checkpoint by ``copy`` if given, with one journal row named ``act``.
+
+        Args:
+            soon: return at once; the change shares a later commit, at the latest that of the job's next waited
+                change, which fails where this one did. Only where no act follows before that one.
 
         Raises:
             LostLeaseError: the job is not in ``before``'s state and epoch any more; nothing was changed.
@@ -247,8 +254,27 @@ class Jobs:
             if copy is not None:
                 _save(connection, after, copy)
 
+        if soon:
+            return self._change_soon(after, work, copy)
         self._database.write(work)
         return self._written(after)
+
+    def changing(self, before: Job, after: Job, act: str, **details: Any) -> Callable[[Connection], None]:
+        """Return `change` as work for a transaction of another table's, so that both happen or neither."""
+        return lambda connection: _change(connection, before, after, act, details)
+
+    def _change_soon(self, after: Job, work: Callable[[Connection], None], copy: Checkpoint | None) -> Job:
+        if copy is not None:
+            self._unsaved[after.id] = copy
+
+        def settled(done: Future[None]) -> None:
+            if copy is not None and self._unsaved.get(after.id) is copy:
+                del self._unsaved[after.id]
+            if not done.exception():
+                self._written(after)
+
+        self._database.submit_soon(work).add_done_callback(settled)
+        return after
 
     def begin(self, before: Job, after: Job, copy: Checkpoint, *, cap_usd: float) -> Job:
         """`change` that also books the job's cost on its run; SpendCapError when that would pass ``cap_usd``."""
@@ -291,6 +317,8 @@ class Jobs:
 
     def checkpoint(self, job_id: str) -> Checkpoint:
         """Return the last checkpoint of a job, an empty one before the first."""
+        if (unsaved := self._unsaved.get(job_id)) is not None:
+            return unsaved
         with self._database.read() as connection:
             row = connection.execute(text("SELECT checkpoint FROM jobs WHERE id = :id"), {"id": job_id}).first()
         return Checkpoint() if row is None or row[0] is None else _decode_checkpoint(row[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -89,13 +90,16 @@ class HttpClient:
         if json is not None:
             payload, sent["Content-Type"] = msgspec.json.encode(json), "application/json"
         try:
-            connection.request(
-                method,
-                _with_query(path, query),
-                payload,
-                sent,
-                encode_chunked=body is not None and "Content-Length" not in sent,
-            )
+            with contextlib.suppress(
+                BrokenPipeError, ConnectionResetError
+            ):  # refused before its end: the answer is there
+                connection.request(
+                    method,
+                    _with_query(path, query),
+                    payload,
+                    sent,
+                    encode_chunked=body is not None and "Content-Length" not in sent,
+                )
             response = connection.getresponse()
         except (ConnectionRefusedError, http.client.CannotSendRequest) as error:
             raise UnavailableError(
@@ -112,9 +116,18 @@ class HttpClient:
             if response.status >= 400:
                 raise problem_error(response.status, response.read())
             found = {name.lower(): value for name, value in response.getheaders()}
-            yield Answer(response.status, found, iter(lambda: response.read(CHUNK_BYTES), b""))
+            yield Answer(response.status, found, self._pieces(response))
         finally:
             connection.close()
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        try:
+            while piece := response.read(CHUNK_BYTES):
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise UnavailableError(
+                "the engine stopped in the middle of its answer", url=self._engine.url, hint="try again"
+            ) from error
 
 
 class LocalClient:

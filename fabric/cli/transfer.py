@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fabric.cli.client import Answer
-from fabric.core.errors import IntegrityError
+from fabric.core.errors import ConflictError, IntegrityError, UnavailableError
 from fabric.core.files import TEMP_MARK
+
+SIBLINGS = 300  # the HTTP status that lists them
 
 Advance = Callable[[int], None]
 
@@ -30,8 +32,16 @@ def receive(answer: Answer, file: Path, advance: Advance) -> dict[str, Any]:
     """Write an answer's body into ``file`` ("-": standard output), whole or not at all; return its facts.
 
     Raises:
+        ConflictError: the object has siblings, and none was named.
+        UnavailableError: the bytes ended before their announced length.
         IntegrityError: the bytes do not hash to what the engine said; no file was left.
     """
+    if answer.status == SIBLINGS:
+        raise ConflictError(
+            "the object has several versions that were written side by side",
+            versions=", ".join(str(one["version"]) for one in answer.json()["siblings"]),
+            hint="name one with --version",
+        )
     if str(file) == "-":
         return _copy(answer, sys.stdout.buffer, advance)
     temporary = file.with_name(f"{TEMP_MARK}{file.name}.{os.getpid()}")
@@ -53,6 +63,11 @@ def _copy(answer: Answer, target: Any, advance: Advance) -> dict[str, Any]:
         advance(len(piece))
     target.flush()
     advance(0)
+    announced = answer.headers.get("content-length", "")
+    if announced and int(announced) != total:
+        raise UnavailableError(
+            "the answer ended before its announced length", received=total, announced=announced, hint="try again"
+        )
     said = answer.headers.get("x-fabric-sha256", "")
     if answer.status == 200 and said and said != digest.hexdigest():
         raise IntegrityError(

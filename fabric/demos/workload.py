@@ -115,7 +115,7 @@ class Workload:
         return [
             {
                 "id": "sample-load",
-                "label": "sample archive written and replicated",
+                "label": "Sample archive written and replicated",
                 "done": self.loaded,
                 "total": self.total,
                 "unit": "objects",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from fabric.catalog.heads import Head, Replica, Version
+from fabric.catalog.heads import Along, Head, Replica, Version
 from fabric.core.errors import PreconditionError, UnavailableError
 from fabric.migration.ports import Heads
 
@@ -73,8 +73,10 @@ def _with_replicas(head: Head, version_id: str, replicas: tuple[Replica, ...]) -
     return replace(head, versions=versions)
 
 
-def commit(heads: Heads, key: str, change: Callable[[Head], Head]) -> Head:
+def commit(heads: Heads, key: str, change: Callable[[Head], Head], *, along: Along | None = None) -> Head:
     """Change the head of ``key`` by compare-and-set, on top of whatever other writers commit meanwhile.
+
+    ``along`` (a job's own row) is committed with it, or neither is.
 
     Raises:
         OverwrittenError: ``change`` finds its version gone; nothing was changed.
@@ -88,7 +90,7 @@ def commit(heads: Heads, key: str, change: Callable[[Head], Head]) -> Head:
         if fresh is head:
             return head
         try:
-            return heads.commit(fresh)
+            return heads.commit(fresh, along=along)
         except PreconditionError:
             continue
     raise UnavailableError("the object is being written all the time", key=key, hint="the move is tried again later")

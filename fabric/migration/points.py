@@ -24,7 +24,7 @@ POINTS = (
     "verifying.after",
     "shadow.put",  # the write test's object lies at the target
     "verified",
-    "switch.noted",
+    "switch.before",
     "switch.done",  # the head points to the target, the job does not say so
     "completed.before",
     "completed.after",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from fabric.catalog.decisions import Decision
-from fabric.catalog.heads import Head, Replica, Version
+from fabric.catalog.heads import Along, Head, Replica, Version
 from fabric.core.config import StoreAddress, StoreSettings
 from fabric.core.words import Classification, Suite, Zone
 from fabric.storage.store import Store
@@ -39,7 +39,7 @@ class Heads(Protocol):
     """The one mutable record per key (`fabric.catalog.heads.Heads`)."""
 
     def get(self, key: str) -> Head | None: ...
-    def commit(self, head: Head) -> Head:
+    def commit(self, head: Head, *, along: Along | None = None) -> Head:
         """Compare-and-set on the revision; PreconditionError when another commit came first."""
 
 

@@ -80,9 +80,19 @@ class Tools:
     gates: dict[str, Gate] = field(default_factory=dict)  # job id -> its open gate, for progress
 
     def go(
-        self, job: Job, state: State, *, reason: str = "", who: str = "", copy: Checkpoint | None = None, **changes: Any
+        self,
+        job: Job,
+        state: State,
+        *,
+        reason: str = "",
+        who: str = "",
+        copy: Checkpoint | None = None,
+        soon: bool = False,
+        **changes: Any,
     ) -> Job:
         """Take one legal transition: journal row and job row first, in one commit; return the new row.
+
+        ``soon``: share the commit of the job's next change (`Jobs.change`); where nothing but reading comes between.
 
         Raises:
             ConflictError: the transition is not in the table, or another holder changed the job.
@@ -91,7 +101,7 @@ class Tools:
         now = self.clock.now()
         after = replace(job, state=state.value, updated=now, reason=reason, **changes)
         self.reached(f"{state.value.lower()}.before")
-        self.jobs.change(job, after, "transition", copy=copy, **_facts(reason, who, changes))
+        self.jobs.change(job, after, "transition", copy=copy, soon=soon, **_facts(reason, who, changes))
         self.announce(after, state, reason=reason, who=who)
         return after
 

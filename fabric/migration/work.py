@@ -85,7 +85,7 @@ class Worker:
     # ---------------------------------------------------------------- steps
 
     def _claim(self, job: Job) -> Job:
-        return self._tools.go(job, State.VALIDATING, epoch=job.epoch + 1)
+        return self._tools.go(job, State.VALIDATING, epoch=job.epoch + 1, soon=True)
 
     def _validate(self, job: Job) -> Job:
         edge, performance = validate(self._tools, job)
@@ -112,7 +112,9 @@ class Worker:
         copied = self._bring(job, edge, checkpoint, gate)
         checksums = {"recorded": edge.replica.blob_sha256, "source_read": copied.source_sha256}
         rate = round(gate.bytes_per_second, 1)
-        return tools.go(job, State.VERIFYING, copy=copied.checkpoint, checksums=checksums, bytes_per_second=rate)
+        return tools.go(
+            job, State.VERIFYING, copy=copied.checkpoint, checksums=checksums, bytes_per_second=rate, soon=True
+        )
 
     def _bring(self, job: Job, edge: Edge, checkpoint: Checkpoint, gate: Gate) -> Copied:
         """Have the bytes in the target place, by the cheapest way there is."""
@@ -149,8 +151,9 @@ class Worker:
         edge, copy = tools.edge(job), tools.jobs.checkpoint(job.id)
         version = find_version(edge.head, job.version_id)
         if not is_switched(version, job.source, job.target):
-            job = self._prove(job, edge, copy)
-            self._switch(job, copy)
+            proven = self._prove(job, edge, copy)
+            self._switch(job, proven, copy)
+            job = proven
         return self._complete(job)
 
     def _prove(self, job: Job, edge: Edge, copy: Checkpoint) -> Job:
@@ -166,22 +169,20 @@ class Worker:
         _check_speed(edge, performance)
         gate.check(now=True)
         tools.reached("verified")
-        proven = replace(
+        return replace(
             job,
             checksums={**job.checksums, "target": target_sha256},
             performance=performance,
             updated=tools.clock.now(),
         )
-        tools.jobs.change(job, proven, "switch", place=job.target, target_sha256=target_sha256)
-        tools.reached("switch.noted")
-        return proven
 
-    def _switch(self, job: Job, copy: Checkpoint) -> None:
-        """Make readers go to the proven copy: one conditional commit of the head."""
-        tools = self._tools
+    def _switch(self, job: Job, proven: Job, copy: Checkpoint) -> None:
+        """Make readers go to the proven copy: one conditional commit of the head, with the job's row of it."""
+        tools, target_sha256 = self._tools, proven.checksums["target"]
+        note = tools.jobs.changing(job, proven, "switch", place=job.target, target_sha256=target_sha256)
         fresh = Replica(job.target, copy.blob, copy.suite, copy.blob_bytes, copy.blob_sha256, copy.tag)
         if not fresh.blob_sha256:
-            fresh = replace(fresh, blob_sha256=job.checksums["target"])
+            fresh = replace(fresh, blob_sha256=target_sha256)
         until = tools.grace_until(job)
 
         def change(head: Head) -> Head:
@@ -191,7 +192,8 @@ class Worker:
                 raise PreconditionError("the object's policy asks for another encryption now", key=job.key)
             return switched(head, job.version_id, job.source, fresh, until)
 
-        commit(tools.heads, job.key, change)
+        tools.reached("switch.before")
+        commit(tools.heads, job.key, change, along=note)
         tools.reached("switch.done")
 
     def _complete(self, job: Job) -> Job:

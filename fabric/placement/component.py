@@ -208,8 +208,7 @@ class Placement:
         fresh = replace(
             standing,
             state="ok" if done else "busy",
-            note=("Every object is scored; the next look is due soon" if done else "Scoring objects in key order")
-            + self._lacking,
+            note=_note(self._tally.objects, done=done) + self._lacking,
             scored=standing.scored + scored,
             passing=self._tally.objects,
             tally=self._tally if whole else standing.tally,
@@ -281,6 +280,14 @@ def _lacking(rows: Sequence[AdoptedRow]) -> str:
         f"; {sum(row.objects for row in rows)} listed objects lie in classes without a price: {names} (name the "
         "provider whose prices hold, for example provider=aws in the store's URL, or give the class a price)"
     )
+
+
+def _note(objects: int, *, done: bool) -> str:
+    if not done:
+        return "Scoring objects in key order"
+    if not objects:
+        return "No managed objects to place; listed ones are priced in the bill"
+    return "Every object is scored; the next look is due soon"
 
 
 def _did(decision: Decision) -> str:

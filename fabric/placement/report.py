@@ -199,8 +199,15 @@ def _headline(standing: Standing) -> list[Row]:
         _figure("Moves proposed", moves, "", "open decisions that passed the gate, or rent or buy"),
         _figure("Objects scored", standing.scored, "", "counted since the start"),
         _figure("Own capacity in use", sunk_now(standing), "usd", "estimate a month, already paid: not in the bill"),
-        _figure("Own capacity to be freed", freed, "bytes", "open moves away from own disks: a purchase deferred"),
+        _listed(standing)
+        if standing.bill
+        else _figure("Own capacity to be freed", freed, "bytes", "open moves away from own disks: a purchase deferred"),
     ]
+
+
+def _listed(standing: Standing) -> Row:
+    stores = ", ".join(sorted({row.store for row in standing.bill}))
+    return _figure("Objects listed", sum(row.objects for row in standing.bill), "", f"the last scans of {stores}")
 
 
 def _figure(
@@ -218,7 +225,7 @@ def _progress(standing: Standing) -> list[Row]:
     total = standing.tally.objects if standing.tally else 0
     if not standing.passing or standing.state != "busy":
         return []
-    label = "objects scored in this pass"
+    label = "Objects scored in this pass"
     figures = {"done": standing.passing, "total": max(total, standing.passing), "unit": "objects"}
     return [{"id": "pass", "label": label, **figures, "rate": None, "eta_seconds": None}]
 

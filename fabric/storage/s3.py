@@ -113,7 +113,7 @@ class S3Store:
         if start or end is not None:
             options["range"] = {"offset": start} if end is None else (start, end)
         with self._translated("open", key):
-            result = obstore.get(self._clients.stream, self._prefix + key, options=options)
+            result = obstore.get(self._clients.reads, self._prefix + key, options=options)
             info = self._info_of_stream(key, result)
             return OpenReading(info, self._pieces(key, result.stream(min_chunk_size=CHUNK_BYTES)))
 

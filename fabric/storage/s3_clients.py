@@ -1,4 +1,5 @@
-"""The two S3 clients of one store, made at the first use: obstore for streams, botocore for everything else.
+"""The S3 clients of one store, made at the first use: obstore for streams (reads are given up sooner than writes),
+botocore for everything else.
 
 Neither retries by itself: retrying is the business of one wrapper, and a repeated conditional write could meet its own
 first success.
@@ -16,7 +17,8 @@ from fabric.core.errors import ForbiddenError
 from fabric.storage.secrets import Credentials
 
 CONNECT_SECONDS = 5
-READ_SECONDS = 60
+READ_SECONDS = 60  # until a request is answered, its body sent in between: a slow line takes long
+FIRST_BYTE_SECONDS = 8  # until a read gives bytes, and between two pieces: fail-over to another copy must end in 15 s
 CONNECTIONS_MOST = 32
 REFRESH = timedelta(minutes=5)
 
@@ -46,6 +48,7 @@ class Clients:
         self._session: Any = None
         self._boto: Any = None
         self._stream: Any = None
+        self._reads: Any = None
 
     @property
     def boto(self) -> Any:
@@ -56,14 +59,22 @@ class Clients:
     def stream(self) -> Any:
         with self._lock:
             if self._stream is None:
-                self._stream = self._make_stream()
+                self._stream = self._make_stream(READ_SECONDS)
             return self._stream
+
+    @property
+    def reads(self) -> Any:
+        """Return the client that only reads: a server that hangs costs it FIRST_BYTE_SECONDS."""
+        with self._lock:
+            if self._reads is None:
+                self._reads = self._make_stream(FIRST_BYTE_SECONDS)
+            return self._reads
 
     def close(self) -> None:
         with self._lock:
             if self._boto is not None:
                 self._boto.close()
-            self._boto = self._stream = None
+            self._boto = self._stream = self._reads = None
 
     def _make_boto(self) -> Any:
         if self._boto is None:
@@ -96,7 +107,7 @@ class Clients:
                 self._session.set_credentials(self._target.credentials.access_key, self._target.credentials.secret_key)
         return self._session
 
-    def _make_stream(self) -> Any:
+    def _make_stream(self, read_seconds: float) -> Any:
         from obstore.store import S3Store as Obstore
 
         target = self._target
@@ -110,7 +121,7 @@ class Clients:
             client_options={
                 "allow_http": True,
                 "connect_timeout": f"{CONNECT_SECONDS}s",
-                "read_timeout": f"{READ_SECONDS}s",
+                "read_timeout": f"{read_seconds}s",
                 "timeout": "7d",  # of a whole read: a large object may take long
                 "pool_max_idle_per_host": str(CONNECTIONS_MOST),
             },

@@ -17,7 +17,8 @@ import numpy as np
 SIGMA_WINDOWS = 360  # windows that mean and deviation are taken over
 LEARN_WINDOWS = 30  # before so many mean, deviation and averages judge nothing
 TAIL_LEARN_WINDOWS = 5  # the tail detector judges from here on, but ...
-TAIL_DOUBT_WINDOWS = 3.0  # ... with a spread widened by 1 + this / windows seen
+TAIL_DOUBT_WINDOWS = 2.0  # ... with a spread widened by 1 + this / windows seen
+TAIL_HELD_MOST = 3  # improbable windows in a row that the spread does not learn yet; then they are what is usual
 LEVEL_WINDOWS = 60  # windows that the expected rate is the median of
 HOURS = 24
 SEASON_WINDOWS = 120  # windows an hour of the day must have had before its own level counts
@@ -95,6 +96,7 @@ class Tail:
         self._factor = [1.0] * HOURS
         self._hour_windows = [0] * HOURS
         self._before = 1.0
+        self._held: list[float] = []  # errors of the improbable windows in a row up to now
 
     def judge(self, start: float, seconds: int, events: float) -> tuple[float, float | None, bool]:
         """Return (expected events, probability or None while learning, whether it is raised); then learn."""
@@ -119,11 +121,18 @@ class Tail:
     def _learn(self, hour: int, rate: float, error: float) -> None:
         level = float(np.median(self._rates)) if self._rates else rate
         self._rates.append(rate / self._factor[hour])
-        self._errors.append(error)
+        self._take(error)
         self._hour_windows[hour] += 1
         if level > 0 and self._hour_windows[hour] > SEASON_WINDOWS:
             seen = min(4.0, max(0.25, rate / level))  # one wild window moves a factor by little
             self._factor[hour] += SEASON_WEIGHT * (seen - self._factor[hour])
+
+    def _take(self, error: float) -> None:
+        """Let the spread learn an error; improbable ones only once they last, or the first would hide the second."""
+        self._held.append(error)
+        if self._before > TAIL_TWICE or len(self._held) > TAIL_HELD_MOST:
+            self._errors.extend(self._held)
+            self._held = []
 
 
 class Detector:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from worlds import DASHBOARD, decide, running
 
 from fabric.app.engine import Engine
 from fabric.core.config import ConsistencySettings, MigrationSettings, PlacementSettings, Settings, StoreSettings
-from fabric.core.errors import ForbiddenError
+from fabric.core.errors import ForbiddenError, UnavailableError
 from fabric.core.words import Classification, Mode, ObjectPolicy, Zone
 
 CLASSES = ("confidential", "restricted", "sensitive", "private", "public")
@@ -31,6 +32,7 @@ MATRIX = {  # the design's table, written down once more
 }
 ZONES = {"disk": "on_premise", "vault": "private_cloud", "cloud": "aws"}
 PAUSE_LIMIT = 3.0
+FAIL_OVER_SECONDS = 15.0
 SLOW = 2 << 20  # bytes a second that a move may take, so that a stop meets one under way
 
 
@@ -254,8 +256,14 @@ def test_a_server_that_hangs_costs_no_read_and_is_told_until_it_answers_again(wo
     os.kill(world.server.pid, signal.SIGSTOP)
     try:
         for name in CLASSES:
+            began = time.monotonic()
             answer = world.program.ask("GET", f"/api/objects/{name}/text")
             assert (answer.status, answer.body) == (200, world.texts[name])
+            assert time.monotonic() - began < FAIL_OVER_SECONDS
+        began = time.monotonic()
+        with pytest.raises(UnavailableError), world.engine.fleet.member("cloud").driver.open("objects/any"):
+            pass
+        assert time.monotonic() - began < FAIL_OVER_SECONDS
         alert = until(lambda: firing(world, "store_down", "cloud"), seconds=30, what="the alert")
         assert alert["severity"] == "critical"
         assert world.program.ask("GET", "/api/objects/public/text").body == world.texts["public"]

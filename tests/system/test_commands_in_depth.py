@@ -226,17 +226,18 @@ def test_a_terminal_sees_progress_and_a_pipe_sees_plain_lines(alive: World) -> N
     assert piped.err == ""
 
 
-def test_a_scan_on_a_terminal_shows_how_far_it_is(world: World) -> None:
+def test_a_second_scan_finds_nothing_new_and_a_full_one_asks_every_file_again(world: World) -> None:
     for number in range(20):
         folder = world.adopted / f"many{number}"
         folder.mkdir()
         for inner in range(200):
             (folder / f"{inner}.bin").touch()
-    assert "scan of nas" in on_terminal(world, "scan")
+    assert world.quick("--json", "scan").json()["stores"][0]["unchanged"] == 0
     again = world.quick("--json", "scan").json()["stores"][0]
     assert again["objects"] == 4003
     assert again["unchanged"] == 4003
-    assert world.quick("--json", "scan", "--full").json()["stores"][0]["objects"] == 4003
+    full = world.quick("--json", "scan", "--full").json()["stores"][0]
+    assert (full["objects"], full["unchanged"]) == (4003, 4003)
 
 
 def on_terminal(world: World, *arguments: str) -> str:
@@ -288,3 +289,38 @@ def _handshake(address: str, version: str) -> bool:
     command = ["openssl", "s_client", "-connect", address, version]
     done = subprocess.run(command, input=b"", capture_output=True, timeout=30)
     return b"Cipher is (NONE)" not in done.stdout and b"BEGIN CERTIFICATE" in done.stdout
+
+
+# ---------------------------------------------------------------- transfers
+
+
+def test_a_large_object_that_is_refused_gets_its_reason_and_not_a_broken_pipe(alive: World) -> None:
+    large = alive.folder / "large"
+    with large.open("wb") as file:
+        file.truncate(64 << 20)
+    assert alive.quick("freeze", "large").code == 0
+    try:
+        refused = alive.quick("put", "notes/large", str(large))
+        assert refused.code == 6, refused
+        assert "the fabric is frozen" in refused.err
+    finally:
+        assert alive.quick("freeze", "large", "--lift").code == 0
+
+
+def test_versions_written_side_by_side_are_named_instead_of_written_into_the_file(tmp_path: Path) -> None:
+    policy = '[[policies]]\nprefix = "many/"\nmerge = "multi_value"\n'
+    world = World(tmp_path, more=policy)
+    with engine(world):
+        first = world.http("PUT", "/api/objects/many/one", b"first")
+        context = world.http("HEAD", "/api/objects/many/one").headers["X-Fabric-Context"]
+        for body in (b"left", b"right"):
+            assert world.http("PUT", "/api/objects/many/one", body, X_Fabric_Context=context).status == 200
+        done = world.quick("get", "many/one", str(tmp_path / "one"))
+        assert (first.status, done.code) == (201, 6)
+        assert not (tmp_path / "one").exists()
+        versions = re.findall(r"[0-9a-hjkmnp-tv-z]{26}", done.err)
+        bodies = []
+        for version in versions:
+            assert world.quick("get", "many/one", str(tmp_path / "one"), "--version", version).code == 0
+            bodies.append((tmp_path / "one").read_bytes())
+    assert sorted(bodies) == [b"left", b"right"]

@@ -33,14 +33,16 @@ const ALERTS_MOST = 3;
 
 /** What some cards show beside their figures: where the money goes, and what needs a person. */
 const EXTRAS = {
-  optimization: ({ tables = {}, best_moves: moves = [] }) => {
+  optimization: ({ tables = {}, best_moves: moves = [], objects_scored: scored }) => {
     const scale = moneyScale("optimization");
-    const rows = (tables.bill?.rows ?? []).map((row) => ({ place: `${row.store}/${row.storage_class}`, usd: (row.storage_usd ?? 0) + (row.reads_usd ?? 0) + (row.egress_usd ?? 0), sunk: row.sunk_usd ?? 0 }));
-    const paid = rows.filter(({ usd }) => usd > 0).sort((a, b) => b.usd - a.usd).slice(0, BILL_MOST);
+    const rows = (tables.bill?.rows ?? []).map((row) => ({ place: `${row.store}/${row.storage_class}${row.prefix === "(managed)" ? "" : ` ${row.prefix}`}`, usd: (row.storage_usd ?? 0) + (row.reads_usd ?? 0) + (row.egress_usd ?? 0), sunk: row.sunk_usd ?? 0 }));
+    const billed = rows.some(({ usd }) => usd > 0);
+    const paid = rows.map((row) => ({ place: row.place, usd: billed ? row.usd : row.sunk })).filter(({ usd }) => usd > 0).sort((a, b) => b.usd - a.usd).slice(0, BILL_MOST);
     const most = paid[0]?.usd ?? 0;
-    const bill = paid.length ? [h("section", {}, h("h3", {}, "Billed a month, by place"), h("ul", { class: "bill-bars" }, paid.map(({ place, usd }) =>
+    const bill = paid.length ? [h("section", {}, h("h3", {}, billed ? "Billed a month, by place" : "Own capacity a month, an estimate"), h("ul", { class: "bill-bars" }, paid.map(({ place, usd }) =>
       h("li", {}, h("span", {}, place), h("meter", { min: 0, max: most, value: usd, "aria-label": place }), h("strong", {}, figure(usd, "usd", scale))))))] : [];
     if (!rows.length) return [];
+    if (!scored) return bill;
     return [...bill, h("section", {}, h("h3", {}, "Moves that save most"), moves.length
       ? h("ul", { class: "moves" }, moves.slice(0, MOVES_MOST).map((move) => h("li", {}, h("span", {}, move.key), h("strong", {}, `${figure(move.saving_usd_month, "usd", scale)} a month`), h("small", {}, `${move.source} to ${move.target}, ${figure(move.move_cost_usd, "usd", scale)} once`))))
       : h("p", { class: "quiet" }, "None open: no allowed place would pay for the move."))];
@@ -175,5 +177,5 @@ export function progressBar(item) {
   const label = h("span", { class: "progress-label" }, item.label);
   const bar = h("progress", { max: item.total ?? 1, "aria-label": item.label });
   if (item.total !== null) bar.value = item.done;
-  return h("div", { class: "progress" }, label, bar, h("span", { class: "progress-text" }, `${figure(item.done, item.unit)}${total}${rate}${left}`));
+  return h("div", { class: "progress" }, label, bar, h("span", { class: "progress-text" }, `${figure(item.done, item.total === null || item.unit === "bytes" ? item.unit : "")}${total}${rate}${left}`));
 }

@@ -18,7 +18,7 @@ CASES = [
     *(("copy_small", point) for point in ("job.recorded", "validating.before", "validating.after")),
     *(("copy_small", point) for point in ("in_progress.before", "in_progress.after", "copy.put")),
     *(("copy_small", point) for point in ("verifying.before", "verifying.after", "shadow.put", "verified")),
-    *(("copy_small", point) for point in ("switch.noted", "switch.done", "completed.before", "completed.after")),
+    *(("copy_small", point) for point in ("switch.before", "switch.done", "completed.before", "completed.after")),
     *(("copy_parts", point) for point in ("upload.begun", "part.put#2", "part.saved", "upload.completing", "copy.put")),
     *(("in_place", point) for point in ("class.changed", "switch.done")),
     *(("damaged", point) for point in ("failed.before", "failed.after", "rolling_back.before", "rolling_back.after")),

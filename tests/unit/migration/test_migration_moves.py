@@ -319,7 +319,7 @@ def test_a_policy_made_stricter_during_the_copy_stops_the_switch(tmp_path: Path)
     world = World(tmp_path, zones={"b": Zone.AWS})
 
     def reached(point: str) -> None:
-        if point == "switch.noted":
+        if point == "switch.before":
             head = world.heads.get("k")
             assert head is not None
             world.heads.commit(replace(head, policy=ObjectPolicy(Classification.CONFIDENTIAL)))
@@ -337,7 +337,7 @@ def test_a_policy_made_stricter_during_the_copy_stops_the_switch(tmp_path: Path)
     world.close()
 
 
-@pytest.mark.parametrize("point", ["validating.after", "in_progress.after", "copy.put", "verified", "switch.noted"])
+@pytest.mark.parametrize("point", ["validating.after", "in_progress.after", "copy.put", "verified", "switch.before"])
 def test_a_write_during_the_move_is_never_lost_and_the_new_version_moves(tmp_path: Path, point: str) -> None:
     world = World(tmp_path)
     fired: list[str] = []

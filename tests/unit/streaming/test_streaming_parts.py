@@ -259,3 +259,27 @@ def test_a_rate_counts_whole_seconds_of_the_last_ten() -> None:
     assert meter.rate(100.2) == 30
     assert meter.rate(105.2) == 15
     assert meter.rate(200.0) == 0
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [
+        [(10, 69), (10, 49), (10, 48), (10, 74), (10, 129), (10, 1331), (5, 757)],
+        [(10, 98), (10, 141), (10, 194), (10, 95), (10, 134), (10, 1682), (5, 991)],
+    ],
+)
+def test_a_young_and_uneven_stream_s_twenty_fold_load_is_raised_by_its_second_window(
+    windows: list[tuple[int, int]],
+) -> None:
+    """Windows as a run of the sample world gave them, which went unnoticed once."""
+    detector = Detector("total")
+    verdicts = [detector.judge(1.7e9, seconds, float(events)) for seconds, events in windows]
+    assert [verdict.raised for verdict in verdicts] == [False] * 6 + [True]
+
+
+def test_what_stays_improbable_becomes_what_is_usual() -> None:
+    detector = Detector("total")
+    wild = np.random.default_rng(5).uniform(100, 900, 200).tolist()
+    verdicts = [detector.judge(1.7e9, 10, events) for events in [100.0] * 20 + wild]
+    assert any(verdict.raised for verdict in verdicts[:30])
+    assert not any(verdict.raised for verdict in verdicts[-100:])
