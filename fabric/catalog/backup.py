@@ -10,18 +10,21 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Mapping
-from contextlib import closing
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from fabric.core.clock import Clock, iso
 from fabric.core.errors import ConflictError, CorruptError, NotFoundError
-from fabric.core.files import TEMP_MARK, sync_directory, sync_file, write_whole
+from fabric.core.files import TEMP_MARK, sync_directory, sync_file
 
+CHUNK_BYTES = 1 << 20
 FORMAT = 1
 MANIFEST = "manifest.json"
 CATALOG = "catalog.sqlite"
@@ -50,16 +53,13 @@ def backup(
         ):
             snapshot = Path(scratch) / CATALOG
             _snapshot(catalog, snapshot)
-            members = {CATALOG: snapshot.read_bytes()}
-            members |= {name: path.read_bytes() for name, path in files.items()}
+            members = {CATALOG: snapshot, **files}
             for name, folder in folders.items():
-                members |= {f"{name}/{path.relative_to(folder)}": path.read_bytes() for path in _files_under(folder)}
-            hashes = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+                members |= {f"{name}/{path.relative_to(folder)}": path for path in _files_under(folder)}
+            hashes = {name: _add(tar, name, path, clock) for name, path in members.items()}
             manifest = {"format": FORMAT, "made": iso(clock.now()), "sha256": hashes}
-            for name, data in ({MANIFEST: json.dumps(manifest, indent=1).encode()} | members).items():
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode, entry.mtime = len(data), 0o600, int(clock.now())
-                tar.addfile(entry, io.BytesIO(data))
+            data = json.dumps(manifest, indent=1).encode()
+            tar.addfile(_entry(MANIFEST, len(data), clock), io.BytesIO(data))
         sync_file(temporary)
         temporary.rename(archive)
         sync_directory(archive.parent)
@@ -75,22 +75,26 @@ def restore(archive: Path, *, catalog: Path, folders: Mapping[str, Path], files:
         CorruptError: the archive is damaged or newer than this release; nothing was written.
         ConflictError: something lies where a file would go; nothing was written.
     """
-    members = _checked(archive)
-    targets = {name: target for name in members if (target := _target(name, catalog, folders, files)) is not None}
+    names = _checked(archive)
+    targets = {name: target for name in names if (target := _target(name, catalog, folders, files)) is not None}
     for target in targets.values():
         if target.exists():
             raise ConflictError(
                 "a file lies where the backup would go", hint="restore into an empty data folder", path=str(target)
             )
-    for name, target in targets.items():
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(target, members[name], durable=True, mode=0o600)
+    with _opened(archive) as tar:
+        for entry, file in _members(tar):
+            if (target := targets.get(entry.name)) is not None:
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                _put(file, target)
     return sorted(targets)
 
 
 def saved(archive: Path, name: str) -> bytes | None:
-    """Return one file of an archive, None where it holds none; CorruptError as `restore`."""
-    return _checked(archive).get(name)
+    """Return one small file of an archive, None where it holds none; CorruptError as `restore`."""
+    _checked(archive)
+    with _opened(archive) as tar:
+        return next((file.read() for entry, file in _members(tar) if entry.name == name), None)
 
 
 def _private(path: Path) -> BinaryIO:
@@ -109,21 +113,74 @@ def _files_under(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(TEMP_MARK))
 
 
-def _checked(archive: Path) -> dict[str, bytes]:
+def _entry(name: str, size: int, clock: Clock) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.mtime = size, 0o600, int(clock.now())
+    return entry
+
+
+def _add(tar: tarfile.TarFile, name: str, path: Path, clock: Clock) -> str:
+    """Add a file as long as it is now, however it grows meanwhile; return its SHA-256."""
+    with path.open("rb") as file:
+        hashed = _Hashed(file)
+        tar.addfile(_entry(name, os.fstat(file.fileno()).st_size, clock), hashed)
+    return hashed.digest.hexdigest()
+
+
+class _Hashed(io.RawIOBase):
+    """A file that hashes what is read from it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        self.digest.update(data)
+        return data
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            members = {entry.name: file.read() for entry in tar if (file := tar.extractfile(entry)) is not None}
-        manifest = json.loads(members.pop(MANIFEST))
-        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+            yield tar
     except FileNotFoundError as error:
         raise NotFoundError("there is no such archive", path=str(archive)) from error
-    except (OSError, EOFError, KeyError, ValueError, tarfile.TarError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError) as error:
         raise CorruptError("the archive is damaged", path=str(archive), hint="use another backup") from error
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    for entry in tar:
+        if (file := tar.extractfile(entry)) is not None:
+            yield entry, file
+
+
+def _put(file: IO[bytes], target: Path) -> None:
+    """Write a member whole or not at all, flushed."""
+    temporary = target.with_name(f"{TEMP_MARK}{target.name}")
+    with _private(temporary) as out:
+        shutil.copyfileobj(file, out, CHUNK_BYTES)
+    sync_file(temporary)
+    temporary.rename(target)
+    sync_directory(target.parent)
+
+
+def _checked(archive: Path) -> list[str]:
+    """Compare every member with the manifest, in memory bounded by a chunk; return their names."""
+    hashes: dict[str, str] = {}
+    manifest: dict[str, Any] = {}
+    with _opened(archive) as tar:
+        for entry, file in _members(tar):
+            if entry.name == MANIFEST:
+                manifest = json.loads(file.read())
+            else:
+                hashes[entry.name] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     if manifest.get("format", 0) > FORMAT:
         raise CorruptError("the archive was made by a newer release", hint="install that release", path=str(archive))
     if manifest.get("sha256") != hashes:
         raise CorruptError("the archive's files are not what was saved", path=str(archive), hint="use another backup")
-    return members
+    return sorted(hashes)
 
 
 def _target(name: str, catalog: Path, folders: Mapping[str, Path], files: Mapping[str, Path]) -> Path | None:

@@ -111,8 +111,11 @@ def stat_file(handle: int, name: str) -> os.stat_result | None:
 
 
 def file_tag(state: os.stat_result) -> str:
-    """Return the mark of one content of one file: device, inode, size and modification time in nanoseconds."""
-    return f"{state.st_dev:x}-{state.st_ino:x}-{state.st_size:x}-{state.st_mtime_ns:x}"
+    """Return the mark of one content of one file: inode, size and modification time in nanoseconds.
+
+    Without the device, whose number may be another one after the machine was started anew.
+    """
+    return f"{state.st_ino:x}-{state.st_size:x}-{state.st_mtime_ns:x}"
 
 
 def write_all(handle: int, data: bytes | memoryview) -> None:

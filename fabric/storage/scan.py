@@ -298,14 +298,14 @@ def _local_blocks(store: LocalStore, after: str, notes: _Notes) -> Iterator[Bloc
 class _LocalRows:
     """Gathers the columns of one block from file states."""
 
-    __slots__ = ("accessed", "devices", "inodes", "keys", "modified", "sizes", "storage_class", "walk")
+    __slots__ = ("accessed", "inodes", "keys", "modified", "sizes", "storage_class", "walk")
 
     def __init__(self, storage_class: str, walk: _Walk) -> None:
         self.storage_class = storage_class
         self.walk = walk
         self.keys: list[str] = []
         self.sizes, self.modified, self.accessed = array("q"), array("q"), array("q")
-        self.inodes, self.devices = array("Q"), array("Q")
+        self.inodes = array("Q")
 
     def add(self, key: str, state: os.stat_result) -> None:
         self.keys.append(key)
@@ -313,11 +313,10 @@ class _LocalRows:
         self.modified.append(state.st_mtime_ns)
         self.accessed.append(state.st_atime_ns)
         self.inodes.append(state.st_ino)
-        self.devices.append(state.st_dev)
 
     def block(self, first: str) -> Block:
         digest = blake2b("\0".join(self.keys).encode(), digest_size=16)
-        for column in (self.sizes, self.modified, self.accessed, self.inodes, self.devices):
+        for column in (self.sizes, self.modified, self.accessed, self.inodes):
             digest.update(column)
         return Block(
             first,
@@ -333,8 +332,8 @@ class _LocalRows:
         )
 
     def _tags(self) -> list[str]:
-        columns = zip(self.devices, self.inodes, self.sizes, self.modified, strict=True)
-        return [f"{device:x}-{inode:x}-{size:x}-{modified:x}" for device, inode, size, modified in columns]
+        columns = zip(self.inodes, self.sizes, self.modified, strict=True)
+        return [f"{inode:x}-{size:x}-{modified:x}" for inode, size, modified in columns]
 
 
 class _Walk:

@@ -3,8 +3,8 @@
 A *key* is a UTF-8 string of 1 to 1024 bytes, segments separated by ``/``, none of them empty, ``.`` or ``..``,
 without NUL and without a leading ``/``. A store never invents, renames or normalises one.
 
-A *tag* is the store's own opaque mark of one content under one key (an ETag, a generation; for a local file,
-device, inode, size and mtime). Equal tags mean equal bytes; a tag is never taken for a hash.
+A *tag* is the store's own opaque mark of one content under one key (an ETag, a generation; for a local file, inode,
+size and mtime). Equal tags mean equal bytes; a tag is never taken for a hash.
 """
 
 from __future__ import annotations
