@@ -17,6 +17,7 @@ from fabric.core.config import Settings, StoreSettings
 from fabric.core.words import Mode
 from fabric.demos.sample import Sample
 from fabric.storage.fault import Fault
+from fabric.storage.hold import Hold
 from fabric.storage.limits import Shape
 from fabric.storage.meter import Meter
 from fabric.storage.wrappers import Retry
@@ -39,9 +40,10 @@ def test_no_fault_wrapper_no_shape_and_no_workload_is_even_constructed(
     with running(tmp_path, Settings(stores=stores, dashboard=DASHBOARD)) as (program, engine):
         assert program.get("/api/status")["optimization"] is not None
         for member in engine.fleet.members:
-            assert type(member.store) is Meter
-            assert type(member.store.inner) is Retry
-            assert member.store.inner.inner is member.driver
+            assert type(member.store) is Hold
+            assert type(member.store.inner) is Meter
+            assert type(member.store.inner.inner) is Retry
+            assert member.store.inner.inner.inner is member.driver
 
 
 @pytest.mark.item(7)
