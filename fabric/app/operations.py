@@ -23,6 +23,7 @@ from fabric.storage.scan import Progress, scan
 if TYPE_CHECKING:
     from fabric.app.engine import Engine
 
+RETRY_SECONDS = 5.0  # after a scan that failed; doubled with each failure in a row
 SCAN_EVERY_SECONDS = 900.0  # unchanged folders cost little
 STOP_SECONDS = 1.5
 PLANS_KEPT = 50
@@ -56,17 +57,25 @@ class Scans:
             self._thread.join(STOP_SECONDS)
 
     def _repeat(self) -> None:
+        adopted = [member for member in self._engine.fleet.members if member.adopted]
+        left, wait = adopted, RETRY_SECONDS
         while not self._stopping.is_set():
-            for member in self._engine.fleet.members:
-                if member.adopted and not self._stopping.is_set():
-                    self._scan_quietly(member)
-            self._stopping.wait(SCAN_EVERY_SECONDS)
+            left = [member for member in left if not self._stopping.is_set() and not self._scan_quietly(member)]
+            if left:
+                self._stopping.wait(wait)
+                wait = min(SCAN_EVERY_SECONDS, 2 * wait)
+            else:
+                self._stopping.wait(SCAN_EVERY_SECONDS)
+                left, wait = adopted, RETRY_SECONDS
 
-    def _scan_quietly(self, member: Member) -> None:
+    def _scan_quietly(self, member: Member) -> bool:
+        """Scan a store; False where it did not answer or may not be listed, so that it is tried again soon."""
         try:
             self._scan(member, "schedule", full=False)
         except FabricError as error:
             logger.warning("a store was not scanned", extra={"store": member.name, "error": str(error)})
+            return False
+        return True
 
     def run(self, store: str | None, who: str, *, full: bool = False) -> Facts:
         """Scan one adopted store or all; NotFoundError for an unknown one, ConflictError for a managed one.

@@ -48,7 +48,7 @@ from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
 DEFAULT_TYPE = "application/octet-stream"
 ATTRIBUTE = "user.fabric.object"
 LOCK_STRIPES = 256
-LOOKUPS_MOST = 2  # passes over the classes: an object may move between two looks
+LOOKUPS_MOST = 8  # passes over the classes: an object may move between two looks
 _PRIVATE = frozenset(f"{WORK_FOLDER}/{name}" for name in ("temp", "locks", "uploads"))
 _NO_ATTRIBUTE = frozenset({errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOENT})
 

@@ -49,7 +49,10 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
         secret = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
         began = time.monotonic()
         with program(folder, stores, secret) as running:
-            card = until(lambda: spoken(running), seconds=60, what="the placement card")
+            try:
+                card = until(lambda: spoken(running), seconds=60, what="the placement card")
+            except AssertionError as error:
+                raise AssertionError(f"{error}; the engine said:\n{running.log.read_text()[-3000:]}") from error
             yield Own(running, nas, before, recording, bucket, card, time.monotonic() - began)
 
 
