@@ -76,7 +76,8 @@ def moto() -> Iterator[Server]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
     try:
-        found = Server("moto", f"http://127.0.0.1:{port}", "bucket", ACCESS, SECRET)
+        bucket = f"bucket-{port}"  # moto keeps what earlier servers of this process held
+        found = Server("moto", f"http://127.0.0.1:{port}", bucket, ACCESS, SECRET)
         _wait_ready(found, None)
         yield found
     finally:

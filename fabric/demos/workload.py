@@ -170,7 +170,7 @@ class Workload:
         outage = _Outage(self._plane, self._switches)
         while not self._clock.wait(self._stopping, STEP_SECONDS):
             age = self._clock.monotonic() - started
-            if self._random.random() < BURST_CHANCE:
+            if age >= ANOMALY_AFTER + ANOMALY_SECONDS and self._random.random() < BURST_CHANCE:
                 burst_until = age + BURST_SECONDS
             factor = BURST_FACTOR if age < burst_until else 1.0
             odd = ANOMALY_AFTER <= age < ANOMALY_AFTER + ANOMALY_SECONDS

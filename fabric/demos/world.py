@@ -59,8 +59,9 @@ RULES = (
     (
         "workload",
         (
-            "reads drawn by the real rates of the last 28 days, faster by day than by night, with bursts; one "
-            "anomaly (reads x 20 for some seconds) and one outage (a store stops for longer than pause_limit)"
+            "reads drawn by the real rates of the last 28 days, faster by day than by night; one "
+            "anomaly (reads x 20 for some seconds), bursts after it, and one outage (a store stops for longer than "
+            "pause_limit)"
         ),
     ),
 )
