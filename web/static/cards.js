@@ -45,7 +45,7 @@ const EXTRAS = {
     if (!scored) return bill;
     return [...bill, h("section", {}, h("h3", {}, "Moves that save most"), moves.length
       ? h("ul", { class: "moves" }, moves.slice(0, MOVES_MOST).map((move) => h("li", {}, h("span", {}, move.key), h("strong", {}, `${figure(move.saving_usd_month, "usd", scale)} a month`), h("small", {}, `${move.source} to ${move.target}, ${figure(move.move_cost_usd, "usd", scale)} once`))))
-      : h("p", { class: "quiet" }, "None open: no allowed place would pay for the move."))];
+      : h("p", { class: "quiet" }, "None open: a move that pays is under way already, or there is none."))];
   },
   alerts: ({ tables = {} }) => {
     const rows = (tables.alerts?.rows ?? []).slice(0, ALERTS_MOST);
