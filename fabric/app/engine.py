@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from flask import Request
 
 from fabric.app.acts import Acts
 from fabric.app.applied import AppliedMoves
+from fabric.app.headlogcare import HeadLogCare
 from fabric.app.keys import key_folders, open_keys
 from fabric.app.operations import Plans, Scans
 from fabric.app.policies import Policies
@@ -92,6 +94,9 @@ class Engine:
         author: who gave the settings, for their history.
         wrap: what the sample world puts around its stores.
         progress: long work that no component owns, shown with ``consistency``.
+
+    Raises:
+        FabricError: something cannot be opened; what was opened before it is closed again.
     """
 
     def __init__(
@@ -109,20 +114,23 @@ class Engine:
         self._writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
         self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
-        self._open_catalog(author)
-        self._open_keys()
-        self._open_stores(wrap)
-        self._open_history()
-        self._build_data_plane()
-        self._build_components()
+        with ExitStack() as opened:
+            self._open_catalog(author, opened)
+            self._open_keys()
+            self._open_stores(wrap, opened)
+            self._open_history(opened)
+            self._build_data_plane()
+            self._build_components()
+            opened.pop_all()
         self.scans, self.plans, self.acts = Scans(self), Plans(self), Acts(self)
         self._running = False
         self.attaching = False  # set by who lets requests in before `start`
 
     # ---------------------------------------------------------------- building, from the ground up
 
-    def _open_catalog(self, author: str) -> None:
+    def _open_catalog(self, author: str, opened: ExitStack) -> None:
         self.head_log = HeadLog(key_folders(self.folder.path, self.settings))
+        opened.callback(self.head_log.close)
         catalog = self.folder.path / "catalog" / CATALOG_FILE
         if self.head_log.sequence and not catalog.exists():
             raise CorruptError(
@@ -131,8 +139,12 @@ class Engine:
                 hint="bring it back: python -m fabric rebuild",
             )
         self.database = Database(catalog)
+        opened.callback(self.database.stop)
         self.database.guard = self.head_log
         self.database.start()
+        self.heads = Heads(self.database, before_commit=self.head_log.note)
+        if cut_off := self.head_log.reconcile(self.heads.get_many):
+            logger.warning("a crash cut off commits; their heads are taken back", extra={"heads": len(cut_off)})
         self.config_history = ConfigHistory(self.database)
         self.config_history.accept(self.settings, author, self.clock.now())
         remember_settings(self.folder.path, self.settings)
@@ -144,11 +156,11 @@ class Engine:
         self.audit = Audit(path / "audit", self.clock, root.derive("audit"))
         self._token = secrets.token_urlsafe(32)
         self.tokens = Tokens(TokenRows(self.database), self.clock, self.audit.append, engine_token=self._token)
-        self.heads = Heads(self.database, before_commit=self.head_log.note)
 
-    def _open_stores(self, wrap: Mapping[str, Wrap] | None) -> None:
+    def _open_stores(self, wrap: Mapping[str, Wrap] | None, opened: ExitStack) -> None:
         self.counts, self.throughput = StoreCounts(), Throughput(self.measures)
         self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap, hold=self.freeze.check)
+        opened.callback(self.fleet.close)
         self.owed = Owed(self.database)
         self.health = Health(
             self.fleet,
@@ -169,11 +181,14 @@ class Engine:
             clock=self.clock,
         )
 
-    def _open_history(self) -> None:
+    def _open_history(self, opened: ExitStack) -> None:
         path = self.folder.path / "events"
         self.log = EventLog(path / "log", self.clock, segment_bytes=self.settings.streaming.segment_bytes)
+        opened.callback(self.log.close)
         self.history = History(path / "history", half_life_hours=self.settings.placement.half_life_hours)
+        opened.callback(self.history.close)
         self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)
+        opened.callback(self.intake.close)
 
     def _build_data_plane(self) -> None:
         shared: dict[str, Any] = {"health": self.health, "clock": self.clock}
@@ -284,13 +299,19 @@ class Engine:
             owed=self.owed,
             clock=self.clock,
             counts=self.counts,
+            housekeeping=HeadLogCare(self.head_log, self.heads, self.keys).look,
         )
 
     def _security(self) -> Security:
         rows = AlertRows(self.database)
         self.alerts = Alerts(rows, built_in_rules(self.settings.thresholds), self.clock, self.audit.append)
         self.eraser = Eraser(
-            self.keys, self.heads, partial(self.replication.delete, kept_too=True), self.audit.append, self.clock
+            self.keys,
+            self.heads,
+            partial(self.replication.delete, kept_too=True),
+            self.audit.append,
+            self.clock,
+            forget=lambda key: self.head_log.forget([key]),
         )
         return Security(
             clock=self.clock,
@@ -342,6 +363,7 @@ class Engine:
         self.intake.close()
         self.log.close()
         self.database.stop()
+        self.head_log.close()
 
     def web(self, exposure: Exposure, *, secure: bool = False, rules: Sequence[tuple[str, str]] = ()) -> Dashboard:
         """Build the pages, the API and the object API over this engine."""

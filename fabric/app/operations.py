@@ -242,6 +242,7 @@ def back_up(engine: Engine, path: Path) -> Facts:
     folder = engine.folder.path
     names = ("fabric.json", "settings.json", "report.key", "session.key", "freeze.json", "applied.json")
     files = {name: folder / name for name in names if (folder / name).exists()}
-    folders = kept_folders(folder, engine.settings)
-    size = backup(path, catalog=folder / "catalog" / "catalog.db", folders=folders, files=files, clock=engine.clock)
+    folders, catalog = kept_folders(folder, engine.settings), folder / "catalog" / "catalog.db"
+    with engine.head_log.still():
+        size = backup(path, catalog=catalog, folders=folders, files=files, clock=engine.clock)
     return {"path": str(path), "bytes": size}

@@ -8,6 +8,7 @@ import signal
 import ssl
 import threading
 import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -52,11 +53,12 @@ class Running:
         self._workload = workload
         self.folder = DataFolder(data_dir, self.world, clock)
         self.folder.take_lease()
-        try:
+        with ExitStack() as opened:
+            opened.callback(self.folder.release)
             board = settings.dashboard
             bind, first, last = ("127.0.0.1", 0, 0) if inside else (board.bind, board.port_first, board.port_last)
             context = None if inside else _context(settings)
-            listener = bind_free_port(bind, first, last)
+            listener = opened.enter_context(bind_free_port(bind, first, last))
             self.engine = Engine(
                 settings,
                 self.folder,
@@ -65,15 +67,14 @@ class Running:
                 wrap=self._sample.wrap if self._sample else None,
                 progress=self._sample.progress if self._sample else list,
             )
+            opened.callback(self.engine.stop)
             proxy = os.environ.get("FABRIC_TLS") == "proxy"
             exposure = exposure_of(bind, tls=context is not None or proxy)
             rules = tuple(self._sample.rules) if self._sample else ()
             self.dashboard = self.engine.web(exposure, secure=context is not None or proxy, rules=rules)
             self.server = DashboardServer(self.dashboard, listener, clock, context=context)
             self.exposure = exposure
-        except BaseException:
-            self.folder.release()
-            raise
+            opened.pop_all()
 
     def start(self) -> None:
         """Serve, publish the engine's address, start the components and then the sample world."""

@@ -46,6 +46,9 @@ class Guard(Protocol):
     def flush(self) -> None:
         """Make durable what the group's work handed over; what it raises refuses the commit."""
 
+    def settle(self) -> None:
+        """The commit of what was flushed happened; said before its writers hear of it."""
+
     def abandon(self) -> None:
         """Take back what was flushed for a commit that did not happen; raises nothing."""
 
@@ -168,6 +171,8 @@ class Database:
                 if not future.done():
                     future.set_exception(error)
             return
+        if self.guard is not None:
+            self.guard.settle()
         for future, value in done:
             future.set_result(value)
 

@@ -196,6 +196,11 @@ class Heads:
         with self._database.read() as connection:
             return {place: (count, size) for place, count, size in connection.execute(query.group_by(heads.c.place))}
 
+    def record_bytes(self) -> int:
+        """Return the bytes of all heads, tombstones too. Looks at every row."""
+        with self._database.read() as connection:
+            return int(connection.execute(select(func.sum(func.length(heads.c.record)))).scalar() or 0)
+
     def commit(self, head: Head, *, idempotency_key: str = "", now: float = 0.0, along: Along | None = None) -> Head:
         """Replace the head whose stored revision is ``head.revision`` (0: none stored); return it with the next one.
 

@@ -27,11 +27,21 @@ class Eraser:
 
     Args:
         tombstone: deletes the object through the data plane; replicas are removed from stores as ever.
+        forget: removes the object's name from the head log once it is deleted.
     """
 
-    def __init__(self, keys: KeysPort, heads: HeadsPort, tombstone: Tombstone, record: Record, clock: Clock) -> None:
+    def __init__(
+        self,
+        keys: KeysPort,
+        heads: HeadsPort,
+        tombstone: Tombstone,
+        record: Record,
+        clock: Clock,
+        *,
+        forget: Tombstone = lambda _key: None,
+    ) -> None:
         self._keys, self._heads, self._tombstone = keys, heads, tombstone
-        self._record, self._clock = record, clock
+        self._record, self._clock, self._forget = record, clock, forget
 
     def erase(self, key: str, who: Principal, second: Principal | None = None, *, four_eyes: bool = False) -> Erasure:
         """Erase ``key``. Safe to repeat after a failure: each step that was done is done.
@@ -41,7 +51,7 @@ class Eraser:
         Raises:
             ForbiddenError: the role does not allow it, or a second person is needed.
             NotFoundError: there is no such object.
-            CapacityError, UnavailableError: a copy of the key table could not be rewritten; repeat.
+            CapacityError, UnavailableError: a copy of the key table or head log could not be rewritten; repeat.
         """
         _allowed(who, second, four_eyes=four_eyes)
         head = self._heads.get(key)
@@ -65,6 +75,7 @@ class Eraser:
         head = self._heads.get(key)  # again: a write may have been committed before its key was destroyed
         if head is not None and (not head.deleted or head.retained):
             self._tombstone(key)
+        self._forget(key)
         return done
 
 

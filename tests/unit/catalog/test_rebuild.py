@@ -169,7 +169,7 @@ def test_a_head_log_that_cannot_be_written_refuses_the_commit(kept: Kept, monkey
         raise OSError(5, "input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("fabric.catalog.headlog._append_to", full)
+        patched.setattr("fabric.catalog.logfiles.append_to", full)
         with pytest.raises(UnavailableError, match="head log"):
             kept.put("a", b"2")
     assert kept.get("a") == b"1"
@@ -178,7 +178,7 @@ def test_a_head_log_that_cannot_be_written_refuses_the_commit(kept: Kept, monkey
 
 
 def test_a_new_segment_is_begun_when_one_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fabric.catalog.headlog.SEGMENT_BYTES", 500)
+    monkeypatch.setattr("fabric.catalog.logfiles.SEGMENT_BYTES", 500)
     log = HeadLog((tmp_path / "1", tmp_path / "2"))
     for number in range(20):
         log.note(head(f"k{number}"))
