@@ -42,7 +42,7 @@ from fabric.storage.keys import (
     span,
 )
 from fabric.storage.parts import Upload, Uploads
-from fabric.storage.room import Room
+from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
 
 DEFAULT_TYPE = "application/octet-stream"
@@ -178,8 +178,11 @@ class LocalStore:
         wanted = None if storage_class is None else check_class(self.name, self.classes, storage_class)
         notes = _Notes(check_metadata(metadata), content_type or DEFAULT_TYPE)
         self._check_before(key, only_if_absent=only_if_absent, only_if_tag=only_if_tag)
-        temporary = self._write_temporary(key, chunks, notes)
-        return self._publish(key, temporary, wanted, notes, only_if_absent=only_if_absent, only_if_tag=only_if_tag)
+        with self._room.reserved() as room:
+            temporary = self._write_temporary(key, chunks, notes, room)
+            return self._publish(
+                key, temporary, wanted, notes, room, only_if_absent=only_if_absent, only_if_tag=only_if_tag
+            )
 
     def _check_before(self, key: str, *, only_if_absent: bool, only_if_tag: str | None) -> None:
         """Refuse at once what would be refused after the bytes were sent; the answer that counts comes later."""
@@ -195,7 +198,9 @@ class LocalStore:
             raise PreconditionError("the key exists already", store=self.name, key=key)
         check_tag(self.name, key, only_if_tag, "" if found is None else file_tag(found[1]))
 
-    def _write_temporary(self, key: str, chunks: Iterable[bytes | memoryview], notes: _Notes) -> Path:
+    def _write_temporary(
+        self, key: str, chunks: Iterable[bytes | memoryview], notes: _Notes, room: Reservation
+    ) -> Path:
         """Write ``chunks`` durably beside the objects; what ``chunks`` raises passes through and leaves nothing."""
         with translated(store=self.name, path=self.root, key=key):
             handle, path = self._temporary()
@@ -204,7 +209,7 @@ class LocalStore:
         try:
             while (piece := next(source, None)) is not None:
                 written += len(piece)
-                self._room.check(written)
+                room.grow(written)
                 with translated(store=self.name, path=self.root, key=key):
                     write_all(handle, piece)
             with translated(store=self.name, path=self.root, key=key):
@@ -239,6 +244,7 @@ class LocalStore:
         temporary: Path,
         wanted: str | None,
         notes: _Notes,
+        room: Reservation,
         *,
         only_if_absent: bool,
         only_if_tag: str | None,
@@ -254,7 +260,7 @@ class LocalStore:
                     self._move(key, at, target)
                 with self._folder(target, key.split("/")[:-1]) as handle:
                     state = os.stat(key.rsplit("/", 1)[-1], dir_fd=handle, follow_symlinks=False)
-                self._room.changed(state.st_size - (found[1].st_size if found is not None else 0))
+                room.used(state.st_size - (found[1].st_size if found is not None else 0))
                 return _info(key, state, target, notes)
         finally:
             temporary.unlink(missing_ok=True)
