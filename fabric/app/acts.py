@@ -81,7 +81,7 @@ class Acts:
     def _verify(self, who: Principal, body: Body) -> Body:
         found = verify_replicas(self._engine, str(body.get("prefix", "")))
         facts = {name: found[name] for name in ("good", "faulty", "lost")}
-        self._engine.audit.append("verify", who.name, str(body.get("prefix", "")), **facts)
+        self._engine.audit.append_done("verify", who.name, str(body.get("prefix", "")), **facts)
         return found
 
     def _job(self, verb: str) -> Callable[[Principal, Body], Body]:
@@ -105,7 +105,7 @@ class Acts:
 
     def _freeze(self, who: Principal, body: Body) -> Body:
         state = self._engine.freeze.freeze(_text(body, "name"), who.name, str(body.get("why", "")))
-        self._engine.audit.append("freeze", who.name, state.name, why=state.why)
+        self._engine.audit.append_done("freeze", who.name, state.name, why=state.why)
         self._engine.show()
         return {"name": state.name, "since": iso(state.at), "who": state.who}
 
@@ -114,7 +114,7 @@ class Acts:
         self._engine.freeze.lift(name)
         if self._engine.running:
             self._engine.fleet.start()  # what a freeze at the start kept from being attached
-        self._engine.audit.append("unfreeze", who.name, name)
+        self._engine.audit.append_done("unfreeze", who.name, name)
         self._engine.show()
         return {"lifted": name, "still_in_force": [state.name for state in self._engine.freeze.states()]}
 
@@ -126,14 +126,14 @@ class Acts:
                 raise NotFoundError("there is no such object", key=key)
             if head.pinned != pinned:
                 self._engine.heads.commit(msgspec.structs.replace(head, pinned=pinned))
-                self._engine.audit.append("pin" if pinned else "unpin", who.name, key)
+                self._engine.audit.append_done("pin" if pinned else "unpin", who.name, key)
             return {"key": key, "pinned": pinned}
 
         return act
 
     def _backup(self, who: Principal, body: Body) -> Body:
         found = back_up(self._engine, Path(_text(body, "path")))
-        self._engine.audit.append("backup", who.name, str(found["path"]), bytes=found["bytes"])
+        self._engine.audit.append_done("backup", who.name, str(found["path"]), bytes=found["bytes"])
         return found
 
     def _token_add(self, who: Principal, body: Body) -> Body:
@@ -178,7 +178,7 @@ class Acts:
         after, waiting = self._engine.policies.replace(given)
         entry = self._engine.config_history.accept(after, f"{who.name}, reload", self._engine.clock.now())
         remember_settings(self._engine.folder.path, after)
-        self._engine.audit.append("config.reload", who.name, str(entry.number), sha256=entry.sha256)
+        self._engine.audit.append_done("config.reload", who.name, str(entry.number), sha256=entry.sha256)
         return {"number": entry.number, "prefixes": len(after.policies), "waiting_for_a_new_start": waiting}
 
     def _check_own_world(self) -> None:
@@ -196,7 +196,7 @@ class Acts:
         _, waiting = self._engine.policies.replace(settings)
         entry = self._engine.config_history.accept(settings, author, self._engine.clock.now())
         remember_settings(self._engine.folder.path, settings)
-        self._engine.audit.append("config.rollback", who.name, str(number), sha256=entry.sha256)
+        self._engine.audit.append_done("config.rollback", who.name, str(number), sha256=entry.sha256)
         return {
             "number": entry.number,
             "settings_of": number,

@@ -126,7 +126,7 @@ class Scans:
             with self._lock:
                 del self._running[member.name]
         seen = found.progress
-        self._engine.audit.append("scan", who, member.name, objects=seen.objects, unchanged=seen.unchanged)
+        self._engine.audit.append_done("scan", who, member.name, objects=seen.objects, unchanged=seen.unchanged)
         self._engine.wake("placement")
         return {
             "store": member.name,

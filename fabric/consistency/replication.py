@@ -79,6 +79,7 @@ class WriteResult:
     replayed: bool = False  # an earlier request with this idempotency key did it
     conflict: bool = False  # it met a write it had not seen
     error: FabricError | None = None
+    warning: str = ""  # the outcome stands, but something beside it went wrong
 
 
 class Replication:
