@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fabric.app.operations import back_up, verify_replicas
+from fabric.app.orphans import find_orphans, remove_orphans
 from fabric.app.worlds import OWN, remember_settings
 from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
@@ -79,9 +80,17 @@ class Acts:
         return self._engine.plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
 
     def _verify(self, who: Principal, body: Body) -> Body:
-        found = verify_replicas(self._engine, str(body.get("prefix", "")))
+        prefix, remove = str(body.get("prefix", "")), _texts(body, "remove")
+        if prefix and remove:
+            raise BadInputError("orphans are looked for in whole stores", hint="leave out PREFIX to remove one")
+        found = verify_replicas(self._engine, prefix)
+        if not prefix:  # a blob that nothing names has no key to compare with it
+            orphans = find_orphans(self._engine)
+            found["orphans"] = orphans.facts()
+            if remove:
+                found["orphans"]["removals"] = remove_orphans(self._engine, orphans, remove, who.name)
         facts = {name: found[name] for name in ("good", "faulty", "lost")}
-        self._engine.audit.append_done("verify", who.name, str(body.get("prefix", "")), **facts)
+        self._engine.audit.append_done("verify", who.name, prefix, **facts)
         return found
 
     def _job(self, verb: str) -> Callable[[Principal, Body], Body]:
@@ -223,6 +232,13 @@ def _text(body: Body, name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
         raise BadInputError("a field is missing", field=name, hint=f'send {{"{name}": "..."}}')
+    return value
+
+
+def _texts(body: Body, name: str) -> list[str]:
+    value = body.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise BadInputError("a field is not a list of texts", field=name)
     return value
 
 

@@ -123,8 +123,8 @@ class Audit:
     def append_done(self, action: str, who: str, subject: str, **details: object) -> bool:
         """Record what cannot be undone any more, as `append`; return whether the line is on disk.
 
-        Where the disk does not take it, it is kept in memory and goes before the next line; `ready` says so until then. With
-        LATE_MOST waiting it is as `append`.
+        Where the disk does not take it, it is kept in memory and goes before the next line; `ready` says so until
+        then. With LATE_MOST waiting it is as `append`.
         """
         if len(self._late) >= LATE_MOST:
             self.ready()

@@ -11,17 +11,20 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fabric.app.engine import Engine
 from fabric.app.maintenance import rebuild_catalog, restore_folder
 from fabric.app.operations import back_up
+from fabric.app.orphans import SAFE_SECONDS, find_orphans
 from fabric.catalog.headlog import HeadLog
-from fabric.core.errors import ConfigError, NotFoundError
+from fabric.catalog.jobs import Checkpoint, Job
+from fabric.core.errors import ConfigError, FrozenError, NotFoundError
 from fabric.demos.sample import Sample
 from fabric.security.tokens import LOCAL
-from tests.system.killed_writer import BEFORE_COMMIT, FRESH, KEPT, OTHER
-from tests.system.safety_world import CALLER, opened, put, settings
+from tests.system.killed_writer import BEFORE_COMMIT, BEFORE_HEAD, FRESH, KEPT, OTHER
+from tests.system.safety_world import CALLER, blobs, opened, put, settings
 from tests.system.system_world import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +131,61 @@ def test_an_erasure_that_was_cut_off_before_the_head_log_is_finished_by_the_next
 def forgotten(engine: Engine, folder: Path) -> bool:
     with engine.head_log.still():
         return KEPT.encode() not in logs(folder)
+
+
+def test_blobs_of_writes_that_a_kill_cut_off_are_listed_by_verify_and_removed_only_by_name(tmp_path: Path) -> None:
+    killed(tmp_path, BEFORE_HEAD)
+    with opened(tmp_path, start=False) as (engine, _):
+        acts = engine.acts.table()
+        put(engine, KEPT, b"second")  # the first one's blobs are owed to be removed, hence no orphans
+        litter = blobs(engine) - {(r.store, r.blob) for h in engine.heads.all() for r in h.current.replicas}
+        litter -= {(debt.store, debt.blob) for debt in engine.owed.page()}
+        assert litter
+        young = acts["verify"](LOCAL, {})["orphans"]
+        assert (young["blobs"], young["younger_than_an_hour"]) == (0, len(litter))
+
+        age(tmp_path / "places", 2 * SAFE_SECONDS)
+        found = acts["verify"](LOCAL, {})["orphans"]
+        assert {row["name"] for row in found["first"]} == {f"{store}/{blob}" for store, blob in litter}
+        assert {row["key"] for row in found["first"]} <= {KEPT, FRESH}
+        assert (found["blobs"], found["bytes"]) == (len(litter), sum(row["bytes"] for row in found["first"]))
+        assert "--remove" in found["hint"]
+        assert litter <= blobs(engine), "nothing is removed unasked"
+
+        name = found["first"][0]["name"]
+        live = engine.objects.head(OTHER, CALLER).current.replicas[0]
+        with pytest.raises(NotFoundError, match="no such orphan"):
+            acts["verify"](LOCAL, {"remove": [name, f"{live.store}/{live.blob}"]})
+        engine.freeze.freeze("stop", "test", "")
+        with pytest.raises(FrozenError):
+            acts["verify"](LOCAL, {"remove": [name]})
+        engine.freeze.lift("stop")
+        assert acts["verify"](LOCAL, {"remove": [name]})["orphans"]["removals"] == 1
+        assert {f"{store}/{blob}" for store, blob in litter & blobs(engine)} == {
+            row["name"] for row in found["first"][1:]
+        }
+        assert "orphan.remove" in [line["action"] for line in engine.audit.recent(5)]
+        assert (content(engine, KEPT), content(engine, OTHER)) == (b"second", b"other")
+
+
+def test_what_a_running_job_has_copied_is_no_orphan(tmp_path: Path) -> None:
+    with opened(tmp_path, start=False) as (engine, _):
+        engine.fleet.member("west").store.put("objects/zz/copy", [b"bytes"])
+        age(tmp_path / "places", 2 * SAFE_SECONDS)
+        assert [orphan.name for orphan in find_orphans(engine).found] == ["west/objects/zz/copy"]
+        job = engine.jobs.add(Job("j1", KEPT, "copy", "north/nvme", "west/hdd", 5, 1.0))
+        begun = msgspec.structs.replace(job, state="IN_PROGRESS")
+        engine.jobs.change(job, begun, "transition", copy=Checkpoint(blob="objects/zz/copy"))
+        assert find_orphans(engine).found == []
+        engine.jobs.change(begun, msgspec.structs.replace(job, state="FAILED"), "transition")
+        engine.jobs.record_litter(job, "west", "objects/zz/copy", 2.0)
+        assert find_orphans(engine).found == []
+
+
+def age(folder: Path, seconds: float) -> None:
+    """Make every blob so much older."""
+    for path in folder.rglob("objects/*/*"):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - seconds))
 
 
 def test_a_start_that_fails_late_leaves_no_thread_and_no_lock_behind(
