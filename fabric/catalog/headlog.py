@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -151,7 +152,9 @@ class HeadLog:
 
     def compact_if_grown(self, live_bytes: Callable[[], int]) -> bool:
         """Compact when the log is COMPACT_TIMES as long as ``live_bytes()``; return whether it was."""
-        with self._tidying:
+        if not self._tidying.acquire(blocking=False):  # a backup copies the files away: later
+            return False
+        try:
             size = logfiles.size_bytes(self._folders[0])
             if size < max(COMPACT_LEAST_BYTES, LOOK_AGAIN_TIMES * self._looked_at_bytes):
                 return False
@@ -161,15 +164,19 @@ class HeadLog:
             self._compact(frozenset())
             self._looked_at_bytes = logfiles.size_bytes(self._folders[0])
             return True
+        finally:
+            self._tidying.release()
 
     def forget(self, keys: Collection[str]) -> None:
         """Remove every entry of those of ``keys`` that are deleted, in every folder. Names are gone when it returns.
 
-        Takes time in proportion to the log's length; commits go on meanwhile.
+        Takes time in proportion to the log's length, and waits for a backup under way; commits go on meanwhile.
 
         Raises:
             CapacityError, UnavailableError: a folder does not take it; repeat.
         """
+        if not keys:
+            return
         with self._tidying:
             named = [key for key in keys if any(logfiles.holds(folder, key) for folder in self._folders)]
             if named:
@@ -253,8 +260,9 @@ class HeadLog:
         """
         found: list[Logged] = []
         for path in reversed(segments(self._folders[0])):
-            found = [decoded(data) for data in frames(path)] + found
-            if len(found) >= RECENT:
+            found = [decoded(data) for data in deque(frames(path), 2 * RECENT)] + found
+            settled = max((entry.settled for entry in found), default=0)
+            if len(found) >= RECENT or (found and settled >= found[0].sequence - 1):
                 break
         marked = max((entry.settled for entry in found if entry.head is None), default=0)
         self._settled = max((entry.settled for entry in found), default=0)

@@ -169,6 +169,21 @@ def test_a_compaction_cut_off_between_two_folders_is_brought_to_an_end_by_the_ne
     assert not logfiles.holds(folders[1], "erased")
 
 
+def test_a_backup_under_way_puts_a_compaction_off_and_holds_no_commit_up(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headlog, "COMPACT_LEAST_BYTES", 0)
+    log = HeadLog(folders)
+    commit(log, head("a", 1))
+    with log.still():
+        before = set(files(folders[0]))
+        assert not log.compact_if_grown(lambda: 1)
+        commit(log, head("a", 2))
+        assert set(files(folders[0])) == before
+    assert log.compact_if_grown(lambda: 1)
+    assert revisions(log) == {"a": 2}
+
+
 def test_an_erased_name_that_was_written_again_keeps_its_new_head(folders: tuple[Path, Path]) -> None:
     log = HeadLog(folders)
     commit(log, head("a", 1))

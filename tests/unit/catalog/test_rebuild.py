@@ -44,10 +44,13 @@ def head(key: str, revision: int = 1) -> Head:
     return Head(key, ObjectPolicy(), (Version(f"v{revision}", 0, "", 0.0, ("w", revision), {}),), revision=revision)
 
 
-def test_a_killed_engine_loses_no_acknowledged_object_and_neither_does_a_rebuild(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--compact"]], ids=["writing", "compacting"])
+def test_a_killed_engine_loses_no_acknowledged_object_and_neither_does_a_rebuild(
+    tmp_path: Path, options: list[str]
+) -> None:
     for _ in range(2):
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        program = [sys.executable, catalog_world.__file__, str(tmp_path)]
+        program = [sys.executable, catalog_world.__file__, str(tmp_path), *options]
         with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
             acknowledged = [process.stdout.readline().strip() for _ in range(15)]
