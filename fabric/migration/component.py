@@ -24,6 +24,7 @@ from fabric.migration.ports import Audit, Decisions, Fleet, Freeze, Heads, Healt
 from fabric.migration.reap import RETRY_SECONDS, sweep, tidy
 from fabric.migration.recovery import recover, wake
 from fabric.migration.risk import Level, is_off_peak
+from fabric.migration.stall import Stalls, leave
 from fabric.migration.tools import Meter, Tools
 from fabric.migration.undo import begin_undo
 from fabric.migration.validate import store_names
@@ -111,6 +112,8 @@ class Migration:
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.RLock()  # over _tasks and _not_before
         self._tasks: dict[str, _Task] = {}
+        self._stranded: list[_Task] = []  # their jobs wait; their requests have not ended yet
+        self._stalls = Stalls(self.tools)
         self._not_before: dict[str, float] = {}
         self._scan_after = ""
         self._recovered = 0
@@ -125,7 +128,7 @@ class Migration:
         """Finish or roll back every job that a crash left behind, then accept new ones."""
         tools = self.tools
         tools.stopping.clear()
-        self._pool = ThreadPoolExecutor(tools.settings.workers, thread_name_prefix="migration")
+        self._pool = self._new_pool()
         found = recover(tools)
         self._recovered = len(found)
         self._publish()
@@ -133,6 +136,7 @@ class Migration:
     def tick(self) -> float:
         """Collect what ended, take decisions, start what may start; return seconds to wait."""
         self._collect()
+        self._leave_stalled()
         self._take_decisions()
         started = 0
         if not self._is_frozen():
@@ -195,6 +199,7 @@ class Migration:
                 raise ConflictError("the job has ended", job=job_id, state=state, hint="a completed one is rolled back")
             if job_id in self._tasks:
                 return self._wish(job, "cancel", who)
+            self._check_not_stranded(job)
             if state in machine.FAILED_FINAL_FROM:
                 return self.tools.go(
                     job, State.FAILED, reason=f"cancelled by {who}", who=who, ended=self.tools.clock.now()
@@ -215,6 +220,7 @@ class Migration:
             job = self.tools.jobs.get(job_id)
             if job.state != State.PAUSED:
                 raise ConflictError("the job is not paused", job=job_id, state=job.state)
+            self._check_not_stranded(job)
             fresh = self._resumed(job, f"resumed by {who}", who)
             self._submit(fresh)
             return fresh
@@ -230,6 +236,12 @@ class Migration:
             fresh = begin_undo(self.tools, job, who)
             self._submit(fresh)
             return fresh
+
+    def _check_not_stranded(self, job: Job) -> None:
+        if self._is_busy(job.key):
+            raise ConflictError(
+                "the store has not answered the job's last request yet", job=job.id, hint="try again in a minute"
+            )
 
     def _wish(self, job: Job, wish: str, who: str) -> Job:
         self.tools.jobs.note(job, self.tools.clock.now(), "wish", wish=wish, who=who)
@@ -306,7 +318,7 @@ class Migration:
         return not all(self.tools.health.healthy(store) for store in store_names(job))
 
     def _is_busy(self, key: str) -> bool:
-        return any(task.key == key for task in self._tasks.values())
+        return any(task.key == key for task in (*self._tasks.values(), *self._stranded))
 
     def _submit(self, job: Job) -> None:
         self._not_before[job.id] = self.tools.clock.monotonic() + BACK_OFF_SECONDS
@@ -358,9 +370,27 @@ class Migration:
         state = State(job.paused_from)
         return self.tools.go(job, state, reason=reason, who=who, pause_kind="", epoch=job.epoch + 1)
 
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.tools.settings.workers, thread_name_prefix="migration")
+
+    def _leave_stalled(self) -> None:
+        """Let jobs whose request hangs at a store wait, and give the others fresh threads.
+
+        The request ends by itself, at the latest by its driver's limit; until then its object is left alone.
+        """
+        with self._lock:
+            running = {name: task.stores for name, task in self._tasks.items() if task.future.running()}
+            left = [name for name in self._stalls.found(running) if leave(self.tools, name)]
+            if not left or self._pool is None:
+                return
+            self._stranded += [self._tasks.pop(name) for name in left]
+            self._pool.shutdown(wait=False, cancel_futures=True)  # what had not begun is tried again soon
+            self._pool = self._new_pool()
+
     def _collect(self) -> None:
         """Forget tasks that ended; a job whose task ended by a bug is rolled back."""
         with self._lock:
+            self._stranded = [task for task in self._stranded if not task.future.done()]
             ended = [name for name, task in self._tasks.items() if task.future.done()]
             for name in ended:
                 task = self._tasks.pop(name)
@@ -400,12 +430,13 @@ class Migration:
         rate = self._measure()
         counts = tools.jobs.counts()
         running = [(tools.jobs.get(job_id), gate) for job_id, gate in list(tools.gates.items())]
-        tools.measures.gauge("jobs_running", float(tools.meter.carried))
+        carried = max(0, tools.meter.carried - len(self._stranded))
+        tools.measures.gauge("jobs_running", float(carried))
         self._body = report.body(
             counts=counts,
             bytes_moved=tools.meter.total_bytes,
             rate=rate,
-            carried=tools.meter.carried,
+            carried=carried,
             overlap_most=tools.meter.carried_most,
             recovered=self._recovered,
             frozen=self._is_frozen(),
