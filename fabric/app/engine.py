@@ -287,7 +287,7 @@ class Engine:
         )
 
     def _security(self) -> Security:
-        rows = AlertRows(self.database)
+        rows = AlertRows(self.database, delivers=bool(self.settings.security.alert_webhook))
         self.alerts = Alerts(rows, built_in_rules(self.settings.thresholds), self.clock, self.audit.append)
         self.eraser = Eraser(
             self.keys, self.heads, partial(self.replication.delete, kept_too=True), self.audit.append, self.clock
@@ -314,28 +314,28 @@ class Engine:
         return self.mark
 
     def start(self) -> None:
-        """Attach the stores and start the components and the reporter."""
+        """Attach the stores and start the components, then reporter and scans."""
         assert self.mark is not None, "publish comes first"
         publisher = ReportPublisher(
             self.folder.exports, self.mark.id, report_key(self.folder.path), self.clock, self.folder.mark.world
         )
-        self.supervisor = Supervisor(self.components, self.clock, after_tick=self._ring)
-        self._reporter = Reporter(
+        self.supervisor = Supervisor(self.components, self.clock, after_tick=lambda _task: self.show())
+        reporter = Reporter(
             self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
         )
+        self._services = Supervisor([reporter, self.scans], self.clock)
         self.fleet.start()
         self.attaching = False
-        self.supervisor.start()
-        self._reporter.start()
         self._running = True
-        self.scans.start()
+        self.supervisor.start()
+        self._services.start()
 
     def stop(self) -> None:
         """Stop what was started, in the reverse order, and close the catalog; within 5 s."""
         if self._running:
-            self.scans.stop()
+            self.scans.end()
             self.supervisor.stop()
-            self._reporter.stop()
+            self._services.stop()  # after the components, whose last words it publishes
         else:
             self.intake.stop()
         self.fleet.close()
@@ -423,12 +423,9 @@ class Engine:
         return who
 
     def show(self) -> None:
-        """Publish soon what changed without a component."""
+        """Publish soon what changed."""
         if self._running:
-            self._reporter.ring(self.consistency)
-
-    def _ring(self, component: Component) -> None:
-        self._reporter.ring(component)
+            self._services.wake("reporter")
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
@@ -451,7 +448,7 @@ class Engine:
         self.counts.observe(store, operation, storage_class, seconds, moved, ok)
 
     def _states(self) -> Mapping[str, Mapping[str, object]]:
-        return self.supervisor.states() if self._running else {}
+        return {**self.supervisor.states(), **self._services.states()} if self._running else {}
 
     def _atime_trust(self, store: str) -> tuple[str, str]:
         trust = atime_trust(self.fleet.member(store).store)
