@@ -80,7 +80,7 @@ from fabric.streaming.intake import Intake
 
 CATALOG_FILE = "catalog.db"
 WRITER_LETTERS = 8  # of the folder's id; its end is random
-ON_PREMISE = Site("onprem")  # where reads are taken to come from
+ON_PREMISE = Site("onprem")  # where reads are taken to come from unless the settings say
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class Engine:
             owed=self._owes,
             writer=self._writer,
         )
-        self.prices = priced(self.settings)
+        self.prices, self._site = priced(self.settings), reading_site(self.settings)
         self.chooser = PlaceChooser(
             self.fleet,
             self.prices,
@@ -167,6 +167,7 @@ class Engine:
             self.vault.suite_for,
             settings=self.settings.placement,
             clock=self.clock,
+            reader=self._site,
         )
 
     def _open_history(self) -> None:
@@ -190,7 +191,8 @@ class Engine:
         self.repairer = Repairer(
             self.heads, self.fleet, self.vault, owed=self.owed, frozen=lambda: bool(self.freeze.states()), **shared
         )
-        self.reader = Reader(self.heads, self.fleet, self.vault, suspect=self.repairer.suspect, **shared)
+        near = self.settings.consistency.near
+        self.reader = Reader(self.heads, self.fleet, self.vault, near=near, suspect=self.repairer.suspect, **shared)
         self.objects = Objects(
             self.heads,
             self.replication,
@@ -248,7 +250,7 @@ class Engine:
             suite_for=self.vault.suite_for,
             busy=self.jobs.open_keys,
         )
-        rules = Rules(self.prices, self.settings.placement, self.settings.migration, ON_PREMISE)
+        rules = Rules(self.prices, self.settings.placement, self.settings.migration, self._site)
         return Placement(
             self.heads,
             sources,
@@ -273,6 +275,8 @@ class Engine:
             clock=self.clock,
             settings=self.settings.migration,
             read_rate=self._read_rate,
+            ordered_by=self.applied.ordered_by,
+            four_eyes=lambda: self.tokens.four_eyes,
         )
 
     def _consistency(self) -> Consistency:
@@ -474,6 +478,21 @@ def priced(settings: Settings) -> PriceBook:
             except ConfigError as error:
                 raise ConfigError(error.message, hint=error.hint, path=f"stores.{name}", **error.context) from error
     return book
+
+
+def reading_site(settings: Settings) -> Site:
+    """Return where reads come from; ConfigError where ``consistency.near`` is no store's region."""
+    near = settings.consistency.near
+    if not near:
+        return ON_PREMISE
+    addresses = [store_address(name, store) for name, store in settings.stores.items()]
+    found = next((address for address in addresses if address.region == near), None)
+    if found is None:
+        known = ", ".join(sorted({address.region for address in addresses if address.region})) or "none"
+        raise ConfigError(
+            "no store lies in this region", path="consistency.near", value=near, hint=f"known are {known}"
+        )
+    return Site(found.provider, near)
 
 
 def decode_events(body: bytes, content_type: str) -> AccessBatch:

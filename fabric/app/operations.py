@@ -198,7 +198,7 @@ class Plans:
                 hint="make a new one: python -m fabric plan",
             )
         self._engine.audit.append("plan.apply", who, sha256, moves=len(plan.moves), once_usd=plan.once_usd)
-        self._engine.applied.apply(move.decision for move in plan.moves)
+        self._engine.applied.apply((move.decision for move in plan.moves), who)
         self._engine.wake("migration")
         facts = {"applied": sha256, "moves": len(plan.moves), "once_usd": plan.once_usd}
         later = "no engine runs: the moves are carried out when it starts: python3 run_complete_system.py"

@@ -10,12 +10,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from fabric.catalog.decisions import Decision
 from fabric.catalog.jobs import Job, Jobs, JournalRow, LostLeaseError
 from fabric.core.clock import Clock
 from fabric.core.config import MigrationSettings
 from fabric.core.errors import BadInputError, ConflictError, FabricError, FrozenError, NotFoundError
 from fabric.migration import machine, report
+from fabric.migration.approval import approve
 from fabric.migration.gate import Throttle
 from fabric.migration.intake import job_of
 from fabric.migration.machine import State
@@ -64,6 +67,8 @@ class Migration:
     Args:
         undo_cost: dollars that a move back would cost; by default what the decision's receipt says.
         read_rate: reads per hour of a key, for the risk; 0 where nothing is known.
+        ordered_by: who ordered that a decision (its id) be carried out; "" where nobody did.
+        four_eyes: whether a high-risk job needs a second person.
         reached: called at the named points of `points`; for crash tests.
     """
 
@@ -85,6 +90,8 @@ class Migration:
         settings: MigrationSettings,
         undo_cost: UndoCost = _receipt_undo_cost,
         read_rate: ReadRate = lambda _key: 0.0,
+        ordered_by: Callable[[str], str] = lambda _decision: "",
+        four_eyes: Callable[[], bool] = lambda: False,
         reached: Reached = nothing,
     ) -> None:
         stopping = threading.Event()
@@ -108,6 +115,7 @@ class Migration:
         self._tasks_most = settings.workers * QUEUED_FOR_EACH_WORKER
         self._undo_cost = undo_cost
         self._read_rate = read_rate
+        self._ordered_by, self._four_eyes = ordered_by, four_eyes
         self._worker = Worker(self.tools)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.RLock()  # over _tasks and _not_before
@@ -184,11 +192,9 @@ class Migration:
     # ---------------------------------------------------------------- what people ask for
 
     def approve(self, job_id: str, who: str) -> Job:
-        """Let a job that waits for an approval start; who and when are recorded."""
-        job = self.tools.jobs.get(job_id)
-        self.tools.audit.append("migration.approved", who, job.key, job=job.id, plan=job.plan_hash)
-        now = self.tools.clock.now()
-        return self.tools.go(job, State.PENDING, who=who, approved_by=who, approved_at=now)
+        """Let a job that waits for an approval start, or wait for a second one; as `approval.approve`."""
+        with self._lock:
+            return approve(self.tools, self.tools.jobs.get(job_id), who, four_eyes=self._four_eyes())
 
     def cancel(self, job_id: str, who: str) -> Job:
         """End a job that has not ended: one that wrote nothing FAILED, any other is rolled back."""
@@ -269,6 +275,7 @@ class Migration:
         """Make a job of a decision; one that cannot be carried out now is dropped: placement decides anew."""
         try:
             job, reasons = job_of(self.tools, decision, self._undo_cost, self._read_rate)
+            job = msgspec.structs.replace(job, ordered_by=self._ordered_by(decision.id))
         except FabricError as error:
             refused: Future[Job] = Future()
             refused.set_exception(error)
