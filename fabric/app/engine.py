@@ -360,6 +360,7 @@ class Engine:
             measures=self.measures.snapshot,
             freezes=self.freeze.states,
             ready=lambda: "the fabric starts: it attaches its stores" if self.attaching else "",
+            may_see=lambda who, key: self.objects.check_read(key, self.principal(who)),
             resolve=self.heads.key_of,
             exposure=exposure,
             hosts=self.settings.security.hosts,

@@ -75,5 +75,5 @@ def test_reads_are_priced_from_the_region_they_come_from(tmp_path: Path) -> None
 
 
 def test_a_region_that_no_store_lies_in_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="consistency.near"), still(tmp_path, settings(tmp_path, "atlantis")):
+    with pytest.raises(ConfigError, match=r"consistency\.near"), still(tmp_path, settings(tmp_path, "atlantis")):
         pass
