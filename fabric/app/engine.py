@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -293,9 +292,7 @@ class Engine:
     def _security(self) -> Security:
         rows = AlertRows(self.database, delivers=bool(self.settings.security.alert_webhook))
         self.alerts = Alerts(rows, built_in_rules(self.settings.thresholds), self.clock, self.audit.append)
-        self.eraser = Eraser(
-            self.keys, self.heads, partial(self.replication.delete, kept_too=True), self.audit.append, self.clock
-        )
+        self.eraser = Eraser(self.keys, self.heads, self.replication.erase, self.audit.append, self.clock)
         return Security(
             clock=self.clock,
             measures=self.measures,

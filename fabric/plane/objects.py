@@ -161,7 +161,7 @@ class Objects:
         return head
 
     def check_read(self, key: str, principal: PrincipalView) -> None:
-        """Raise ForbiddenError unless ``principal`` may read objects of ``key``'s class, its prefix's where it is none."""
+        """Raise ForbiddenError unless ``principal`` may read ``key``'s class (of its prefix, where it is none)."""
         head = self._heads.get(key)
         _may_read(self._policy_for(key) if head is None else head.policy, principal)
 
