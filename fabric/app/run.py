@@ -16,6 +16,7 @@ from fabric.app.engine import Engine
 from fabric.app.worlds import SAMPLE, SampleWorld, settings_of
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.config import Settings
+from fabric.core.failing import undoing
 from fabric.core.log import start_logging
 from fabric.dashboard.ports import Exposure, exposure_of
 from fabric.dashboard.serve import DashboardServer, bind_free_port
@@ -52,7 +53,7 @@ class Running:
         self._workload = workload
         self.folder = DataFolder(data_dir, self.world, clock)
         self.folder.take_lease()
-        try:
+        with undoing(self.folder.release):
             board = settings.dashboard
             bind, first, last = ("127.0.0.1", 0, 0) if inside else (board.bind, board.port_first, board.port_last)
             context = None if inside else _context(settings)
@@ -71,9 +72,6 @@ class Running:
             self.dashboard = self.engine.web(exposure, secure=context is not None or proxy, rules=rules)
             self.server = DashboardServer(self.dashboard, listener, clock, context=context)
             self.exposure = exposure
-        except BaseException:
-            self.folder.release()
-            raise
 
     def start(self) -> None:
         """Serve, publish the engine's address, start the components and then the sample world."""

@@ -25,6 +25,7 @@ from fabric.core.errors import (
     PreconditionError,
     UnknownOutcomeError,
 )
+from fabric.core.failing import undoing
 from fabric.core.ids import new_id
 from fabric.core.words import Criticality, ObjectPolicy, Place, Suite
 from fabric.formats.blob import Draft, blob_key
@@ -237,11 +238,8 @@ class Replication:
         wanted = write_quorum(draft.policy.criticality, len(places))
         lenient = draft.policy.criticality is Criticality.CRITICAL and not self._strict_critical
         least = majority(len(places)) if lenient else wanted
-        try:
+        with undoing(lambda: self._owe_removal(draft, places, self._clock.now() + STRAGGLER_SECONDS)):
             copied = self._copier.spread(draft, suites, chunks, wanted=wanted, least=least)
-        except BaseException:
-            self._owe_removal(draft, places, self._clock.now() + STRAGGLER_SECONDS)
-            raise
         if expected and copied.sha256 != expected.lower():
             self._abandon(draft, places)
             raise BadInputError(
