@@ -6,7 +6,6 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ from fabric.streaming.intake import Intake
 
 CATALOG_FILE = "catalog.db"
 WRITER_LETTERS = 8  # of the folder's id; its end is random
-ON_PREMISE = Site("onprem")  # where reads are taken to come from
+ON_PREMISE = Site("onprem")  # where reads are taken to come from unless the settings say
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +170,7 @@ class Engine:
             owed=self._owes,
             writer=self._writer,
         )
-        self.prices = priced(self.settings)
+        self.prices, self._site = priced(self.settings), reading_site(self.settings)
         self.chooser = PlaceChooser(
             self.fleet,
             self.prices,
@@ -179,6 +178,7 @@ class Engine:
             self.vault.suite_for,
             settings=self.settings.placement,
             clock=self.clock,
+            reader=self._site,
         )
 
     def _open_history(self, opened: ExitStack) -> None:
@@ -205,7 +205,8 @@ class Engine:
         self.repairer = Repairer(
             self.heads, self.fleet, self.vault, owed=self.owed, frozen=lambda: bool(self.freeze.states()), **shared
         )
-        self.reader = Reader(self.heads, self.fleet, self.vault, suspect=self.repairer.suspect, **shared)
+        near = self.settings.consistency.near
+        self.reader = Reader(self.heads, self.fleet, self.vault, near=near, suspect=self.repairer.suspect, **shared)
         self.objects = Objects(
             self.heads,
             self.replication,
@@ -263,7 +264,7 @@ class Engine:
             suite_for=self.vault.suite_for,
             busy=self.jobs.open_keys,
         )
-        rules = Rules(self.prices, self.settings.placement, self.settings.migration, ON_PREMISE)
+        rules = Rules(self.prices, self.settings.placement, self.settings.migration, self._site)
         return Placement(
             self.heads,
             sources,
@@ -288,6 +289,8 @@ class Engine:
             clock=self.clock,
             settings=self.settings.migration,
             read_rate=self._read_rate,
+            ordered_by=self.applied.ordered_by,
+            four_eyes=lambda: self.tokens.four_eyes,
         )
 
     def _consistency(self) -> Consistency:
@@ -303,12 +306,12 @@ class Engine:
         )
 
     def _security(self) -> Security:
-        rows = AlertRows(self.database)
+        rows = AlertRows(self.database, delivers=bool(self.settings.security.alert_webhook))
         self.alerts = Alerts(rows, built_in_rules(self.settings.thresholds), self.clock, self.audit.append)
         self.eraser = Eraser(
             self.keys,
             self.heads,
-            partial(self.replication.delete, kept_too=True),
+            self.replication.erase,
             self.audit.append,
             self.clock,
             forget=lambda key: self.head_log.forget([key]),
@@ -335,28 +338,28 @@ class Engine:
         return self.mark
 
     def start(self) -> None:
-        """Attach the stores and start the components and the reporter."""
+        """Attach the stores and start the components, then reporter and scans."""
         assert self.mark is not None, "publish comes first"
         publisher = ReportPublisher(
             self.folder.exports, self.mark.id, report_key(self.folder.path), self.clock, self.folder.mark.world
         )
-        self.supervisor = Supervisor(self.components, self.clock, after_tick=self._ring)
-        self._reporter = Reporter(
+        self.supervisor = Supervisor(self.components, self.clock, after_tick=lambda _task: self.show())
+        reporter = Reporter(
             self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
         )
+        self._services = Supervisor([reporter, self.scans], self.clock)
         self.fleet.start()
         self.attaching = False
-        self.supervisor.start()
-        self._reporter.start()
         self._running = True
-        self.scans.start()
+        self.supervisor.start()
+        self._services.start()
 
     def stop(self) -> None:
         """Stop what was started, in the reverse order, and close the catalog; within 5 s."""
         if self._running:
-            self.scans.stop()
+            self.scans.end()
             self.supervisor.stop()
-            self._reporter.stop()
+            self._services.stop()  # after the components, whose last words it publishes
         else:
             self.intake.stop()
         self.fleet.close()
@@ -378,6 +381,7 @@ class Engine:
             measures=self.measures.snapshot,
             freezes=self.freeze.states,
             ready=lambda: "the fabric starts: it attaches its stores" if self.attaching else "",
+            may_see=lambda who, key: self.objects.check_read(key, self.principal(who)),
             resolve=self.heads.key_of,
             exposure=exposure,
             hosts=self.settings.security.hosts,
@@ -445,12 +449,9 @@ class Engine:
         return who
 
     def show(self) -> None:
-        """Publish soon what changed without a component."""
+        """Publish soon what changed."""
         if self._running:
-            self._reporter.ring(self.consistency)
-
-    def _ring(self, component: Component) -> None:
-        self._reporter.ring(component)
+            self._services.wake("reporter")
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
@@ -473,7 +474,7 @@ class Engine:
         self.counts.observe(store, operation, storage_class, seconds, moved, ok)
 
     def _states(self) -> Mapping[str, Mapping[str, object]]:
-        return self.supervisor.states() if self._running else {}
+        return {**self.supervisor.states(), **self._services.states()} if self._running else {}
 
     def _atime_trust(self, store: str) -> tuple[str, str]:
         trust = atime_trust(self.fleet.member(store).store)
@@ -499,6 +500,21 @@ def priced(settings: Settings) -> PriceBook:
             except ConfigError as error:
                 raise ConfigError(error.message, hint=error.hint, path=f"stores.{name}", **error.context) from error
     return book
+
+
+def reading_site(settings: Settings) -> Site:
+    """Return where reads come from; ConfigError where ``consistency.near`` is no store's region."""
+    near = settings.consistency.near
+    if not near:
+        return ON_PREMISE
+    addresses = [store_address(name, store) for name, store in settings.stores.items()]
+    found = next((address for address in addresses if address.region == near), None)
+    if found is None:
+        known = ", ".join(sorted({address.region for address in addresses if address.region})) or "none"
+        raise ConfigError(
+            "no store lies in this region", path="consistency.near", value=near, hint=f"known are {known}"
+        )
+    return Site(found.provider, near)
 
 
 def decode_events(body: bytes, content_type: str) -> AccessBatch:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 5.0  # after a scan that failed; doubled with each failure in a row
 SCAN_EVERY_SECONDS = 900.0  # unchanged folders cost little
-STOP_SECONDS = 1.5
 PLANS_KEPT = 50
 MOVES_MOST = 10_000  # in one plan
 FAULTS_SHOWN = 100
@@ -36,43 +35,49 @@ Facts = dict[str, Any]
 
 
 class Scans:
-    """Scans adopted stores, one scan of a store at a time, and shows how far they are."""
+    """Scans adopted stores, one scan of a store at a time, and shows how far they are.
+
+    As a task of the supervisor it scans every adopted store at the start, and again every SCAN_EVERY_SECONDS.
+    """
+
+    name = "scans"
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
         self._running: dict[str, Progress | None] = {}
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._repeat, name="fabric-scan", daemon=True)
+        self._left: list[Member] = []  # of this round
+        self._wait = RETRY_SECONDS
 
     def start(self) -> None:
-        """Scan every adopted store now, and again every SCAN_EVERY_SECONDS, on a thread of its own."""
-        if any(member.adopted for member in self._engine.fleet.members):
-            self._thread.start()
+        """Nothing to open."""
+
+    def tick(self) -> float:
+        """Scan what is left of this round, else every adopted store; return the seconds to wait."""
+        waiting = self._left or self._adopted()
+        self._left = [member for member in waiting if not self._stopping.is_set() and not self._scan_quietly(member)]
+        if not self._left:
+            self._wait = RETRY_SECONDS
+            return SCAN_EVERY_SECONDS
+        wait, self._wait = self._wait, min(SCAN_EVERY_SECONDS, 2 * self._wait)
+        return wait
 
     def stop(self) -> None:
-        """Let a scan end at its next block; the next start goes on there."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+        """Nothing to release: a scan goes on at the next start where this one ended."""
 
-    def _repeat(self) -> None:
-        adopted = [member for member in self._engine.fleet.members if member.adopted]
-        left, wait = adopted, RETRY_SECONDS
-        while not self._stopping.is_set():
-            left = [member for member in left if not self._stopping.is_set() and not self._scan_quietly(member)]
-            if left:
-                self._stopping.wait(wait)
-                wait = min(SCAN_EVERY_SECONDS, 2 * wait)
-            else:
-                self._stopping.wait(SCAN_EVERY_SECONDS)
-                left, wait = adopted, RETRY_SECONDS
+    def end(self) -> None:
+        """Let a scan end at its next block; from any thread."""
+        self._stopping.set()
+
+    def _adopted(self) -> list[Member]:
+        return [member for member in self._engine.fleet.members if member.adopted]
 
     def _scan_quietly(self, member: Member) -> bool:
         """Scan a store; False where it did not answer or may not be listed, so that it is tried again soon."""
         try:
             self._scan(member, "schedule", full=False)
-        except FabricError as error:
+        except (FabricError, OSError) as error:
             logger.warning("a store was not scanned", extra={"store": member.name, "error": str(error)})
             return False
         return True
@@ -83,7 +88,7 @@ class Scans:
         Args:
             full: ask every file again, also in folders that have not changed.
         """
-        members = [self._engine.fleet.member(store)] if store else [m for m in self._engine.fleet.members if m.adopted]
+        members = [self._engine.fleet.member(store)] if store else self._adopted()
         if store and not members[0].adopted:
             raise ConflictError("the store is managed: the fabric knows its objects already", store=store)
         if not members:
@@ -193,7 +198,7 @@ class Plans:
                 hint="make a new one: python -m fabric plan",
             )
         self._engine.audit.append("plan.apply", who, sha256, moves=len(plan.moves), once_usd=plan.once_usd)
-        self._engine.applied.apply(move.decision for move in plan.moves)
+        self._engine.applied.apply((move.decision for move in plan.moves), who)
         self._engine.wake("migration")
         facts = {"applied": sha256, "moves": len(plan.moves), "once_usd": plan.once_usd}
         later = "no engine runs: the moves are carried out when it starts: python3 run_complete_system.py"

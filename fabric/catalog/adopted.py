@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, String, Table
+from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, String, Table, case, func, select
 
 from fabric.catalog.database import Database, metadata
 
@@ -304,14 +304,13 @@ class Adopted:
             days: limits, rising, from 0; an object counts under the largest one its age reaches.
         """
         assert column in ("modified", "accessed")
-        cases = " ".join(f"WHEN {column} <= ? THEN {limit:d}" for limit in sorted(days, reverse=True))
-        query = (
-            f"SELECT storage_class, CASE {cases} ELSE 0 END AS age, COUNT(*), SUM(size_bytes) FROM adopted "  # noqa: S608
-            f"WHERE store=? AND {column} IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2"
-        )
-        bounds = (*(now - limit * 86400.0 for limit in sorted(days, reverse=True)), store)
+        table, when = adopted.c, adopted.c[column]
+        reached = [(when <= now - limit * 86400.0, limit) for limit in sorted(days, reverse=True)]
+        age = case(*reached, else_=0).label("age")
+        counted = select(table.storage_class, age, func.count(), func.sum(table.size_bytes))
+        query = counted.where(table.store == store, when.is_not(None)).group_by(table.storage_class, age)
         with self._database.read() as connection:
-            return [Age(*row) for row in connection.exec_driver_sql(query, bounds)]
+            return [Age(*row) for row in connection.execute(query.order_by(table.storage_class, age))]
 
 
 _SELECT = "SELECT store, key, size_bytes, modified, accessed, tag, storage_class, seen FROM adopted"

@@ -106,6 +106,9 @@ class Head(msgspec.Struct, frozen=True):
     key_id: str = ""  # object key in the key table, "" for plain
     sample: bool = False  # made by the sample world
     pinned: bool = False  # placement leaves it where it is
+    erased: tuple[str, int] | None = (
+        None  # dot of the last erasure's tombstone; a write that had not seen it is refused
+    )
 
     @property
     def current(self) -> Version:

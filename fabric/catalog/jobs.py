@@ -140,6 +140,7 @@ class Job(msgspec.Struct, frozen=True):
     performance: dict[str, float] = {}
     bytes_per_second: float = 0.0
     litter: bool = False  # a copy was left behind at a store that did not answer
+    ordered_by: str = ""  # who applied the plan; "" where placement's moves are carried out by themselves
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

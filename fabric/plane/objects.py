@@ -170,8 +170,13 @@ class Objects:
         head = self._heads.get(_checked_key(key))
         if head is None or head.deleted:
             raise NotFoundError("there is no such object", key=key)
-        _may_read(head.policy, caller)
+        _may_read(head.policy, caller.principal)
         return head
+
+    def check_read(self, key: str, principal: PrincipalView) -> None:
+        """Raise ForbiddenError unless ``principal`` may read ``key``'s class (of its prefix, where it is none)."""
+        head = self._heads.get(key)
+        _may_read(self._policy_for(key) if head is None else head.policy, principal)
 
     def version(self, head: Head, version_id: str = "") -> Version:
         """Return one live or retained version, or the current one."""
@@ -212,7 +217,7 @@ class Objects:
 
     def stat_adopted(self, member: MemberView, inner: str, caller: Caller) -> ObjectInfo:
         """Return what the store says of its own object; no byte of it is opened."""
-        _may_read(self._policy_for(f"{member.name}/{inner}"), caller)
+        _may_read(self._policy_for(f"{member.name}/{inner}"), caller.principal)
         return member.store.head(inner)
 
     def open_adopted(
@@ -329,8 +334,8 @@ def _checked_key(key: str) -> str:
     return key
 
 
-def _may_read(policy: ObjectPolicy, caller: Caller) -> None:
-    if not caller.principal.may_read(policy.classification):
+def _may_read(policy: ObjectPolicy, principal: PrincipalView) -> None:
+    if not principal.may_read(policy.classification):
         raise ForbiddenError(
             "your token does not read objects of this class",
             hint="ask for a token with the class: python -m fabric token add",

@@ -8,7 +8,7 @@ from typing import Protocol
 from fabric.catalog.heads import Head
 from fabric.core.config import StoreAddress, StoreSettings
 
-Tombstone = Callable[[str], object]  # deletes an object by its key
+Tombstone = Callable[[str], object]  # buries an object by its key
 
 
 class HeadsPort(Protocol):

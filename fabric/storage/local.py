@@ -22,12 +22,13 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from fabric.core.errors import BadInputError, ConflictError, PreconditionError
+from fabric.core.failing import undoing
 from fabric.core.files import sync_directory
 from fabric.storage.folders import file_tag, folder, open_root, sorted_files, stat_file, translated, write_all
 from fabric.storage.keys import (
@@ -206,7 +207,8 @@ class LocalStore:
             handle, path = self._temporary()
         source = iter(chunks)
         written = 0
-        try:
+        with ExitStack() as done, undoing(lambda: path.unlink(missing_ok=True)):
+            done.callback(os.close, handle)
             while (piece := next(source, None)) is not None:
                 written += len(piece)
                 room.grow(written)
@@ -214,11 +216,6 @@ class LocalStore:
                     write_all(handle, piece)
             with translated(store=self.name, path=self.root, key=key):
                 self._finish(handle, notes)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(handle)
         return path
 
     def _temporary(self) -> tuple[int, Path]:

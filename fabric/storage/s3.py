@@ -7,6 +7,7 @@ carries the condition. A tag is the server's ETag without its quotes.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.errors import ConflictError, FabricError, NotFoundError, PreconditionError, RangeError
+from fabric.core.failing import undoing
 from fabric.storage.keys import (
     OpenReading,
     check_class,
@@ -312,7 +314,7 @@ class S3Store:
         waiting: deque[Future[Part]] = deque()
         parts: list[Part] = []
         size = 0
-        try:
+        with undoing(lambda: self._forget(key, upload_id, waiting)):
             for number, block in enumerate(_parts(first, rest), 1):
                 size += len(block)
                 room.grow(size)
@@ -320,18 +322,20 @@ class S3Store:
                 if len(waiting) >= PARTS_IN_FLIGHT:
                     parts.append(waiting.popleft().result())
             parts += [future.result() for future in waiting]
-            return size, self._complete(key, upload_id, tuple(parts), condition)
-        except BaseException as error:
-            for future in waiting:
-                future.exception()
-            self._forget(key, upload_id, error)
-            raise
+            tag = self._complete(key, upload_id, tuple(parts), condition)
+        return size, tag
 
-    def _forget(self, key: str, upload_id: str, error: BaseException) -> None:
+    def _forget(self, key: str, upload_id: str, waiting: Iterable[Future[Part]]) -> None:
+        """Abort an upload once nothing is sent to it any more; say so in the failure under way where that fails."""
+        failure = sys.exception()
+        for future in waiting:
+            future.exception()
         try:
             self.abort(key, upload_id)
         except FabricError as second:
-            error.add_note(f"the unfinished upload {upload_id} is left behind: {second}")
+            if failure is None:
+                raise
+            failure.add_note(f"the unfinished upload {upload_id} is left behind: {second}")
 
     def delete(self, key: str, *, tag: str | None = None) -> None:
         """Remove ``key``; the tag is compared by a request before, and by a server that knows conditional deletes."""
