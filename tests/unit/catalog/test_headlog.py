@@ -133,16 +133,16 @@ def test_a_group_without_its_commit_is_taken_back_at_the_start_after_a_compactio
 def test_a_copy_from_before_a_compaction_that_turns_up_again_brings_no_name_back(folders: tuple[Path, Path]) -> None:
     log = HeadLog(folders)
     commit(log, *(head(f"other-{number}") for number in range(50)))
-    commit(log, head("erased", 1))
-    commit(log, head("erased", 2, deleted=True))
+    commit(log, head("forgotten", 1))
+    commit(log, head("forgotten", 2, deleted=True))
     old = shutil.copytree(folders[1], folders[1].with_name("old"))
-    log.forget(["erased"])
+    log.forget(["forgotten"])
     for path in folders[1].iterdir():
         path.unlink()
     for path in old.iterdir():
         shutil.copy(path, folders[1])
-    assert "erased" not in HeadLog((folders[1], folders[0])).last()
-    assert not any(logfiles.holds(folder, "erased") for folder in folders)
+    assert "forgotten" not in HeadLog((folders[1], folders[0])).last()
+    assert not any(logfiles.holds(folder, "forgotten") for folder in folders)
     assert files(folders[0]) == files(folders[1])
 
 
@@ -151,8 +151,8 @@ def test_a_compaction_cut_off_between_two_folders_is_brought_to_an_end_by_the_ne
 ) -> None:
     log = HeadLog(folders)
     commit(log, head("kept"))
-    commit(log, head("erased", 1))
-    commit(log, head("erased", 2, deleted=True))
+    commit(log, head("forgotten", 1))
+    commit(log, head("forgotten", 2, deleted=True))
     replace = Path.replace
 
     def first_alone(path: Path, target: Path) -> Path:
@@ -163,10 +163,10 @@ def test_a_compaction_cut_off_between_two_folders_is_brought_to_an_end_by_the_ne
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", first_alone)
         with pytest.raises(UnavailableError):
-            log.forget(["erased"])
-    assert logfiles.holds(folders[1], "erased")
+            log.forget(["forgotten"])
+    assert logfiles.holds(folders[1], "forgotten")
     assert revisions(HeadLog((folders[1], folders[0]))) == {"kept": 1}
-    assert not logfiles.holds(folders[1], "erased")
+    assert not logfiles.holds(folders[1], "forgotten")
 
 
 def test_a_backup_under_way_puts_a_compaction_off_and_holds_no_commit_up(
