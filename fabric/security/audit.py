@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from fabric.core.clock import Clock
 from fabric.core.errors import BadInputError, CapacityError, CorruptError, UnavailableError
 from fabric.core.files import write_whole
+from fabric.security.auditpages import AuditLine, lines_before, lines_with
 from fabric.security.commit import GroupCommit, disk_errors
 
 logger = logging.getLogger(__name__)
@@ -176,6 +177,14 @@ class Audit:
         with disk_errors("the audit log", self._path):
             lines = _tail(self._path).splitlines()
         return [json.loads(line) for line in reversed(lines[-count:])]
+
+    def page(self, *, before: int | None = None, search: str = "", limit: int = 100) -> tuple[list[AuditLine], int]:
+        """Return lines numbered under ``before``, newest first, and how many there are that hold ``search``."""
+        records = self._records
+        number = records if before is None else min(before, records)
+        if search:
+            return lines_with(self._path, search, number, limit)
+        return lines_before(self._path, number, limit), records
 
     def _write(self, group: list[dict[str, object]]) -> None:
         chain, lines, late = _Chain(self._records, self._head, self._unsigned), [], len(self._late)

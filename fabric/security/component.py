@@ -99,6 +99,8 @@ class Security:
         """Return a page of alerts, history, rules, policies, ciphers, controls, tokens, audit, stores or wrong."""
         if kind == "history":
             return tables.history_page(self._rows, search, cursor, limit)
+        if kind == "audit":
+            return report.audit_page(self._audit, search, cursor, limit)
         return tables.page(self._tables(), kind, search, cursor, limit)
 
     def explain(self, key: str) -> Explanation:
@@ -135,7 +137,7 @@ class Security:
 
     def _tables(self) -> dict[str, tables.Table]:
         return {
-            **report.security_tables(self._census.latest, self._tokens, self._audit, self._fleet),
+            **report.security_tables(self._census.latest, self._tokens, self._fleet),
             **report.alert_tables(self._alerts),
         }
 
@@ -154,8 +156,9 @@ class Security:
 
     def _security(self) -> Report:
         counts = self._census.latest
-        shown = report.security_tables(counts, self._tokens, self._audit, self._fleet)
-        return report.security_body(counts, self._keys.state(), self._tokens, self._audit.head, shown)
+        shown = report.security_tables(counts, self._tokens, self._fleet)
+        lines = report.audit_page(self._audit, "", None, tables.REPORT_ROWS)
+        return report.security_body(counts, self._keys.state(), self._tokens, lines, self._audit.head, shown)
 
 
 def _has_failed(running: Mapping[str, object]) -> bool:
