@@ -14,10 +14,14 @@ BROAD = ("Exception", "BaseException")
 
 
 def test_what_was_begun_is_undone_before_its_failure_goes_on() -> None:
+    def interrupted() -> None:
+        with undoing(lambda: seen.append("undone")):
+            seen.append("begun")
+            raise KeyboardInterrupt
+
     seen: list[str] = []
-    with pytest.raises(KeyboardInterrupt), undoing(lambda: seen.append("undone")):
-        seen.append("begun")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert seen == ["begun", "undone"]
 
 
