@@ -14,13 +14,12 @@ BROAD = ("Exception", "BaseException")
 
 
 def test_what_was_begun_is_undone_before_its_failure_goes_on() -> None:
-    seen: list[str] = []
-
     def interrupted() -> None:
         with undoing(lambda: seen.append("undone")):
             seen.append("begun")
             raise KeyboardInterrupt
 
+    seen: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert seen == ["begun", "undone"]
