@@ -277,6 +277,33 @@ class Adopted:
         with self._database.read() as connection:
             return [AdoptedObject(*row) for row in connection.exec_driver_sql(_SELECT + where, bounds)]
 
+    def found(self, search: str = "", *, after: str = "", limit: int = PAGE_MOST) -> list[AdoptedObject]:
+        """Return up to ``limit`` objects of all stores whose ``STORE/KEY`` holds ``search``, in that order.
+
+        Args:
+            after: ``STORE/KEY`` of the last object of the page before; "" for the first page.
+        """
+        store, _, key = after.partition("/")
+        where = " WHERE (store, key) > (?, ?) AND instr(store || '/' || key, ?) > 0 ORDER BY store, key LIMIT ?"
+        bounds = (store, key, search, min(limit, PAGE_MOST))
+        with self._database.read() as connection:
+            return [AdoptedObject(*row) for row in connection.exec_driver_sql(_SELECT + where, bounds)]
+
+    def count(self, search: str = "") -> int:
+        """Return how many objects of all stores `found` gives; without a search it is the sum over blocks."""
+        query, bounds = "SELECT COALESCE(SUM(objects), 0) FROM adopted_blocks", ()
+        searched = "SELECT COUNT(*) FROM adopted WHERE instr(store || '/' || key, ?) > 0"
+        with self._database.read() as connection:
+            found = connection.exec_driver_sql(searched, (search,)) if search else None
+            return int((found or connection.exec_driver_sql(query, bounds)).scalar_one())
+
+    def classes_of(self, store: str, keys: Sequence[str]) -> dict[str, str]:
+        """Return the storage class of each of ``keys`` that the last scan of a store saw."""
+        query = "SELECT key, storage_class FROM adopted WHERE store=? AND key IN (SELECT value FROM json_each(?))"
+        bounds = (store, msgspec.json.encode(list(keys)).decode())
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.exec_driver_sql(query, bounds)}
+
     def all(self, store: str, *, prefix: str = "") -> Iterator[AdoptedObject]:
         """Yield every object of a store in key order, a page at a time."""
         after = ""
