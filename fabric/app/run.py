@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 import threading
+import time
 import webbrowser
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,8 @@ from fabric.runtime.folder import DataFolder
 from fabric.security.tls import server_context
 
 STOP_SECONDS = 3.5  # after a signal; then the process ends as it is
+
+SIGNAL_SECONDS = 0.1  # after which a signal is seen at the latest
 
 logger = logging.getLogger(__name__)
 
@@ -108,19 +111,29 @@ def run_engine(
     The last thing that a process does: what still hangs STOP_SECONDS later is cut off with it.
     """
     start_logging()
-    stopping = threading.Event()
+    told: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda number, _: told.append(number))
     running = Running(data_dir, own, sample, SystemClock(), workload=workload)
     try:
         running.start()
         _greet(running, browser=browser)
-        stopping.wait(duration)
+        _wait(told, duration)
     finally:
         logger.info("stopping")
         _end_by_deadline(data_dir)
         running.stop()
     return 0
+
+
+def _wait(told: list[int], duration: float | None) -> None:
+    """Wait for a signal in slices: one that comes just before a wait wakes nobody, and its handler runs after it.
+
+    The handler takes no lock (an Event's may be held by the very thread that it interrupts).
+    """
+    idle, until = threading.Event(), None if duration is None else time.monotonic() + duration
+    while not told and (until is None or time.monotonic() < until):
+        idle.wait(SIGNAL_SECONDS)
 
 
 def _end_by_deadline(data_dir: Path) -> None:
