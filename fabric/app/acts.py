@@ -8,22 +8,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from fabric.app.operations import back_up, verify_replicas
+from fabric.app.engine import Engine
+from fabric.app.operations import Plans, back_up, verify_replicas
 from fabric.app.orphans import find_orphans, remove_orphans
-from fabric.app.worlds import OWN, remember_settings
+from fabric.app.remembered import remember_settings
+from fabric.app.worlds import OWN
 from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
 from fabric.core.config import Settings
 from fabric.core.errors import BadInputError, ConfigError, ConflictError, ForbiddenError, NotFoundError
 from fabric.migration.report import actions
 from fabric.security.tokens import Action, Principal
-
-if TYPE_CHECKING:
-    from fabric.app.engine import Engine
 
 Body = dict[str, Any]
 Act = Callable[[Any, Body], Body]
@@ -34,7 +33,7 @@ class Acts:
     """The acts of one engine; ``table()`` gives them by name."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine, self._plans = engine, Plans(engine)
 
     def table(self) -> Mapping[str, Act]:
         """Return every act: name -> (principal, body) -> facts."""
@@ -74,10 +73,10 @@ class Acts:
         return {"progress": self._engine.scans.progress()}
 
     def _plan(self, _who: Principal, _body: Body) -> Body:
-        return self._engine.plans.make()
+        return self._plans.make()
 
     def _apply(self, who: Principal, body: Body) -> Body:
-        return self._engine.plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
+        return self._plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
 
     def _verify(self, who: Principal, body: Body) -> Body:
         prefix, remove = str(body.get("prefix", "")), _texts(body, "remove")

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flask import Request
-
-from fabric.app.acts import Acts
 from fabric.app.applied import AppliedMoves
 from fabric.app.headlogcare import HeadLogCare
 from fabric.app.keys import key_folders, open_keys
-from fabric.app.operations import Plans, Scans
 from fabric.app.policies import Policies
+from fabric.app.remembered import remember_settings
 from fabric.app.reporter import Reporter
-from fabric.app.secrets import report_key, session_key
-from fabric.app.worlds import remember_settings
+from fabric.app.scans import Scans
+from fabric.app.secrets import report_key
 from fabric.catalog.adopted import Adopted
 from fabric.catalog.alerts import AlertRows
 from fabric.catalog.confighistory import ConfigHistory
@@ -39,12 +36,7 @@ from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock, iso
 from fabric.core.config import Settings, store_address
-from fabric.core.errors import ConfigError, CorruptError, ForbiddenError, UnauthorisedError
-from fabric.dashboard.guard import PRINCIPAL
-from fabric.dashboard.ports import DashboardPorts, Exposure
-from fabric.dashboard.server import Dashboard, build
-from fabric.events.batch import AccessBatch
-from fabric.events.decode import decode_columns, decode_ndjson
+from fabric.core.errors import ConfigError, CorruptError
 from fabric.events.history import History
 from fabric.events.log import EventLog
 from fabric.migration.component import Migration
@@ -53,7 +45,6 @@ from fabric.placement.component import Placement
 from fabric.placement.places import PlaceChooser
 from fabric.placement.scanned import Scans as ScannedTotals
 from fabric.placement.work import Rules, Sources
-from fabric.plane.http import object_api
 from fabric.plane.objects import Objects
 from fabric.prediction.child import ChildFit
 from fabric.prediction.component import Prediction
@@ -70,7 +61,7 @@ from fabric.security.component import Security
 from fabric.security.erase import Eraser
 from fabric.security.rules import built_in_rules
 from fabric.security.throughput import Throughput
-from fabric.security.tokens import LOCAL, Action, Principal, Role, Tokens
+from fabric.security.tokens import Tokens
 from fabric.security.vault import Vault
 from fabric.security.webhook import webhook_for
 from fabric.storage.fleet import Fleet, Wrap
@@ -121,7 +112,14 @@ class Engine:
             self._build_data_plane()
             self._build_components()
             opened.pop_all()
-        self.scans, self.plans, self.acts = Scans(self), Plans(self), Acts(self)
+        self.scans = Scans(
+            self.fleet,
+            self.adopted,
+            clock,
+            freeze=self.freeze,
+            record=self.audit.append_done,
+            scanned=lambda: self.wake("placement"),
+        )
         self._running = False
         self.attaching = False  # set by who lets requests in before `start`
 
@@ -368,38 +366,6 @@ class Engine:
         self.database.stop()
         self.head_log.close()
 
-    def web(self, exposure: Exposure, *, secure: bool = False, rules: Sequence[tuple[str, str]] = ()) -> Dashboard:
-        """Build the pages, the API and the object API over this engine."""
-        ports = DashboardPorts(
-            folder=self.folder.exports,
-            clock=self.clock,
-            session_key=session_key(self.folder.path),
-            report_key=report_key(self.folder.path),
-            who=self.tokens.who,
-            sources=self._sources(),
-            acts=self._acts(),
-            measures=self.measures.snapshot,
-            freezes=self.freeze.states,
-            ready=lambda: "the fabric starts: it attaches its stores" if self.attaching else "",
-            may_see=lambda who, key: self.objects.check_read(key, self.principal(who)),
-            resolve=self.heads.key_of,
-            exposure=exposure,
-            hosts=self.settings.security.hosts,
-            secure=secure,
-            rules=rules,
-        )
-        dashboard = build(ports)
-        dashboard.app.register_blueprint(
-            object_api(
-                self.objects,
-                self.intake,
-                self._asking,
-                decode=decode_events,
-                policy_of=self.policies.policy_for,
-            )
-        )
-        return dashboard
-
     @property
     def running(self) -> bool:
         """Whether the components run; not so in a process that is the engine for one command."""
@@ -409,44 +375,6 @@ class Engine:
         """Ring a component's doorbell, where the components run."""
         if self._running:
             self.supervisor.wake(component)
-
-    # ---------------------------------------------------------------- what pages ask
-
-    def _sources(self) -> dict[str, Component]:
-        return {
-            "optimization": self.placement,
-            "migration": self.migration,
-            "streaming": self.streaming,
-            "ml_predictions": self.prediction,
-            "consistency": self.consistency,
-            "security": self.security,
-            "alerts": self.security,
-        }
-
-    def _acts(self) -> dict[str, Any]:
-        def asked_by(act: Any) -> Any:
-            return lambda who, body: act(self.principal(who), body)
-
-        return {name: asked_by(act) for name, act in self.acts.table().items()}
-
-    def principal(self, found: Any) -> Principal:
-        """Return who asks: a token's principal, a page session's by its name as of now, or nobody in particular."""
-        if found is None:
-            return self.tokens.anonymous()
-        if isinstance(found, Principal):
-            return found
-        if found.name == LOCAL.name:
-            return LOCAL
-        row = next((row for row in self.tokens.all() if row.name == found.name), None)
-        if row is None:
-            raise UnauthorisedError("the token of this session was revoked", hint="sign in again")
-        return Principal(row.name, Role(row.role), frozenset(row.classes))
-
-    def _asking(self, request: Request) -> Principal:
-        who = self.principal(request.environ.get(PRINCIPAL))
-        if request.method not in ("GET", "HEAD") and not who.may(Action.WRITE):
-            raise ForbiddenError("your role does not write", role=str(who.role), hint="ask for the role operator")
-        return who
 
     def show(self) -> None:
         """Publish soon what changed."""
@@ -515,8 +443,3 @@ def reading_site(settings: Settings) -> Site:
             "no store lies in this region", path="consistency.near", value=near, hint=f"known are {known}"
         )
     return Site(found.provider, near)
-
-
-def decode_events(body: bytes, content_type: str) -> AccessBatch:
-    """Read a body of ``POST /api/events``: NDJSON where its type says so, columns otherwise."""
-    return decode_ndjson(body) if "ndjson" in content_type else decode_columns(body)

@@ -11,7 +11,8 @@ import msgspec
 
 from fabric.app.engine import priced
 from fabric.app.keys import kept_folders, key_folders, open_keys
-from fabric.app.worlds import SETTINGS_FILE, SampleWorld, settings_of
+from fabric.app.remembered import SETTINGS_FILE
+from fabric.app.worlds import SampleWorld, settings_of
 from fabric.catalog.backup import restore, saved
 from fabric.catalog.database import Database
 from fabric.catalog.headlog import HeadLog

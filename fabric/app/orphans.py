@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fabric.app.engine import Engine
 from fabric.catalog.heads import Replica
 from fabric.catalog.owed import Debt
 from fabric.consistency.causality import find
@@ -17,9 +18,6 @@ from fabric.core.clock import iso
 from fabric.core.errors import FabricError, NotFoundError
 from fabric.storage.fleet import Member
 from fabric.storage.store import ObjectInfo
-
-if TYPE_CHECKING:
-    from fabric.app.engine import Engine
 
 BLOBS = "objects/"
 SAFE_SECONDS = 3600.0  # a younger blob may belong to a write under way

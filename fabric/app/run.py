@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from fabric.app.engine import Engine
+from fabric.app.web import pages
 from fabric.app.worlds import SAMPLE, SampleWorld, settings_of
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.config import Settings
@@ -74,7 +75,7 @@ class Running:
             proxy = os.environ.get("FABRIC_TLS") == "proxy"
             exposure = exposure_of(bind, tls=context is not None or proxy)
             rules = tuple(self._sample.rules) if self._sample else ()
-            self.dashboard = self.engine.web(exposure, secure=context is not None or proxy, rules=rules)
+            self.dashboard = pages(self.engine, exposure, secure=context is not None or proxy, rules=rules)
             self.server = DashboardServer(self.dashboard, listener, clock, context=context)
             self.exposure = exposure
             opened.pop_all()

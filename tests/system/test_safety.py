@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from safety_world import CALLER, blobs, decide, opened, put, settings
 
+from fabric.app.acts import Acts
 from fabric.app.engine import Engine
 from fabric.app.maintenance import rebuild_catalog, restore_folder, verify_audit
 from fabric.app.operations import back_up
@@ -71,7 +72,7 @@ def test_erasing_removes_the_kept_plain_bytes_of_an_object_that_was_deleted_mean
         assert head is not None
         assert head.deleted
         assert head.retained  # the write lost to the later delete and is kept
-        engine.acts.table()["erase"](LOCAL, {"key": "plain/a"})
+        Acts(engine).table()["erase"](LOCAL, {"key": "plain/a"})
         until = time.monotonic() + 10
         while blobs(engine) and time.monotonic() < until:
             time.sleep(0.05)
@@ -97,7 +98,7 @@ def test_a_write_under_way_while_its_object_is_erased_is_refused_and_leaves_noth
         writer = threading.Thread(target=write)
         writer.start()
         arrived.wait(10)
-        engine.acts.table()["erase"](LOCAL, {"key": "carts/a"})
+        Acts(engine).table()["erase"](LOCAL, {"key": "carts/a"})
         sent.set()
         writer.join(10)
         assert [error.code for error in errors] == ["conflict"]
@@ -143,7 +144,7 @@ def test_a_plain_write_under_way_while_its_object_is_erased_is_refused_and_leave
 ) -> None:
     monkeypatch.setattr("fabric.consistency.replication.READERS_SECONDS", 0.0)
     with opened(tmp_path) as (engine, _):
-        erase = engine.acts.table()["erase"]
+        erase = Acts(engine).table()["erase"]
         put(engine, "plain/a", b"one")
 
         def act() -> None:
@@ -186,7 +187,7 @@ def test_a_write_committed_between_an_erasures_look_and_its_tombstone_is_erased_
             return found
 
         monkeypatch.setattr(engine.replication._lanes, "dot", dot)
-        engine.acts.table()["erase"](LOCAL, {"key": key})
+        Acts(engine).table()["erase"](LOCAL, {"key": key})
         assert written[1]
         head = engine.heads.get(key)
         assert head is not None
@@ -211,7 +212,7 @@ def test_a_plain_object_erased_while_it_moves_and_is_read_leaves_no_byte_in_eith
             real(point)
             if point == "copy.put" and not erased:
                 erased.append(True)
-                engine.acts.table()["erase"](LOCAL, {"key": "plain/a"})
+                Acts(engine).table()["erase"](LOCAL, {"key": "plain/a"})
 
         object.__setattr__(engine.migration.tools, "reached", reached)
         reading = engine.reader.open(head, head.current)

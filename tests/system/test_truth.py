@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fabric.app.acts import Acts
 from fabric.app.engine import Engine
 from fabric.app.maintenance import rebuild_catalog, restore_folder
 from fabric.app.operations import back_up
@@ -136,7 +137,7 @@ def forgotten(engine: Engine, folder: Path) -> bool:
 def test_blobs_of_writes_that_a_kill_cut_off_are_listed_by_verify_and_removed_only_by_name(tmp_path: Path) -> None:
     killed(tmp_path, BEFORE_HEAD)
     with opened(tmp_path, start=False) as (engine, _):
-        acts = engine.acts.table()
+        acts = Acts(engine).table()
         put(engine, KEPT, b"second")  # the first one's blobs are owed to be removed, hence no orphans
         litter = blobs(engine) - {(r.store, r.blob) for h in engine.heads.all() for r in h.current.replicas}
         litter -= {(debt.store, debt.blob) for debt in engine.owed.page()}
