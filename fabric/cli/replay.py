@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-WIDE = 132  # columns where the output is no terminal
+WIDE = 150  # columns where the output is no terminal
 LINES_FROM = 112  # columns from which the bill's lines are shown
 VARIADIC = ("--accesses", "--inventory")  # options that take all that follows, up to the next option
 
