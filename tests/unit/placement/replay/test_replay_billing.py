@@ -72,8 +72,8 @@ def test_every_policy_costs_what_a_naive_day_loop_says_on_the_development_traces
     trace = trace_of(read_traces([dev_trace(name)]))
     versions = rows_of_trace(trace)
     chosen = known("aws")
-    for name in (*ON_DEV, *(own for own in ("fabric", "fabric_gated") if own in chosen)):
-        policy = chosen[name]
+    for policy_name in (*ON_DEV, *(own for own in ("fabric", "fabric_gated") if own in chosen)):
+        policy = chosen[policy_name]
         price = naive.rates("aws", policy.tariff.names)
         moves = policy.decide(trace, policy.tariff)
         found = billing.bill(trace, policy.tariff, moves)
