@@ -105,6 +105,10 @@ class Account:
     forgotten: int = 0
     management: int = 0  # CloudTrail events that are none of objects
     with_request: int = 0  # accepted or repeated rows that carry a request id
+    hours: Counter[int] = field(default_factory=Counter)  # accepted operations per hour since 1970
+    delivery: list[NDArray[np.float64]] = field(
+        default_factory=list
+    )  # samples: (seconds from access to file, file's time)
 
     def reject(self, reason: str, source: str, line: bytes, *, times: int = 1) -> None:
         """Count a line that could not be read and keep the first few of its reason."""

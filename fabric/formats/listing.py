@@ -315,9 +315,10 @@ def _finished(gathered: _Gathered) -> Listing:
     column = {name: np.concatenate(parts) for name, parts in gathered.columns.items()}
     modified = column["modified"]
     date, dated = max(gathered.dates, default=_NAN), "the manifest"
-    if math.isnan(date) and np.isfinite(modified).any():
-        date, dated = float(np.nanmax(modified)), "the newest object: there is no manifest"
-        gathered.account.assume("the inventory carries no date; that of its newest object is taken")
+    stamps = np.concatenate((modified, column["last_access"]))
+    if math.isnan(date) and np.isfinite(stamps).any():
+        date, dated = float(np.nanmax(stamps)), "the newest time in it: there is no manifest"
+        gathered.account.assume("the inventory carries no date; the newest time in it is taken")
     if gathered.old_versions:
         gathered.account.assume(
             f"{gathered.old_versions:,} versions that are not current ({gathered.old_bytes:,.0f} bytes) are left out "

@@ -36,6 +36,7 @@ class Past:
         op: shape (rows,), PUT, GET or DELETE.
         count: shape (rows,), operations of the row.
         bytes: shape (rows,), bytes that the row's reads moved; a 304 answer is a read that moved none.
+        stated: shape (rows,), whether the row itself stated ``size``.
         who: shape (rows,), index into ``requesters``: the requester, or the address where it is anonymous.
         address: shape (rows,), index into ``addresses``.
         names: objects: those listed first, then those met in accesses only.
@@ -56,6 +57,7 @@ class Past:
     op: NDArray[np.int8]
     count: NDArray[np.int32]
     bytes: NDArray[np.float64]
+    stated: NDArray[np.bool_]
     who: NDArray[np.int32]
     address: NDArray[np.int32]
     names: Words
@@ -203,6 +205,8 @@ class PastBuilder:
         column["size"][unknown] = whole[column["obj"][unknown]]
         origin = self._origin(column["time"])
         column["time"] -= int(origin)
+        column["stated"] = np.ones(len(column["time"]), dtype=np.bool_)
+        column["stated"][unknown] = False
         self._assume(account, by, column["obj"])
         return self._past(column, whole, by, origin, account)
 

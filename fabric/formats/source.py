@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from fabric.core.errors import BadInputError
 from fabric.formats.access import Accesses, Account
@@ -16,6 +20,10 @@ from fabric.formats.rows import read_cloudtrail, read_table, read_trace
 
 COMPILE_FROM_BYTES = 24 << 20  # below this, plain Python is done before compiled code is loaded
 GZIP_RATIO = 12
+HOUR_SECONDS = 3600
+DELAYS_PER_BLOCK = 64
+DELAY_BLOCKS_MOST = 8192
+_STAMP = re.compile(r"(\d{4}(?:-\d\d){5})-[0-9A-F]{8,}")  # how S3 names the files of its log
 
 
 class AccessSource:
@@ -84,20 +92,44 @@ class AccessSource:
 
     def _lines(self, path: Path, mapping: LineMapping) -> Iterator[Accesses]:
         reader = self._readers.setdefault(mapping.format, LineReader(mapping, self.account, compiled=self.compiled))
+        stamp = delivered_at(path.name)
         for block in blocks(path):
-            yield reader.read(block, path.name)
+            batch = reader.read(block, path.name)
+            if stamp is not None and len(batch):
+                self._note_delivery(batch, stamp)
+            yield batch
+
+    def _note_delivery(self, batch: Accesses, stamp: float) -> None:
+        """Keep a few of the delays from access to delivery; memory stays bounded."""
+        time = batch.time[:: len(batch) // DELAYS_PER_BLOCK + 1]
+        kept = self.account.delivery
+        kept.append(np.column_stack((stamp - time, np.full(len(time), stamp))))
+        if len(kept) > DELAY_BLOCKS_MOST:
+            self.account.delivery = kept[::2]
 
     def _once(self, batch: Accesses) -> Accesses:
         fresh = self._seen.fresh(batch.request)
         kept = batch.only(fresh)
         account = self.account
         account.accepted += len(kept)
+        hours, index = np.unique(np.floor(kept.time / HOUR_SECONDS).astype(np.int64), return_inverse=True)
+        sums = np.bincount(index, weights=kept.count, minlength=len(hours))
+        account.hours.update(dict(zip(hours.tolist(), sums.astype(np.int64).tolist(), strict=True)))
         account.repeated += len(batch) - len(kept)
         account.with_request += int((batch.request != 0).sum())
         account.forgotten = self._seen.forgotten
         if account.forgotten:
             account.assume(f"repeats are looked for among the last {self._seen.most:,} requests only")
         return kept
+
+
+def delivered_at(name: str) -> float | None:
+    """Return when a log file was delivered, UTC seconds, where its name says so as S3's do; else None."""
+    found = _STAMP.search(name)
+    try:
+        return datetime.strptime(found[1], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC).timestamp() if found else None
+    except ValueError:
+        return None
 
 
 def _is_large(paths: list[Path]) -> bool:
