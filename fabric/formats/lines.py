@@ -64,9 +64,9 @@ class LineReader:
         data = np.frombuffer(block, dtype=np.uint8)
         most = int(np.count_nonzero(data == _NEWLINE)) + 1
         cut = _blank_cut(len(self._names), most)
-        mapping = self._mapping
+        mapping, words = self._mapping, kernel.as_words(data)
         rows = self._kernels.tokenise(
-            data, kernel.as_words(data), len(data), self._kinds, self._wanted, mapping.least, mapping.tail_quotes, mapping.escapes,
+            data, words, len(data), self._kinds, self._wanted, mapping.least, mapping.tail_quotes, mapping.escapes,
             cut.starts, cut.ends, cut.lines, cut.good, self._kernels.masks,
         )  # fmt: skip
         return _Cut(cut.starts[:, :rows], cut.ends[:, :rows], cut.lines[: rows + 1], cut.good[:rows])
