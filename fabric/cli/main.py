@@ -14,6 +14,7 @@ import msgspec
 from fabric import __version__
 from fabric.cli.arguments import json_first, read_plan_file
 from fabric.cli.client import CHUNK_BYTES, Client, HttpClient, LocalClient, act, call, object_path
+from fabric.cli.replay import replay
 from fabric.cli.show import show, show_error, show_problem, transfer_progress, while_working
 from fabric.core.config import Settings, own_settings
 from fabric.core.errors import BadInputError, FabricError
@@ -470,6 +471,9 @@ def config_rollback(session: Session, number: int) -> None:
     """Put configuration NUMBER back: its prefix policies at once, the rest at the next start."""
     with session.client() as client:
         session.show(act(client, "config_rollback", number=number), "configuration")
+
+
+cli.add_command(replay)
 
 
 def main(sample: object) -> None:

@@ -71,7 +71,7 @@ def _column(table: Any, name: str, kind: type, path: Path) -> NDArray[Any]:
     column = table.column(name)
     if column.null_count:
         raise BadInputError("the trace has rows without a value", file=str(path), column=name, rows=column.null_count)
-    values = column.to_numpy()
+    values: NDArray[Any] = column.to_numpy()
     if values.dtype.kind not in "iuf":
         raise BadInputError("a column of the trace is not numeric", file=str(path), column=name)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
