@@ -1,4 +1,4 @@
-"""The command ``lint``: a lifecycle document judged, priced and corrected in this process; no engine, no data folder."""
+"""The command ``lint``: a lifecycle document judged, priced and corrected in this process; no engine needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The storage classes of the four dialects: how cold they are, what the price sheets call them, what stands for what."""
+"""The storage classes of the four dialects: how cold, what the price sheets call them, what stands for what."""
 
 from __future__ import annotations
 

@@ -35,9 +35,7 @@ class Corrected:
     changes: tuple[str, ...]
 
 
-def corrected(
-    document: Document, prices: Prices, tiers: Tiers, population: Population | None = None
-) -> Corrected:
+def corrected(document: Document, prices: Prices, tiers: Tiers, population: Population | None = None) -> Corrected:
     """Mend a document; with a population, also make it as cheap as its dialect can say."""
     changes: list[str] = []
     document = replace(document, rules=_named(document.rules))
@@ -55,7 +53,9 @@ def _legal(document: Document, prices: Prices, tiers: Tiers, changes: list[str])
     enabled = [rule for rule in document.rules if rule.enabled]
     for rule in document.rules:
         kept = [a for a in rule.actions if not (rule.enabled and _shadowed(document.dialect, rule, a, enabled, tiers))]
-        changes += [f"{rule.id}: {_act(a)} removed: another rule always comes first" for a in rule.actions if a not in kept]
+        changes += [
+            f"{rule.id}: {_act(a)} removed: another rule always comes first" for a in rule.actions if a not in kept
+        ]
         mended = replace(rule, actions=tuple(kept))
         if rule.enabled:
             mended = _mended_moves(document.dialect, mended, prices, tiers, changes)
@@ -81,7 +81,9 @@ def _mended_moves(dialect: str, rule: Rule, prices: Prices, tiers: Tiers, change
         for move in timed_moves(rule, subject):
             later = _not_too_early(dialect, move)
             if later != move:
-                changes.append(f"{rule.id}: {_act(move)} at {later.days} days instead of {move.days}: S3 refuses sooner")
+                changes.append(
+                    f"{rule.id}: {_act(move)} at {later.days} days instead of {move.days}: S3 refuses sooner"
+                )
                 rule = _exchanged(rule, move, later)
         rule = _in_order(dialect, rule, subject, prices, tiers, changes)
     return _before_deletion(rule, prices, changes)
@@ -102,9 +104,7 @@ def _exchanged(rule: Rule, before: Action, after: Action | None) -> Rule:
     return replace(rule, actions=tuple(one for one in actions if one is not None))
 
 
-def _in_order(
-    dialect: str, rule: Rule, subject: Subject, prices: Prices, tiers: Tiers, changes: list[str]
-) -> Rule:
+def _in_order(dialect: str, rule: Rule, subject: Subject, prices: Prices, tiers: Tiers, changes: list[str]) -> Rule:
     """Drop moves the provider never makes, and delay those that come before a minimum duration is over."""
     if rule.where.classes:
         return rule
@@ -116,7 +116,9 @@ def _in_order(
             continue
         least = (held.days or 0) + prices.min_days(held.to) if held is not None and dialect != "gcs" else 0
         if held is not None and (move.days or 0) < least:
-            changes.append(f"{rule.id}: {_act(move)} at {least:g} days instead of {move.days}: {held.to} bills that long")
+            changes.append(
+                f"{rule.id}: {_act(move)} at {least:g} days instead of {move.days}: {held.to} bills that long"
+            )
             later = _at(move, int(least))
             rule = _exchanged(rule, move, later)
             move = later  # noqa: PLW2901
@@ -164,7 +166,9 @@ def _with_uploads(dialect: str, rules: tuple[Rule, ...], changes: list[str]) -> 
     whole = [rule for rule in found if rule.enabled and covers(rule.where, Filter())]
     if not any(a.subject is Subject.UPLOAD for rule in whole for a in rule.actions):
         changes.append(f"uploads that were not completed are removed after {UPLOAD_DAYS} days")
-        found.append(Rule("abort-uploads", Filter(), (Action(Verb.DELETE, Subject.UPLOAD, (Wait(Since.STARTED, UPLOAD_DAYS),)),)))
+        found.append(
+            Rule("abort-uploads", Filter(), (Action(Verb.DELETE, Subject.UPLOAD, (Wait(Since.STARTED, UPLOAD_DAYS),)),))
+        )
     return tuple(found)
 
 
@@ -251,19 +255,26 @@ def _following_reads(
         sized = rule.where.larger_than is not None or rule.where.smaller_than is not None
         floor = max(rule.where.larger_than or 0, SMALL_BYTES - 1)
         where = replace(rule.where, larger_than=floor) if sized else rule.where
-        tiering = replace(rule, where=where, actions=(Action(Verb.MOVE, Subject.CURRENT, (Wait(Since.WRITTEN, 0),), INTELLIGENT),))
+        tiering = replace(
+            rule, where=where, actions=(Action(Verb.MOVE, Subject.CURRENT, (Wait(Since.WRITTEN, 0),), INTELLIGENT),)
+        )
         other = replace(rule, id=f"{rule.id}-rest")
         yield _rules(other, kept, (tiering,)), "INTELLIGENT_TIERING from the start instead of moves by age"
     if dialect == "azure" and any(m.wait(Since.WRITTEN) for m in rule.moves()):
         moves = tuple(_by_reads(m) for m in rule.moves())
-        yield (replace(rule, actions=(*moves, *kept), rises=True),), "days count from the last read, which brings cool blobs back"
+        yield (
+            (replace(rule, actions=(*moves, *kept), rises=True),),
+            "days count from the last read, which brings cool blobs back",
+        )
         yield (replace(rule, actions=(*moves, *kept)),), "days count from the last read"
     if dialect == "azure" and not rule.rises and any(m.wait(Since.READ) for m in rule.moves() if m.to == "cool"):
         yield (replace(rule, rises=True),), "a read brings a cool blob back to hot"
 
 
 def _by_reads(move: Action) -> Action:
-    return replace(move, waits=tuple(replace(w, since=Since.READ) if w.since is Since.WRITTEN else w for w in move.waits))
+    return replace(
+        move, waits=tuple(replace(w, since=Since.READ) if w.since is Since.WRITTEN else w for w in move.waits)
+    )
 
 
 def _named(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:

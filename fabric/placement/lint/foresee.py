@@ -129,7 +129,12 @@ def _when(act: Act, population: Population, left: Days, gone: Days) -> Days:
 def _joined(parts: list[_Chosen]) -> _Chosen:
     if not parts:
         return _Chosen(*(np.zeros(0, np.int64) for _ in range(4)))
-    get: list[Callable[[_Chosen], NDArray[np.int64]]] = [lambda p: p.life, lambda p: p.day, lambda p: p.to, lambda p: p.act]
+    get: list[Callable[[_Chosen], NDArray[np.int64]]] = [
+        lambda p: p.life,
+        lambda p: p.day,
+        lambda p: p.to,
+        lambda p: p.act,
+    ]
     return _Chosen(*(np.concatenate([one(part) for part in parts]).astype(np.int64) for one in get))
 
 
@@ -148,7 +153,9 @@ class _Rises:
 def _rises(acts: Sequence[Act], population: Population, ladder: Ladder, chosen: _Chosen, gone: Days) -> _Rises:
     """Azure's enableAutoTierToHotFromCool: out to cool after days without a read, back at the next read, for as long
     as nothing takes the object to a colder class, from which it does not come back."""
-    rising = np.array([act.rises and act.action.wait(Since.READ) is not None and act.action.to == "cool" for act in acts])
+    rising = np.array(
+        [act.rises and act.action.wait(Since.READ) is not None and act.action.to == "cool" for act in acts]
+    )
     empty = np.zeros(0, np.int64)
     replaced = rising[chosen.act] if len(chosen.act) else np.zeros(0, np.bool_)
     if not replaced.any():

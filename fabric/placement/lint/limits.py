@@ -61,7 +61,9 @@ def _s3_days(rule: Rule) -> Iterator[Finding]:
     moves = [m for m in rule.moves() if m.wait(Since.WRITTEN) is not None]
     for move in moves:
         if move.to in INFREQUENT and (move.days or 0) < INFREQUENT_DAYS:
-            yield _no(rule, f"{move.to} takes objects of 30 days and more, not of {move.days}", "write Days: 30", "too_early")
+            yield _no(
+                rule, f"{move.to} takes objects of 30 days and more, not of {move.days}", "write Days: 30", "too_early"
+            )
     for before, after in pairwise(sorted(moves, key=lambda move: move.days or 0)):
         if before.to in INFREQUENT and (after.days or 0) - (before.days or 0) < INFREQUENT_DAYS:
             what = f"{after.to} must come at least 30 days after {before.to}"

@@ -148,8 +148,13 @@ def atoms(rules: tuple[Rule, ...]) -> list[Atom]:
     found = []
     for rule in rules:
         for where in single_prefix(rule.where):
-            found += [Atom(where, action, rule.enabled, rule.rises) for action in rule.actions]
+            found += [Atom(where, _ordered(action), rule.enabled, rule.rises) for action in rule.actions]
     return found
+
+
+def _ordered(action: Action) -> Action:
+    """All waits must be over, so their order says nothing."""
+    return replace(action, waits=tuple(sorted(action.waits, key=lambda wait: (wait.since, wait.date, wait.days))))
 
 
 def single_prefix(where: Filter) -> list[Filter]:

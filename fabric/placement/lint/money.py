@@ -79,15 +79,29 @@ def _minio_prices(book: PriceBook, wanted: Sequence[str], tiers: Tiers) -> Price
             continue
         parts.append(tariff_of(book, PROVIDERS[found[0]], [found[1].sheet]))
         names.append(name)
-    columns = ("storage", "get", "transition", "retrieval", "retrieval_request", "min_days", "min_bytes")
-    joined = {column: np.concatenate([getattr(part, column) for part in parts]) for column in columns}
-    tariff = Tariff(names=tuple(names), **joined)
+    tariff = _side_by_side(parts, tuple(names))
     follows = np.zeros((len(names), len(names)), np.bool_)
     follows[0, 1:] = True
     rung = np.arange(len(names)) > 0
     ladder = Ladder(tuple(names), rung.astype(np.int64), follows, once=True)
     assumed = ("MinIO's own disks are priced by the sheet's estimate of an on-premise disk array",)
     return Prices("minio", tariff, ladder, {name: name for name in names}, tuple(unpriced), assumed)
+
+
+def _side_by_side(parts: Sequence[Tariff], names: tuple[str, ...]) -> Tariff:
+    def joined(column: str) -> NDArray[np.float64]:
+        return np.concatenate([np.asarray(getattr(part, column), np.float64) for part in parts])
+
+    return Tariff(
+        names,
+        storage=joined("storage"),
+        get=joined("get"),
+        transition=joined("transition"),
+        retrieval=joined("retrieval"),
+        retrieval_request=joined("retrieval_request"),
+        min_days=joined("min_days"),
+        min_bytes=joined("min_bytes"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,20 +152,6 @@ def _gcs_minimum(trace: Trace, moves: Moves, tariff: Tariff) -> NDArray[np.float
     rest = np.maximum(tariff.min_days[held] - (trace.end - trace.birth), 0.0)
     billed = np.maximum(trace.size.astype(np.float64), tariff.min_bytes[held])
     return np.where(trace.ended, rest * tariff.storage[held] * billed, 0.0)
-
-
-def without(priced_now: Priced, rule: int, place: int | None, population: Population, prices: Prices) -> tuple[Mask, Lines]:
-    """Bill the lives that an action (or, ``place`` None, a whole rule) takes as if it were not there.
-
-    Returns:
-        Which lives those are, and what they would cost; shape (taken lives, len(LINES)).
-    """
-    own = [act for act in priced_now.acts if act.rule == rule and place in (None, act.place)]
-    taken = np.zeros(population.trace.lives, np.bool_)
-    for act in own:
-        taken |= act.takes
-    rest = [act for act in priced_now.acts if act not in own]
-    return taken, bill_of(rest, taken, population, prices)
 
 
 def bill_of(acts: Sequence[Act], taken: Mask, population: Population, prices: Prices) -> Lines:

@@ -32,7 +32,7 @@ class Node:
         raise BadInputError(message, hint=hint, file=self.file, path=self.path or "the whole document", **line)
 
     def table(self, known: Collection[str]) -> dict[str, Node]:
-        """Return the fields of an object; one that is not ``known`` is an error, since it might have meant something."""
+        """Return the fields of an object; one that is not ``known`` is an error: it may mean something."""
         if not isinstance(self.value, dict):
             self.fail("an object is expected here")
         for name in self.value:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fabric.core.errors import BadInputError
 from fabric.placement.lint.population import Population
-from fabric.placement.replay.reading import read_traces
-from fabric.placement.replay.trace import Rows, trace_of
+from fabric.placement.replay.reading import is_trace, read_traces
+from fabric.placement.replay.trace import trace_of
+
+NO_KEYS = "the trace holds no keys, tags or dates: rules that ask for them are not priced"
 
 
-def from_traces(paths: Sequence[Path], *, horizon_days: int | None = None) -> Population:
-    """Read Parquet traces; a column ``key`` beside the usual ones gives objects their keys.
+def population(
+    accesses: Sequence[Path], inventory: Sequence[Path] = (), *, bucket: str = "", versioned: bool | None = None
+) -> Population:
+    """Read the user's objects and reads.
 
     Raises:
-        BadInputError: a file cannot be read, or lacks a column.
+        BadInputError: a file cannot be read, or is of no known form.
     """
-    rows: Rows = read_traces(paths)
-    trace = trace_of(rows, horizon_days=horizon_days)
-    notes = ("the trace holds no keys, tags or dates: rules that ask for them are not priced",)
-    return Population(trace, notes=notes)
+    if not inventory and not bucket and all(is_trace(path) for path in accesses):
+        return Population(trace_of(read_traces(accesses)), versioned=versioned, notes=(NO_KEYS,))
+    raise BadInputError("logs and inventories are not read yet", hint="give a Parquet trace with --accesses")

@@ -54,7 +54,9 @@ class Population:
             found &= trace.size < where.smaller_than
         if self.keys is not None and (any(where.prefixes) or where.suffixes):
             starts, ends = where.prefixes or ("",), where.suffixes or ("",)
-            taken = np.fromiter((k.startswith(starts) and k.endswith(ends) for k in self.keys), np.bool_, len(self.keys))
+            taken = np.fromiter(
+                (k.startswith(starts) and k.endswith(ends) for k in self.keys), np.bool_, len(self.keys)
+            )
             found &= taken[trace.obj]
         if where.tags and self.tags is not None:
             wanted = dict(where.tags).items()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from fabric.core.units import format_usd
-from fabric.placement.lint.measured import ActPrice
+from fabric.placement.lint.effects import ActPrice
 from fabric.placement.lint.model import Action, Verb
 from fabric.placement.lint.work import Lint
 from fabric.placement.lint.writing import as_data
@@ -25,7 +24,7 @@ def as_document(found: Lint) -> dict[str, Any]:
         "priced": found.days > 0,
         "days": found.days,
         "findings": [msgspec.to_builtins(one) for one in found.findings],
-        "rules": [_act(found, price) for price in found.acts],
+        "rules": [_rule(found, number) for number in range(len(found.rules_usd))],
         "bill": _bills(found),
         "changes": list(found.changes),
         "changed_words": [{"rule": rule, "what": what} for rule, what in translation.changed],
@@ -35,11 +34,15 @@ def as_document(found: Lint) -> dict[str, Any]:
     }
 
 
+def _rule(found: Lint, number: int) -> dict[str, Any]:
+    rule = found.document.rules[number]
+    acts = [_act(found, price) for price in found.acts if price.act.rule == number]
+    return {"rule": rule.id, "path": rule.path, "usd": found.rules_usd[number], "actions": acts}
+
+
 def _act(found: Lint, price: ActPrice) -> dict[str, Any]:
     rule = found.document.rules[price.act.rule]
     return {
-        "rule": rule.id,
-        "path": rule.path,
         "action": words(rule.actions[price.act.place]),
         "objects": price.objects,
         "usd": price.usd,
@@ -91,11 +94,17 @@ def _money(found: Lint) -> Iterator[str]:
     named = {"without_rules": "without rules", "before": "this document", "after": "corrected"}
     parts = [f"{named[name]} {format_usd(sum(lines.values()))}" for name, lines in _three(found).items()]
     yield f"{found.days} days of your objects and reads: {', '.join(parts)}"
-    for price in found.acts:
-        rule = found.document.rules[price.act.rule]
-        verb = "costs" if price.usd > 0 else "saves"
-        yield f"  {rule.id}: {words(rule.actions[price.act.place])}: {verb} {format_usd(abs(price.usd))} on {price.objects} objects"
+    for number, rule in enumerate(found.document.rules):
+        yield f"  {rule.id}: {_effect(found.rules_usd[number])}"
+        for price in found.acts:
+            if price.act.rule == number and price.objects:
+                said = words(rule.actions[price.act.place])
+                yield f"    {said}: {_effect(price.usd)} on {price.objects} objects"
     yield ""
+
+
+def _effect(usd: float) -> str:
+    return f"{'costs' if usd > 0 else 'saves'} {format_usd(abs(usd))}"
 
 
 def _findings(found: Lint) -> Iterator[str]:
@@ -114,7 +123,3 @@ def _section(title: str, rows: list[str]) -> Iterator[str]:
         yield ""
         yield title
         yield from (f"  {row}" for row in rows)
-
-
-def pretty(data: object) -> str:
-    return json.dumps(data, indent=2, ensure_ascii=False)

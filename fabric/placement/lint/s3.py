@@ -1,6 +1,6 @@
 """S3's and MinIO's documents, read: the JSON that the clients take and the XML that the servers store.
 
-MinIO keeps S3's XML with one transition a rule, its own tier names, and two fields of its own; ``mc`` writes it as JSON.
+MinIO keeps S3's XML with one transition a rule, its own tier names, and two fields of its own; ``mc`` writes JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MINIO_RULE = (_RULE - {"Transitions", "NoncurrentVersionTransitions"}) | {
 }  # fmt: skip
 _SIZES = ("ObjectSizeGreaterThan", "ObjectSizeLessThan")
 SMALL_OBJECTS = ("all_storage_classes_128K", "varies_by_storage_class")
-_ABSENT = ("0001-01-01T00:00:00Z", 0, "", {}, False)  # what mc writes for a field that is not there
+_ABSENT: tuple[object, ...] = ("0001-01-01T00:00:00Z", 0, "", {}, False)  # what mc writes for a field that is not there
 
 
 def read_s3(root: Node) -> Document:
@@ -65,7 +65,8 @@ def looks_like_minio(root: Node) -> bool:
 
 def _strange_class(rule: dict[str, object]) -> bool:
     moves = [rule.get("Transitions"), rule.get("NoncurrentVersionTransitions")]
-    named = [move.get("StorageClass") for many in moves if isinstance(many, list) for move in many if isinstance(move, dict)]
+    single = [move for many in moves if isinstance(many, list) for move in many if isinstance(move, dict)]
+    named = [move.get("StorageClass") for move in single]
     return any(isinstance(name, str) and name not in CLASSES["s3"] for name in named)
 
 
@@ -79,7 +80,7 @@ def _rule(node: Node, place: int, *, minio: bool) -> Rule:
     actions = [
         *_moves(fields, minio=minio),
         *_expirations(fields, minio=minio),
-        *_noncurrent_deletion(fields),
+        *_noncurrent_deletion(fields, minio=minio),
         *_uploads(fields),
     ]
     if not actions:
@@ -196,12 +197,14 @@ def _expiration(node: Node, *, minio: bool) -> Action:
     return Action(Verb.DELETE, subject, (_wait(node, parts, Since.WRITTEN),))
 
 
-def _noncurrent_deletion(fields: dict[str, Node]) -> list[Action]:
+def _noncurrent_deletion(fields: dict[str, Node], *, minio: bool) -> list[Action]:
     if "NoncurrentVersionExpiration" not in fields:
         return []
     node = fields["NoncurrentVersionExpiration"]
     parts = node.table({"NoncurrentDays", "NewerNoncurrentVersions"})
-    parts = {name: part for name, part in parts.items() if part.value not in (0, "0")}
+    parts = {name: part for name, part in parts.items() if not (minio and part.value == 0)}
+    if not parts and minio:  # mc prints what is not there
+        return []
     if not parts:
         node.fail("an expiration of noncurrent versions says when", "add NoncurrentDays of at least 1")
     waits = (Wait(Since.NONCURRENT, parts["NoncurrentDays"].whole(1)),) if "NoncurrentDays" in parts else ()

@@ -18,9 +18,7 @@ DELETES_CURRENT = (Subject.CURRENT, Subject.ANY, Subject.ALL)
 DELETES_NONCURRENT = (Subject.NONCURRENT, Subject.ANY, Subject.ALL)
 
 
-def stated(
-    document: Document, prices: Prices, tiers: Tiers, today: dt.date, versioned: bool | None
-) -> list[Finding]:
+def stated(document: Document, prices: Prices, tiers: Tiers, today: dt.date, versioned: bool | None) -> list[Finding]:
     """Return what is wrong with a document whoever's objects it meets."""
     found = list(refused(document))
     for rule in document.rules:
@@ -88,9 +86,7 @@ def _of_moves(document: Document, rule: Rule, prices: Prices, tiers: Tiers) -> I
             yield from _alone(dialect, rule, move, tiers)
 
 
-def _pair(
-    dialect: str, rule: Rule, before: Action, after: Action, prices: Prices, tiers: Tiers
-) -> Iterator[Finding]:
+def _pair(dialect: str, rule: Rule, before: Action, after: Action, prices: Prices, tiers: Tiers) -> Iterator[Finding]:
     if rule.where.classes:
         return
     if not may_follow(dialect, before.to, after.to, tiers):
@@ -102,7 +98,9 @@ def _pair(
         )  # fmt: skip
         return
     least, stays = prices.min_days(before.to), (after.days or 0) - (before.days or 0)
-    if stays < least and dialect != "gcs" and same_clock(before, after):  # GCS bills no rest when a rule changes the class
+    if (
+        stays < least and dialect != "gcs" and same_clock(before, after)
+    ):  # GCS bills no rest when a rule changes the class
         yield finding(
             "minimum_duration", "loses",
             f"{before.to} bills at least {least:g} days, and the rule moves on to {after.to} after {stays}",
@@ -122,7 +120,8 @@ def _against_deletion(rule: Rule, move: Action, deletion: Action, prices: Prices
     stays = (deletion.days or 0) - (move.days or 0)
     if stays <= 0:
         yield finding(
-            "never_reached", "hint", f"objects are deleted after {deletion.days} days, the move to {move.to} comes after {move.days}",
+            "never_reached", "hint",
+            f"objects are deleted after {deletion.days} days, the move to {move.to} comes after {move.days}",
             f"remove the move to {move.to}", rule=rule.id, path=rule.path,
         )  # fmt: skip
     elif stays < prices.min_days(move.to):
@@ -141,7 +140,8 @@ def _alone(dialect: str, rule: Rule, move: Action, tiers: Tiers) -> Iterator[Fin
     one = lookup(dialect, move.to, tiers)
     if one is not None and one.waits:
         yield finding(
-            "archive_latency", "risk", f"objects in {move.to} must be restored before they can be read, which takes hours",
+            "archive_latency", "risk",
+            f"objects in {move.to} must be restored before they can be read, which takes hours",
             "choose a class that answers at once, or be sure that nobody reads these objects",
             rule=rule.id, path=rule.path,
         )  # fmt: skip
@@ -158,7 +158,8 @@ def _of_dates(rule: Rule, today: dt.date) -> Iterator[Finding]:
             if wait.since is Since.CALENDAR and wait.date <= today.isoformat():
                 act = "deletes" if action.verb is Verb.DELETE else f"moves to {action.to}"
                 yield finding(
-                    "date_past", "risk", f"{wait.date} has passed: the rule {act} every object it matches, each new one too",
+                    "date_past", "risk",
+                    f"{wait.date} has passed: the rule {act} every object it matches, each new one too",
                     "count days from the write, or remove the rule", rule=rule.id, path=rule.path,
                 )  # fmt: skip
 

@@ -56,7 +56,9 @@ def to_dialect(document: Document, target: str, context: Context) -> Translation
         return Translation(document)
     found = Translation(Document(target, ()))
     _note_small_objects(document, target, found)
-    rules = tuple(rule for given in document.rules for rule in _Rule(document.dialect, target, context, given, found).said())
+    rules = tuple(
+        rule for given in document.rules for rule in _Rule(document.dialect, target, context, given, found).said()
+    )
     found.document = Document(target, rules)
     return found
 
@@ -66,7 +68,9 @@ def _note_small_objects(document: Document, target: str, found: Translation) -> 
     if document.dialect == "s3" and document.small_objects != "varies_by_storage_class" and moves:
         found.changed.append(("", f"S3 leaves objects under 128 KiB in their class; {NAMES[target]} moves them too"))
     if document.dialect == "s3" and document.small_objects == "varies_by_storage_class" and moves:
-        found.changed.append(("", f"S3 moves objects under 128 KiB to the archives alone; {NAMES[target]} to every class"))
+        found.changed.append(
+            ("", f"S3 moves objects under 128 KiB to the archives alone; {NAMES[target]} to every class")
+        )
 
 
 class _Rule:
@@ -84,8 +88,7 @@ class _Rule:
         except _CannotSayError as why:
             self._lose("the rule", str(why), self.rule.actions)
             return
-        actions = [said for action in self.rule.actions for said in self._said(action)]
-        kept = self._without_repeats(actions)
+        kept = self._without_repeats([pair for action in self.rule.actions for pair in self._said(action)])
         if self.rule.rises and kept:
             self.found.unsaid.append(Unsaid(self.rule.id, "the rise to hot at a read", self._no_rise()))
         if kept:
@@ -135,12 +138,13 @@ class _Rule:
             )
         return self.context.container
 
-    def _said(self, action: Action) -> list[Action]:
+    def _said(self, action: Action) -> list[tuple[Action, Action]]:
+        """Return pairs of an action and how it is said; none where it cannot be."""
         if action.subject is Subject.ANY and self.target != "gcs":
             parts = (replace(action, subject=Subject.CURRENT), replace(action, subject=Subject.NONCURRENT))
-            return [said for part in parts for said in self._said(part)]
+            return [pair for part in parts for pair in self._said(part)]
         try:
-            return [self._classed(self._timed(action))]
+            return [(action, self._classed(self._timed(action)))]
         except _CannotSayError as why:
             self._lose(self._words(action), str(why), (action,))
             return []
@@ -224,13 +228,15 @@ class _Rule:
             raise _CannotSayError(f"{NAMES[self.target]} rules cannot ask for an object's present class")
         self._change(f"the rule does not ask any more whether the object is {' or '.join(self.rule.where.classes)}")
 
-    def _without_repeats(self, actions: list[Action]) -> list[Action]:
-        """Two classes may have become one: the later move into it says nothing any more."""
+    def _without_repeats(self, pairs: list[tuple[Action, Action]]) -> list[Action]:
+        """Leave out moves that never happen: two classes may have become one, and MinIO moves a version once."""
         kept: list[Action] = []
-        for action in actions:
-            same = [one for one in kept if one.verb is Verb.MOVE and (one.subject, one.to) == (action.subject, action.to)]
-            if action.verb is Verb.MOVE and same:
-                self._change(f"a second move to {action.to} was left out")
-                continue
-            kept.append(action)
+        for given, said in sorted(pairs, key=lambda pair: pair[1].days or 0):
+            rivals = [one.to for one in kept if one.verb is Verb.MOVE and one.subject is said.subject]
+            if said.verb is Verb.MOVE and said.to in rivals:
+                self._lose(self._words(given), f"an earlier move goes to {said.to} already", (given,))
+            elif said.verb is Verb.MOVE and rivals and self.target == "minio":
+                self._lose(self._words(given), "MinIO moves a version once", (given,))
+            else:
+                kept.append(said)
         return kept

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fabric.placement.lint.classes import INTELLIGENT
-from fabric.placement.lint.correct import corrected
+from fabric.placement.lint.correct import Corrected, corrected
 from fabric.placement.lint.dialects import write_document
+from fabric.placement.lint.effects import ActPrice, act_prices, rule_usd
 from fabric.placement.lint.finding import Finding, finding, in_order
-from fabric.placement.lint.measured import ActPrice, act_prices, measured
-from fabric.placement.lint.model import Document, Subject, Verb
+from fabric.placement.lint.measured import measured
+from fabric.placement.lint.model import Document
 from fabric.placement.lint.money import Priced, Prices, moves_something, priced, prices_of
 from fabric.placement.lint.population import Population
 from fabric.placement.lint.stated import stated
@@ -37,6 +38,7 @@ class Lint:
     notes: tuple[str, ...]
     days: int = 0
     acts: list[ActPrice] = field(default_factory=list)
+    rules_usd: list[float] = field(default_factory=list)  # what each whole rule adds to the bill
     none_usd: dict[str, float] = field(default_factory=dict)
     before_usd: dict[str, float] = field(default_factory=dict)
     after_usd: dict[str, float] = field(default_factory=dict)
@@ -63,18 +65,31 @@ def lint(
         translation = to_dialect(mended.document, target, context)
         notes = (*prices.assumed, *_unpriced(prices), _without_data())
         return Lint(document, in_order(found), mended.document, mended.changes, translation, notes)
+    return _with_data(document, found, mended, population, prices, target, context)
+
+
+def _with_data(
+    document: Document, by_document: list[Finding], mended: Corrected, population: Population, prices: Prices,
+    target: str, context: Context,
+) -> Lint:  # fmt: skip
     now = priced(document.rules, document, population, prices)
     acts = act_prices(now, population, prices)
-    found = _joined(found, measured(document, now, acts, population, prices, tiers))
-    found = [_valued(one, document, now, population, prices) for one in found]
+    found = _joined(by_document, measured(document, now, acts, population, prices, context.tiers))
     after = priced(mended.document.rules, mended.document, population, prices)
-    result, changes = mended.document, mended.changes
-    translation = to_dialect(result, target, context)
-    notes = (*population.notes, *prices.assumed, *_unpriced(prices), *_unjudged(document, population), *_past(population))
     return Lint(
-        document, in_order(found), result, changes, translation, notes, population.trace.days, acts,
-        priced((), document, population, prices).by_line, now.by_line, after.by_line,
-    )  # fmt: skip
+        document,
+        in_order([_valued(one, now, population, prices) for one in found]),
+        mended.document,
+        mended.changes,
+        to_dialect(mended.document, target, context),
+        (*population.notes, *prices.assumed, *_unpriced(prices), *_unjudged(document, population), *_past(population)),
+        population.trace.days,
+        acts,
+        [rule_usd(now, number, population, prices) for number in range(len(document.rules))],
+        priced((), document, population, prices).by_line,
+        now.by_line,
+        after.by_line,
+    )
 
 
 def _offered(document: Document) -> Sequence[str]:
@@ -103,8 +118,10 @@ def _unjudged(document: Document, population: Population) -> list[str]:
 
 def _past(population: Population) -> list[str]:
     days = population.trace.days
-    found = [f"money is over the {days} days of the data; objects begin in the hot class on the day they are first seen"]
-    return [*found, "the corrected document is the cheapest of a few forms on this past; another future may differ"]
+    return [
+        f"money is over the {days} days of the data; objects begin in the hot class on the day they are first seen",
+        "the corrected document is the cheapest of a few forms on this past; another future may differ",
+    ]
 
 
 def _joined(by_document: list[Finding], by_data: list[Finding]) -> list[Finding]:
@@ -113,7 +130,7 @@ def _joined(by_document: list[Finding], by_data: list[Finding]) -> list[Finding]
     return [*by_data, *(one for one in by_document if (one.trap, one.rule) not in known)]
 
 
-def _valued(one: Finding, document: Document, now: Priced, population: Population, prices: Prices) -> Finding:
+def _valued(one: Finding, now: Priced, population: Population, prices: Prices) -> Finding:
     """Put money to findings on versions and uploads."""
     if one.trap == "uploads_kept" and population.uploads_bytes:
         usd = population.uploads_bytes * float(prices.tariff.storage[0]) * population.trace.days
@@ -129,14 +146,4 @@ def _valued(one: Finding, document: Document, now: Priced, population: Populatio
 def _priced_finding(one: Finding, usd: float, objects: int | None) -> Finding:
     return finding(
         one.trap, one.severity, one.what, one.correction, rule=one.rule, path=one.path, usd=usd, objects=objects
-    )
-
-
-def deletes(document: Document) -> bool:
-    """Whether any rule in force deletes current versions."""
-    return any(
-        action.verb is Verb.DELETE and action.subject in (Subject.CURRENT, Subject.ANY, Subject.ALL)
-        for rule in document.rules
-        if rule.enabled
-        for action in rule.actions
     )

@@ -44,7 +44,9 @@ def as_json(document: Document) -> str:
 def as_xml(document: Document) -> str:
     """Return the XML that S3 and MinIO store; BadInputError for the others, which have none."""
     if document.dialect not in ("s3", "minio"):
-        raise BadInputError("only S3 and MinIO documents have an XML form", dialect=document.dialect, hint="write .json")
+        raise BadInputError(
+            "only S3 and MinIO documents have an XML form", dialect=document.dialect, hint="write .json"
+        )
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<LifecycleConfiguration xmlns="{_XMLNS}">']
     for rule in as_data(document)["Rules"]:
         lines += _xml("Rule", rule, "  ")
@@ -190,7 +192,11 @@ def _gcs_condition(where: Filter, action: Action) -> dict[str, Any]:
         found["numNewerVersions"] = action.newer + 1
     if action.subject is Subject.CURRENT:
         found["isLive"] = True
-    elif action.subject is Subject.NONCURRENT and not {"daysSinceNoncurrentTime", "noncurrentTimeBefore", "numNewerVersions"} & set(found):
+    elif action.subject is Subject.NONCURRENT and not {
+        "daysSinceNoncurrentTime",
+        "noncurrentTimeBefore",
+        "numNewerVersions",
+    } & set(found):
         found["isLive"] = False
     lists = {"matchesPrefix": where.prefixes, "matchesSuffix": where.suffixes, "matchesStorageClass": where.classes}
     return found | {name: list(held) for name, held in lists.items() if held}
@@ -204,12 +210,18 @@ def _azure_parts(rule: Rule) -> Iterator[Rule]:
     chunks = [prefixes[at : at + _AZURE_PREFIXES] for at in range(0, len(prefixes), _AZURE_PREFIXES)] or [()]
     packed: list[list[Action]] = []
     for action in rule.actions:
-        free = next((part for part in packed if (action.subject, action.to) not in [(o.subject, o.to) for o in part]), None)
+        free = next(
+            (part for part in packed if (action.subject, action.to) not in [(o.subject, o.to) for o in part]), None
+        )
         if free is None:
             free = []
             packed.append(free)
         free.append(action)
-    parts = [replace(rule, where=replace(rule.where, prefixes=chunk), actions=tuple(held)) for chunk in chunks for held in packed]
+    parts = [
+        replace(rule, where=replace(rule.where, prefixes=chunk), actions=tuple(held))
+        for chunk in chunks
+        for held in packed
+    ]
     yield from _numbered(parts)
 
 
