@@ -1,8 +1,8 @@
 """What each act of a document adds to the bill, object by object, and why where it adds.
 
 A move is billed with and without, on top of the moves of its rule that come due before it, so that a rule's moves
-add up; a deletion, and a whole rule, with and without. An object that a move makes dearer lost money on it, and the loss
-goes to one cause: its size, else the greatest of the lines that grew.
+add up; a deletion, and a whole rule, with and without. An object that a move makes dearer lost money on it, and the
+loss goes to one cause: its size, else the greatest of the lines that grew.
 """
 
 from __future__ import annotations
