@@ -38,6 +38,7 @@ def population(*things: Thing, days: int = 720, **fields: Any) -> Population:
             rows.append((thing.gone, number, thing.size, DELETE, 1, 0))
     rows.sort()
     table = np.array(rows, np.int64).T
-    columns = Rows(table[0] * 86400, table[1], table[2], table[3].astype(np.int8), table[4], table[5].astype(np.float64))
+    ops, moved = table[3].astype(np.int8), table[5].astype(np.float64)
+    columns = Rows(table[0] * 86400, table[1], table[2], ops, table[4], moved)
     known: dict[str, Any] = {"keys": [t.key for t in things], "tags": [t.tags for t in things], "first_day": FIRST}
     return Population(trace_of(columns, horizon_days=days), **known | fields)
