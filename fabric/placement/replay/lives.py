@@ -81,8 +81,8 @@ def live_object(o: int, rows: Columns, days: int, lives: Lives, read: Days, coun
                 finish(lives, count - 1, today, True, filled)
             begin(lives, count, o, written if written >= 0 else largest, today, written >= 0, filled)
             alive, count = True, count + 1
-        elif alive and not lives.put[count - 1] and rows.listed_size[o] < 0:
-            lives.size[count - 1] = max(lives.size[count - 1], largest)
+        elif alive and not lives.put[count - 1] and lives.size[count - 1] == 0:
+            lives.size[count - 1] = largest  # no row has said it before
         if alive and reads > 0:
             read.day[filled], read.reads[filled], read.bytes[filled] = today, reads, moved
             filled += 1

@@ -20,7 +20,7 @@ _OWN = {FABRIC: "fabric.placement.replay.ledger", FABRIC_GATED: "fabric.placemen
 Decide = Callable[[Trace, Tariff], Moves]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Policy:
     """A policy and the tariff it is decided and billed with.
 

@@ -98,9 +98,10 @@ def compare(
     wanted = chosen(known, names)
     if keep_fabric and FABRIC not in known:
         raise BadInputError("this installation has no policy of the fabric's own")
-    extra = [known[name] for name in (OPTIMUM, FABRIC if keep_fabric else OPTIMUM) if known[name] not in wanted]
+    needed = [OPTIMUM, FABRIC] if keep_fabric else [OPTIMUM]
+    extra = [known[name] for name in needed if known[name] not in wanted]
     with ThreadPoolExecutor(THREADS) as pool:
-        done = list(pool.map(lambda policy: _outcome(trace, policy, keep_fabric), [*wanted, *dict.fromkeys(extra)]))
+        done = list(pool.map(lambda policy: _outcome(trace, policy, keep_fabric), [*wanted, *extra]))
     totals = {outcome.policy.name: outcome.total for outcome, _ in done}
     moves = {outcome.policy.name: kept for outcome, kept in done}
     return Comparison(

@@ -128,7 +128,8 @@ def trace_of(
     All times are multiplied by ``stretch``; then all rows of one object on one day are one: its PUTs begin one version
     at the day's start (of the last PUT's size), its reads go to that version, a DELETE that no PUT follows ends it.
     An object read before any PUT exists from its first row, a listed one from the inventory's day if that is earlier;
-    one read after its deletion exists again. A life's size is that of its PUT, else the largest that its rows state.
+    one read after its deletion exists again. A life's size is that of its PUT, else
+    the inventory's, else the largest of its first day (that states one).
 
     Args:
         horizon_days: days billed; None: through the last row's day. Rows beyond are left out.
