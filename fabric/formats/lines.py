@@ -1,0 +1,271 @@
+"""Logs of one access a line: whole blocks by the compiled kernel, lines of another form by the tolerant parser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fabric.formats import kernel
+from fabric.formats.access import OP_NAMES, UNKNOWN, Accesses, Account, Op, blank_words
+from fabric.formats.mapping import LineMapping
+from fabric.formats.words import Interner, Spans, Words, marks_of
+
+_USED = ("time", "bucket", "key", "request", "operation", "source", "requester", "request_id", "status", "bytes",
+         "object_size", "agent")  # fmt: skip
+_FIGURES = ("time", "object_size", "bytes", "status")
+_PERCENT = 37
+_STIR = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(slots=True)
+class _Cut:
+    """A block cut into fields: spans by name, and which rows still need a parser."""
+
+    starts: NDArray[np.int64]  # (fields, rows)
+    ends: NDArray[np.int64]
+    lines: NDArray[np.int64]  # (rows + 1,)
+    good: NDArray[np.bool_]
+    figures: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # name -> (rows,)
+
+    @property
+    def rows(self) -> int:
+        return len(self.good)
+
+
+class LineReader:
+    """Reads blocks of one line format into columns. Not safe from two threads."""
+
+    def __init__(self, mapping: LineMapping, account: Account, *, compiled: bool = False) -> None:
+        self._mapping = mapping
+        self._account = account
+        self._compiled = compiled
+        self._kernels = kernel.pick(compiled=compiled)
+        self._pattern = mapping.pattern
+        self._names = [name for name in _USED if name in mapping.names]
+        self._kinds = np.array(mapping.kinds, dtype=np.int64)
+        places = {name: place for place, name in enumerate(self._names)}
+        self._wanted = np.array([places.get(name, -1) for name in mapping.names], dtype=np.int64)
+        self._zones: set[int] = set()
+
+    def read(self, block: bytes, source: str) -> Accesses:
+        """Return the accesses of a block of whole lines; the account says what became of every other line."""
+        cut = self._cut(block) if self._compiled else self._cut_plain(block)
+        data: Any = np.frombuffer(block, dtype=np.uint8) if self._compiled else block
+        self._account.read += cut.rows
+        self._second_look(block, data, cut)
+        keep = self._settle(block, cut, source)
+        return self._columns(data, cut, keep)
+
+    def _cut(self, block: bytes) -> _Cut:
+        data = np.frombuffer(block, dtype=np.uint8)
+        words = data[: len(data) // 8 * 8].view(np.uint64)
+        most = block.count(b"\n") + 1
+        cut = _blank_cut(len(self._names), most)
+        mapping = self._mapping
+        rows = self._kernels.tokenise(
+            data, words, len(data), self._kinds, self._wanted, mapping.least, mapping.tail_quotes, mapping.escapes,
+            cut.starts, cut.ends, cut.lines, cut.good, self._kernels.masks,
+        )  # fmt: skip
+        return _Cut(cut.starts[:, :rows], cut.ends[:, :rows], cut.lines[: rows + 1], cut.good[:rows])
+
+    def _cut_plain(self, block: bytes) -> _Cut:
+        lines = block.splitlines(keepends=True) if b"\r" not in block else block.replace(b"\r", b" ").splitlines(True)
+        cut = _blank_cut(len(self._names), len(lines))
+        cut.lines[1:] = np.cumsum([len(line) for line in lines])
+        cut.good[:] = False
+        return cut
+
+    def _second_look(self, block: bytes, data: Any, cut: _Cut) -> None:
+        """Give lines that are not good, or whose figures do not make sense, to the tolerant parser."""
+        cut.figures = {name: np.full(cut.rows, kernel.NOTHING) for name in _FIGURES}
+        if cut.good.any():
+            self._measure(data, cut, np.flatnonzero(cut.good))
+            for name in _FIGURES:
+                cut.good &= cut.figures[name] != kernel.BAD
+        bad = np.flatnonzero(~cut.good)
+        for row in bad.tolist():
+            self._parse(block, cut, row)
+        if len(bad):
+            self._measure(data, cut, bad[cut.good[bad]])
+
+    def _measure(self, data: Any, cut: _Cut, rows: NDArray[np.int64]) -> None:
+        """Read the figures of ``rows``: NOTHING where the line or the format has none, BAD where it is no number."""
+        for name in _FIGURES:
+            if name not in self._names:
+                continue
+            out = np.empty(len(rows))
+            starts, ends = self._spans(cut, name, rows)
+            if name != "time":
+                self._kernels.numbers(data, starts, ends, out)
+            elif self._kernels.times(data, starts, ends, out) > 1:
+                self._account.assume("the log's times are in several time zones; each was read with its own offset")
+            cut.figures[name][rows] = np.where(np.isnan(out), kernel.BAD, out) if name == "time" else out
+
+    def _parse(self, block: bytes, cut: _Cut, row: int) -> None:
+        begin = int(cut.lines[row])
+        found = self._pattern.match(block[begin : int(cut.lines[row + 1])].rstrip(b"\r\n"))
+        if found is None:
+            return
+        for place, name in enumerate(self._names):
+            start, end = found.span(name)
+            cut.starts[place, row], cut.ends[place, row] = (begin + start, begin + end) if start >= 0 else (0, 0)
+        cut.good[row] = True
+
+    def _spans(self, cut: _Cut, name: str, rows: NDArray[np.int64]) -> tuple[Spans, Spans]:
+        place = self._names.index(name)
+        if len(rows) == cut.rows:
+            return cut.starts[place], cut.ends[place]
+        return cut.starts[place][rows], cut.ends[place][rows]
+
+    def _settle(self, block: bytes, cut: _Cut, source: str) -> NDArray[np.int64]:
+        """Return the rows that are accesses; count blank lines and reject the others by reason."""
+        time, size, sent, status = (cut.figures[name] for name in _FIGURES)
+        reasons = np.zeros(cut.rows, dtype=np.int8)
+        reasons[(sent == kernel.BAD) | (size == kernel.BAD) | (status == kernel.BAD)] = 2
+        reasons[(sent == kernel.NEGATIVE) | (size == kernel.NEGATIVE)] = 3
+        reasons[time == kernel.BAD] = 4
+        reasons[~cut.good] = 1
+        for row in np.flatnonzero(reasons).tolist():
+            line = block[int(cut.lines[row]) : int(cut.lines[row + 1])].rstrip(b"\r\n")
+            if line.strip():
+                self._account.reject(self._reason(int(reasons[row])), source, line)
+            else:
+                self._account.blank += 1
+        return np.flatnonzero(reasons == 0)
+
+    def _reason(self, number: int) -> str:
+        return {
+            1: f"not a line of a {self._mapping.title}",
+            2: "a figure is no number",
+            3: "a size is negative",
+            4: "the time cannot be read",
+        }[number]
+
+    def _columns(self, data: Any, cut: _Cut, rows: NDArray[np.int64]) -> Accesses:
+        figure = {name: cut.figures[name][rows] for name in _FIGURES}
+        op_marks, op, once = self._operations(data, cut, rows)
+        key, keys, marks = self._keys(data, cut, rows, once)
+        key = np.where(np.isin(op, (Op.LIST,)), np.int32(-1), key)
+        requester, requesters = self._column(data, cut, "requester", rows)
+        agent, agents = self._column(data, cut, "agent", rows)
+        source, sources = self._column(data, cut, "source", rows)
+        request = self._requests(data, cut, rows, marks, op_marks, figure)
+        return Accesses(
+            figure["time"], key, op, np.ones(len(rows), dtype=np.int64), np.maximum(figure["bytes"], UNKNOWN),
+            np.maximum(figure["object_size"], UNKNOWN), np.maximum(figure["status"], 0).astype(np.int16),
+            requester, agent, source, request, keys, requesters, agents, sources,
+        )  # fmt: skip
+
+    def _column(self, data: Any, cut: _Cut, name: str, rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], Words]:
+        if name not in self._names:
+            return blank_words(len(rows))
+        interner = Interner(compiled=self._compiled)
+        return interner.add(data, *self._spans(cut, name, rows)), interner.words()
+
+    def _operations(self, data: Any, cut: _Cut, rows: NDArray[np.int64]) -> tuple[Any, Any, NDArray[np.bool_]]:
+        """Return for each row the operation's mark, its `Op`, and whether keys are encoded once with it."""
+        interner = Interner(compiled=self._compiled)
+        if "operation" in self._names:
+            ids = interner.add(data, *self._spans(cut, "operation", rows))
+        else:
+            starts, ends, _, _ = self._request_parts(data, cut, rows)
+            ids = interner.add(data, starts, ends)
+        words = interner.words()
+        names = [words.text(i) for i in range(len(words))]
+        for name, times in zip(names, np.bincount(ids, minlength=len(names)).tolist(), strict=True):
+            self._account.operations[name[:64]] += times
+        table = np.array([OP_NAMES[self._mapping.operations.get(name, "other")] for name in names], dtype=np.uint8)
+        once = np.array([name.startswith(tuple(self._mapping.encoded_once)) for name in names], dtype=np.bool_)
+        return interner.marks()[ids], table[ids], once[ids]
+
+    def _request_parts(self, data: Any, cut: _Cut, rows: NDArray[np.int64]) -> tuple[Spans, Spans, Spans, Spans]:
+        starts, ends = self._spans(cut, "request", rows)
+        parts = [np.empty(len(rows), dtype=np.int64) for _ in range(3)]
+        self._kernels.split_requests(data, starts, ends, *parts)
+        return starts, parts[0], parts[1], parts[2]
+
+    def _keys(self, data: Any, cut: _Cut, rows: NDArray[np.int64], once: NDArray[np.bool_]) -> tuple[Any, Words, Any]:
+        """Return for each row the number of its decoded name, the names, and the hash of what stood in the log."""
+        interner = Interner(compiled=self._compiled)
+        if "key" in self._names:
+            ids = interner.add(data, *self._spans(cut, "key", rows))
+        else:
+            _, _, starts, ends = self._request_parts(data, cut, rows)
+            ids = interner.add(data, starts, ends)
+        words = interner.words()
+        marks = interner.marks()[ids]
+        short = np.flatnonzero(np.diff(words.offsets) <= 1).tolist()
+        absent = [i for i in short if words[i] in (b"", b"-")]
+        buckets = self._column(data, cut, "bucket", rows)
+        named, names = decoded(ids, words, once, self._mapping, buckets)
+        return np.where(np.isin(ids, absent), np.int32(-1), named), names, marks
+
+    def _requests(
+        self, data: Any, cut: _Cut, rows: NDArray[np.int64], keys: Any, ops: Any, figure: dict[str, Any]
+    ) -> NDArray[np.uint64]:
+        """Return the marks of the requests, 0 where the line has no id."""
+        if "request_id" not in self._names or not len(rows):
+            return np.zeros(len(rows), dtype=np.uint64)
+        starts, ends = self._spans(cut, "request_id", rows)
+        marks = np.full(len(rows), kernel.SEED, dtype=np.uint64)
+        if self._compiled:
+            self._kernels.hash_spans(data, starts, ends, marks, np.uint64(kernel.PRIME))
+        else:
+            marks = marks_of(data[s:e] for s, e in zip(starts.tolist(), ends.tolist(), strict=True))
+        for part in (keys, ops, figure["status"].view(np.uint64), figure["bytes"].view(np.uint64)):
+            marks = (marks ^ part) * _STIR
+            marks ^= marks >> np.uint64(31)
+        return np.where(ends - starts > 1, np.maximum(marks, np.uint64(1)), np.uint64(0))
+
+
+def _blank_cut(fields: int, rows: int) -> _Cut:
+    return _Cut(
+        np.zeros((fields, rows), dtype=np.int64),
+        np.zeros((fields, rows), dtype=np.int64),
+        np.zeros(rows + 1, dtype=np.int64),
+        np.zeros(rows, dtype=np.bool_),
+    )
+
+
+def decoded(
+    ids: NDArray[np.int32], words: Words, once: NDArray[np.bool_], mapping: LineMapping,
+    buckets: tuple[NDArray[np.int32], Words],
+) -> tuple[NDArray[np.int32], Words]:  # fmt: skip
+    """Turn words of a log into names of objects: ``bucket/key``, decoded as often as the format encodes.
+
+    Args:
+        ids: shape (rows,), index into ``words``.
+        once: shape (rows,), rows whose key is encoded only once.
+    """
+    bucket_ids, bucket_words = buckets
+    prefixes = [word + b"/" if word not in (b"", b"-") else b"" for word in bucket_words.tolist()]
+    if len(prefixes) == 1 and "key" in mapping.names and not (words.blob == _PERCENT).any():
+        return ids, words.prefixed(prefixes[0])
+    raw = words.tolist()
+    percent = np.array([b"%" in word for word in raw], dtype=np.bool_)
+    special = (once & percent[ids]) if mapping.key_encodings > 1 else np.zeros(len(ids), dtype=np.bool_)
+    pair = (ids.astype(np.int64) * 2 + special) * len(prefixes) + bucket_ids
+    distinct, back = np.unique(pair, return_inverse=True)
+    names = Interner()
+    made = []
+    for number in distinct.tolist():
+        rest, bucket = divmod(number, len(prefixes))
+        made.append(prefixes[bucket] + name_of(raw[rest // 2], 1 if rest % 2 else mapping.key_encodings, mapping))
+    return names.add_words(Words.of(made))[back], names.words()
+
+
+def name_of(word: bytes, encodings: int, mapping: LineMapping) -> bytes:
+    """Return the bytes of an object's name from what a log holds."""
+    if "key" not in mapping.names:
+        if word.startswith((b"http://", b"https://")):
+            word = word.split(b"/", 3)[3] if word.count(b"/") > 2 else b""
+        word = word.removeprefix(b"/")
+    for _ in range(encodings):
+        if b"%" not in word:
+            break
+        word = unquote_to_bytes(word)
+    return word
