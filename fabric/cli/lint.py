@@ -11,6 +11,7 @@ import click
 from fabric.cli.replay import SeveralFiles
 
 if TYPE_CHECKING:
+    from fabric.placement.lint.past import Given
     from fabric.placement.lint.population import Population
 
 DIALECT = click.Choice(["s3", "gcs", "azure", "minio"])
@@ -24,6 +25,7 @@ DIALECT = click.Choice(["s3", "gcs", "azure", "minio"])
 @click.option("--accesses", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What was read.")
 @click.option("--inventory", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What there is.")
 @click.option("--bucket", default="", help="Judge this bucket alone, where the data holds several.")
+@click.option("--horizon-days", type=click.IntRange(min=1), help="Follow days 0 to N-1; default: through the last row.")
 @click.option("--versioned/--unversioned", default=None, help="Whether the bucket keeps old versions.")
 @click.option("--container", default="", help="The Azure container of the objects, where --to is azure.")
 @click.option("--tier", "tiers", multiple=True, metavar="NAME=PROVIDER:CLASS", help="What a MinIO tier is.")
@@ -38,6 +40,7 @@ def lint(
     accesses: tuple[Path, ...],
     inventory: tuple[Path, ...],
     bucket: str,
+    horizon_days: int | None,
     versioned: bool | None,
     container: str,
     tiers: tuple[str, ...],
@@ -46,6 +49,7 @@ def lint(
     """Find what is wrong with the lifecycle document FILE, price it on your objects and reads, and correct it."""
     from fabric.placement.lint.classes import Tiers
     from fabric.placement.lint.dialects import read_file
+    from fabric.placement.lint.past import Given
     from fabric.placement.lint.report import as_document, lines_for_people
     from fabric.placement.lint.translate import Context
     from fabric.placement.lint.work import lint as judge
@@ -58,7 +62,7 @@ def lint(
         today=dt.datetime.now(dt.UTC).date(),
         target=target or "",
         context=Context(Tiers.parse(tiers), container),
-        population=_population(accesses, inventory, bucket, versioned),
+        population=_population(Given(accesses, inventory, bucket, versioned, horizon_days), document.dialect),
         versioned=versioned,
     )
     text = found.text(xml=out is not None and out.suffix.lower() == ".xml")
@@ -71,11 +75,9 @@ def lint(
     click.echo(f"\nWritten to {out}" if out is not None else f"\n{text}", nl=out is not None)
 
 
-def _population(
-    accesses: tuple[Path, ...], inventory: tuple[Path, ...], bucket: str, versioned: bool | None
-) -> Population | None:
-    if not accesses and not inventory:
+def _population(given: Given, dialect: str) -> Population | None:
+    if not given.accesses and not given.inventory:
         return None
     from fabric.placement.lint.past import population
 
-    return population(accesses, inventory, bucket=bucket, versioned=versioned)
+    return population(given, dialect)

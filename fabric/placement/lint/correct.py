@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 
 from fabric.placement.lint.classes import INTELLIGENT, Tiers, may_follow
 from fabric.placement.lint.due import SMALL_BYTES
+from fabric.placement.lint.effects import reads_after
 from fabric.placement.lint.limits import INFREQUENT, INFREQUENT_DAYS
 from fabric.placement.lint.model import Action, Document, Filter, Rule, Since, Subject, Verb, Wait
 from fabric.placement.lint.money import Prices, priced
 from fabric.placement.lint.overlap import covers
-from fabric.placement.lint.population import Population, cut
+from fabric.placement.lint.population import Population
 from fabric.placement.lint.stated import shadow, timed_moves
 
 UPLOAD_DAYS = 7
+INSTANT = {"s3": {"GLACIER": "GLACIER_IR", "DEEP_ARCHIVE": "GLACIER_IR"}, "azure": {"archive": "cold"}}
 DAYS_TRIED = (30, 60, 90, 180, 365)
 FLOORS_TRIED = (131_071, 1 << 20, 8 << 20)
 BETTER = 0.005  # a form must save this share to replace what stands there
@@ -41,6 +43,7 @@ def corrected(document: Document, prices: Prices, tiers: Tiers, population: Popu
     document = replace(document, rules=_named(document.rules))
     rules = _with_uploads(document.dialect, _legal(document, prices, tiers, changes), changes)
     if population is not None and population.trace.lives:
+        rules = _answering(replace(document, rules=rules), prices, tiers, population, changes)
         rules = _cheapest(replace(document, rules=rules), prices, population, changes)
     return Corrected(replace(document, rules=_named(rules)), tuple(changes))
 
@@ -136,19 +139,10 @@ def _before_deletion(rule: Rule, prices: Prices, changes: list[str]) -> Rule:
             if stays <= 0:
                 changes.append(f"{rule.id}: {_act(move)} removed: the deletion comes first")
                 rule = _exchanged(rule, move, None)
-            elif not _pays(move, stays, prices):
+            elif not prices.pays(move.to, stays):
                 changes.append(f"{rule.id}: {_act(move)} removed: {stays} days there cost more than they save")
                 rule = _exchanged(rule, move, None)
     return rule
-
-
-def _pays(move: Action, stays: int, prices: Prices) -> bool:
-    """Whether ``stays`` days in a class are cheaper than in the hot one, fees apart, for an object of any size."""
-    if move.to not in prices.names:
-        return True
-    at = prices.index(move.to)
-    billed = max(float(stays), float(prices.tariff.min_days[at]))
-    return bool(prices.tariff.storage[at] * billed <= prices.tariff.storage[0] * stays)
 
 
 def _with_uploads(dialect: str, rules: tuple[Rule, ...], changes: list[str]) -> tuple[Rule, ...]:
@@ -172,12 +166,31 @@ def _with_uploads(dialect: str, rules: tuple[Rule, ...], changes: list[str]) -> 
     return tuple(found)
 
 
-# What this past would have been cheapest with
+# What this past asks for
+
+
+def _answering(
+    document: Document, prices: Prices, tiers: Tiers, population: Population, changes: list[str]
+) -> tuple[Rule, ...]:
+    """Exchange archives that were read for the coldest class that answers at once, also where that is dearer."""
+    now = priced(document.rules, document, population, prices)
+    rules = list(document.rules)
+    for at, act in enumerate(now.acts):
+        instant = INSTANT.get(document.dialect, {}).get(act.action.to)
+        move = document.rules[act.rule].actions[act.place]
+        if instant is None or not reads_after(now, at)[0]:
+            continue
+        rule = rules[act.rule]
+        known = any(one.to == instant and one.subject is move.subject for one in rule.actions)
+        rules[act.rule] = _exchanged(rule, move, None if known else replace(move, to=instant))
+        changes.append(f"{rule.id}: {instant} instead of {move.to}, which was read: reads no longer wait for a restore")
+    mended = [_mended_moves(document.dialect, rule, prices, tiers, changes) if rule.enabled else rule for rule in rules]
+    return tuple(rule for rule in mended if rule.actions)
 
 
 def _cheapest(document: Document, prices: Prices, population: Population, changes: list[str]) -> tuple[Rule, ...]:
     half = population.trace.days // 2
-    early = replace(population, trace=cut(population.trace, half)) if half >= HALF_LEAST_DAYS else None
+    early = population.early(half) if half >= HALF_LEAST_DAYS else None
     rules = document.rules
     for _ in range(PASSES_MOST):
         before = rules

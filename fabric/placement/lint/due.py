@@ -76,8 +76,8 @@ def due(act: Act, population: Population, left: Days) -> Days:
 def _over(wait: Wait, population: Population, left: Days) -> Days:
     """The day on which one wait that does not ask for reads is over."""
     trace = population.trace
-    birth = trace.birth.astype(np.int64)
-    since = {Since.WRITTEN: birth, Since.BORN: _born(population), Since.NONCURRENT: left, Since.TIERED: birth}
+    written = population.written_on
+    since = {Since.WRITTEN: written, Since.BORN: _born(population), Since.NONCURRENT: left, Since.TIERED: written}
     if not wait.date:
         start = since.get(wait.since)
         return np.full(trace.lives, NEVER) if start is None else np.minimum(start + wait.days, NEVER)
@@ -85,7 +85,7 @@ def _over(wait: Wait, population: Population, left: Days) -> Days:
     if day is None:
         return np.full(trace.lives, NEVER)
     if wait.since is Since.CALENDAR:
-        return np.maximum(birth, day)
+        return np.maximum(written, day)
     start = since.get(wait.since, np.full(trace.lives, NEVER))
     return np.where(start < day, start, NEVER)
 
@@ -95,7 +95,7 @@ def _born(population: Population) -> Days:
     trace = population.trace
     objects, number = np.unique(trace.obj, return_inverse=True)
     first = np.full(len(objects), NEVER)
-    np.minimum.at(first, number, trace.birth.astype(np.int64))
+    np.minimum.at(first, number, population.written_on)
     return np.asarray(first[number])
 
 
@@ -122,12 +122,13 @@ def unread_since(population: Population, days: int, floor: Days) -> Days:
 
 
 def gaps(population: Population) -> tuple[Days, Days, Days]:
-    """Return every span without a read: its first day (birth or a read), the day that ends it, and the life."""
+    """Return every span without a read: its first day (the write or a read), the day that ends it, and the life."""
     trace = population.trace
     lives = np.arange(trace.lives)
     counts = np.diff(trace.first)
     row_life = np.repeat(lives, counts)
-    start = np.concatenate([trace.birth, trace.day]).astype(np.int64)
+    begun = population.written_on if population.last_read is None else population.last_read
+    start = np.concatenate([np.minimum(begun, trace.birth), trace.day]).astype(np.int64)
     life = np.concatenate([lives, row_life])
     order = np.lexsort((start, life))
     start, life = start[order], life[order]

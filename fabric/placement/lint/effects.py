@@ -136,3 +136,14 @@ def _short(now: Priced, act: Act, prices: Prices) -> Mask:
     np.maximum.at(last, now.course.moves.life, now.course.moves.day.astype(np.int64))
     days = max(30.0, prices.min_days(act.action.to))
     return np.asarray((trace.end - last < days)[act.takes])
+
+
+def reads_after(now: Priced, at: int) -> tuple[int, int]:
+    """Return how many reads came after an act's moves, and how many versions they went to."""
+    moves, trace = now.course.moves, now.course.trace
+    since = np.full(trace.lives, np.iinfo(np.int64).max)
+    mine = now.course.by == at
+    since[moves.life[mine]] = moves.day[mine]
+    life = np.repeat(np.arange(trace.lives), np.diff(trace.first))
+    after = trace.day >= since[life]
+    return int(trace.reads[after].sum()), len(np.unique(life[after]))

@@ -50,12 +50,13 @@ def foresee(acts: Sequence[Act], population: Population, ladder: Ladder) -> Cour
     """Follow the acts through the population's past.
 
     An object takes the coldest class that is due and that it may go to from where it is. A deletion comes before a move
-    of the same day. Objects begin in class 0.
+    of the same day. Objects begin in class 0; one that was there before, for which a move was due by then, begins where
+    the move takes it, as if the document had always been in force.
     """
     trace = population.trace
     natural = np.where(trace.ended, trace.end.astype(np.int64), NEVER)
     expiry = _earliest(acts, population, natural, (Subject.CURRENT, Subject.ANY, Subject.ALL))
-    expired = expiry < np.minimum(natural, trace.days)
+    expired = np.asarray(expiry < np.minimum(natural, trace.days))
     left = np.where(expired, expiry, natural)
     gone = _gone(acts, population, left, expired)
     chosen = _choose(acts, population, ladder, left, gone)
@@ -203,12 +204,15 @@ def _clip(trace: Trace, left: Days, gone: Days, expired: Mask) -> tuple[Trace, N
 
 def _moves(trace: Trace, chosen: _Chosen, rises: _Rises) -> tuple[Moves, NDArray[np.int64]]:
     lives = trace.lives
-    kept = ~rises.replaced
+    first, act = np.zeros(lives, np.int64), np.full(lives, -1)
+    always = (chosen.day <= trace.birth[chosen.life]) & ~trace.begun_by_put[chosen.life]
+    first[chosen.life[always]], act[chosen.life[always]] = chosen.to[always], chosen.act[always]
+    kept = ~rises.replaced & ~always
     life = np.concatenate([np.arange(lives), chosen.life[kept], rises.life]).astype(np.int64)
     day = np.concatenate([trace.birth, chosen.day[kept], rises.day]).astype(np.int32)
-    to = np.concatenate([np.zeros(lives, np.int64), chosen.to[kept], rises.to]).astype(np.int16)
+    to = np.concatenate([first, chosen.to[kept], rises.to]).astype(np.int16)
     before = np.full(lives + int(kept.sum()), BEFORE_READS, np.int64)
     after = np.concatenate([before, rises.after]).astype(np.int64)
-    by = np.concatenate([np.full(lives, -1), chosen.act[kept], rises.act]).astype(np.int64)
+    by = np.concatenate([act, chosen.act[kept], rises.act]).astype(np.int64)
     order = np.lexsort((np.arange(len(life)), after, day, life))
     return Moves(life[order], day[order], to[order], after[order]), by[order]

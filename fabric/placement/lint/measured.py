@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fabric.placement.lint.classes import Tiers, lookup
-from fabric.placement.lint.effects import ActPrice
+from fabric.placement.lint.effects import ActPrice, reads_after
 from fabric.placement.lint.finding import Finding, finding
 from fabric.placement.lint.model import Document, Rule, Since, Subject, Verb, Wait
 from fabric.placement.lint.money import Priced, Prices, bill_of
@@ -67,18 +67,12 @@ def _reads_after(document: Document, rule: Rule, price: ActPrice, now: Priced, t
     one = lookup(document.dialect, price.act.action.to, tiers) if price.act.action.to else None
     if one is None or not one.waits:
         return
-    moves, trace = now.course.moves, now.course.trace
-    since = np.full(trace.lives, np.iinfo(np.int64).max)
-    mine = now.course.by == price.at
-    since[moves.life[mine]] = moves.day[mine]
-    life = np.repeat(np.arange(trace.lives), np.diff(trace.first))
-    after = trace.day >= since[life]
-    reads = int(trace.reads[after].sum())
+    reads, objects = reads_after(now, price.at)
     if reads:
         yield finding(
             "archive_latency", "risk", f"{reads} reads came after the move to {one.name}: each would have waited hours",
             "choose a class that answers at once, or move later", rule=rule.id, path=rule.path,
-            objects=len(np.unique(life[after])), reads=reads,
+            objects=objects, reads=reads,
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from fabric.placement.lint.classes import CLASSES, Tiers, lookup, may_follow
 from fabric.placement.lint.due import Act, acts_of
 from fabric.placement.lint.foresee import Course, Ladder, foresee
 from fabric.placement.lint.model import PROVIDERS, Document, Rule, Since, Verb
-from fabric.placement.lint.population import Mask, Population, only
+from fabric.placement.lint.population import Mask, Population
 from fabric.placement.replay.billing import LINES, bill
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.tariff import Tariff, tariff_of
@@ -42,6 +42,14 @@ class Prices:
         """Return the minimum duration of a class; 0 for one without a price."""
         at = self.names.get(name)
         return 0.0 if at is None else float(self.tariff.min_days[self.ladder.names.index(at)])
+
+    def pays(self, name: str, days: float) -> bool:
+        """Whether ``days`` days in a class are cheaper than in the hot one, fees apart; True where nobody knows."""
+        if name not in self.names:
+            return True
+        at = self.index(name)
+        billed = max(float(days), float(self.tariff.min_days[at]))
+        return bool(self.tariff.storage[at] * billed <= self.tariff.storage[0] * days)
 
     def index(self, name: str) -> int:
         return self.ladder.names.index(self.names[name])
@@ -158,8 +166,8 @@ def bill_of(acts: Sequence[Act], taken: Mask, population: Population, prices: Pr
     """Bill some lives under some acts."""
     if _looks_around(acts) or taken.all():  # these acts need every version of an object
         return priced_acts(acts, population, prices).lines[taken]
-    part = replace(population, trace=only(population.trace, taken))
-    return priced_acts([replace(act, takes=act.takes[taken]) for act in acts], part, prices).lines
+    narrowed = [replace(act, takes=act.takes[taken]) for act in acts]
+    return priced_acts(narrowed, population.part(taken), prices).lines
 
 
 def _looks_around(acts: Sequence[Act]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fabric.placement.lint.keys import Keys
 from fabric.placement.lint.model import Filter
 from fabric.placement.replay.trace import Trace
 
@@ -23,20 +24,23 @@ class Population:
 
     Attributes:
         trace: the past at day grain; ``trace.obj`` are indices into ``keys`` where keys are known.
-        keys: object keys; None where the trace has none (rules that ask for a key cannot be judged then).
+        keys: keys of the objects; None where the trace has none (rules that ask for a key cannot be judged then).
         tags: tags of each object; None where nobody knows them.
         first_day: the date of day 0; None where it is unknown (rules with dates cannot be judged then).
         versioned: whether the bucket keeps noncurrent versions; None where it is unknown (taken as no).
-        uploads_bytes: bytes in uploads that were begun and not completed, where the inventory lists them.
+        written: shape (lives,); the day each version was written, <= its birth and below 0 where that was before
+            day 0; None: the birth.
+        last_read: shape (lives,); the day of the last read before the birth; None: there was none.
         notes: what was assumed.
     """
 
     trace: Trace
-    keys: Sequence[str] | None = None
+    keys: Keys | None = None
     tags: Sequence[Mapping[str, str]] | None = None
     first_day: dt.date | None = None
     versioned: bool | None = None
-    uploads_bytes: int | None = None
+    written: Days | None = None
+    last_read: Days | None = None
     notes: tuple[str, ...] = field(default=())
 
     def judges(self, where: Filter) -> bool:
@@ -52,17 +56,34 @@ class Population:
             found &= trace.size > where.larger_than
         if where.smaller_than is not None:
             found &= trace.size < where.smaller_than
-        if self.keys is not None and (any(where.prefixes) or where.suffixes):
-            starts, ends = where.prefixes or ("",), where.suffixes or ("",)
-            taken = np.fromiter(
-                (k.startswith(starts) and k.endswith(ends) for k in self.keys), np.bool_, len(self.keys)
-            )
-            found &= taken[trace.obj]
+        if self.keys is not None and where.prefixes:
+            found &= np.logical_or.reduce([self.keys.beginning(prefix) for prefix in where.prefixes])[trace.obj]
+        if self.keys is not None and where.suffixes:
+            found &= np.logical_or.reduce([self.keys.ending(suffix) for suffix in where.suffixes])[trace.obj]
         if where.tags and self.tags is not None:
             wanted = dict(where.tags).items()
             taken = np.fromiter((wanted <= held.items() for held in self.tags), np.bool_, len(self.tags))
             found &= taken[trace.obj]
         return found
+
+    @property
+    def written_on(self) -> Days:
+        """The day each version was written."""
+        return self.trace.birth.astype(np.int64) if self.written is None else self.written
+
+    def part(self, kept: Mask) -> Population:
+        """Return the population of some lives."""
+        return replace(
+            self,
+            trace=only(self.trace, kept),
+            written=None if self.written is None else self.written[kept],
+            last_read=None if self.last_read is None else self.last_read[kept],
+        )
+
+    def early(self, days: int) -> Population:
+        """Return the first ``days`` days, as if they had been judged then."""
+        part = self.part(self.trace.birth < days)
+        return replace(part, trace=cut(part.trace, days))
 
     def day_of(self, date: str) -> int | None:
         """Return the day number of a date; None where the trace's dates are unknown."""
@@ -84,10 +105,8 @@ def only(trace: Trace, kept: Mask) -> Trace:
     )  # fmt: skip
 
 
-def cut(trace: Trace, days: int) -> Trace:
-    """Return the first ``days`` days of a trace, as if it had been read then."""
-    kept = trace.birth < days
-    part = only(trace, kept)
+def cut(part: Trace, days: int) -> Trace:
+    """Return lives that all begin before day ``days`` as they were until then."""
     rows = part.day < days
     life = np.repeat(np.arange(part.lives), np.diff(part.first))
     first = np.concatenate([[0], np.cumsum(np.bincount(life[rows], minlength=part.lives))]).astype(np.int64)

@@ -98,11 +98,10 @@ def _pair(dialect: str, rule: Rule, before: Action, after: Action, prices: Price
         )  # fmt: skip
         return
     least, stays = prices.min_days(before.to), (after.days or 0) - (before.days or 0)
-    if (
-        stays < least and dialect != "gcs" and same_clock(before, after)
-    ):  # GCS bills no rest when a rule changes the class
+    billed = dialect != "gcs" and same_clock(before, after)  # GCS bills no rest where a rule changes the class
+    if stays < least and billed:
         yield finding(
-            "minimum_duration", "loses",
+            "minimum_duration", "hint" if prices.pays(before.to, stays) else "loses",
             f"{before.to} bills at least {least:g} days, and the rule moves on to {after.to} after {stays}",
             f"move to {after.to} at {(before.days or 0) + least:g} days, or leave {before.to} out",
             rule=rule.id, path=rule.path,
@@ -126,7 +125,7 @@ def _against_deletion(rule: Rule, move: Action, deletion: Action, prices: Prices
         )  # fmt: skip
     elif stays < prices.min_days(move.to):
         yield finding(
-            "minimum_duration", "loses",
+            "minimum_duration", "hint" if prices.pays(move.to, stays) else "loses",
             f"{move.to} bills at least {prices.min_days(move.to):g} days, and the rule deletes after {stays}",
             f"leave the move to {move.to} out, or move sooner", rule=rule.id, path=rule.path,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fabric.placement.lint.classes import INTELLIGENT
-from fabric.placement.lint.correct import Corrected, corrected
+from fabric.placement.lint.correct import INSTANT, Corrected, corrected
 from fabric.placement.lint.dialects import write_document
 from fabric.placement.lint.effects import ActPrice, act_prices, rule_usd
 from fabric.placement.lint.finding import Finding, finding, in_order
@@ -94,7 +94,9 @@ def _with_data(
 
 def _offered(document: Document) -> Sequence[str]:
     """Classes that a correction may use though the document does not."""
-    return (INTELLIGENT,) if document.dialect == "s3" and moves_something(document.rules) else ()
+    used = moves_something(document.rules)
+    instant = [INSTANT[document.dialect][to] for to in used if to in INSTANT.get(document.dialect, {})]
+    return [*instant, INTELLIGENT] if document.dialect == "s3" and used else instant
 
 
 def _without_data() -> str:
@@ -119,7 +121,7 @@ def _unjudged(document: Document, population: Population) -> list[str]:
 def _past(population: Population) -> list[str]:
     days = population.trace.days
     return [
-        f"money is over the {days} days of the data; objects begin in the hot class on the day they are first seen",
+        f"money is over the {days} days of the data; new objects begin in the hot class",
         "the corrected document is the cheapest of a few forms on this past; another future may differ",
     ]
 
@@ -131,10 +133,7 @@ def _joined(by_document: list[Finding], by_data: list[Finding]) -> list[Finding]
 
 
 def _valued(one: Finding, now: Priced, population: Population, prices: Prices) -> Finding:
-    """Put money to findings on versions and uploads."""
-    if one.trap == "uploads_kept" and population.uploads_bytes:
-        usd = population.uploads_bytes * float(prices.tariff.storage[0]) * population.trace.days
-        return _priced_finding(one, usd, None)
+    """Put money to findings on kept versions."""
     if one.trap in ("noncurrent_kept", "only_markers") and population.versioned:
         trace, course = now.course.trace, now.course
         kept = np.minimum(course.left, population.trace.days)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fabric.placement.lint.keys import Keys
 from fabric.placement.lint.population import Population
 from fabric.placement.replay.trace import Rows, trace_of
 
@@ -40,5 +41,9 @@ def population(*things: Thing, days: int = 720, **fields: Any) -> Population:
     table = np.array(rows, np.int64).T
     ops, moved = table[3].astype(np.int8), table[5].astype(np.float64)
     columns = Rows(table[0] * 86400, table[1], table[2], ops, table[4], moved)
-    known: dict[str, Any] = {"keys": [t.key for t in things], "tags": [t.tags for t in things], "first_day": FIRST}
+    known: dict[str, Any] = {
+        "keys": Keys.of(t.key for t in things),
+        "tags": [t.tags for t in things],
+        "first_day": FIRST,
+    }
     return Population(trace_of(columns, horizon_days=days), **known | fields)
