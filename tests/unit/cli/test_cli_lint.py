@@ -52,7 +52,7 @@ def log(tmp_path: Path) -> Path:
     path = tmp_path / "access.log"
     lines = [
         f"owner pail [{day:02d}/Nov/2023:12:00:00 +0000] 192.0.2.3 - R{day} REST.GET.OBJECT logs/a "
-        f'"GET /logs/a HTTP/1.1" 200 - 1073741824 1073741824 12 9 "-" "agent" - abc= SigV4 TLS - pail.s3.amazonaws.com -\n'
+        f'"GET /logs/a HTTP/1.1" 200 - 1073741824 1073741824 12 9 "-" "agent" - a= SigV4 TLS - pail.s3.aws -\n'
         for day in range(1, 29, 3)
     ]
     path.write_text("".join(lines))
