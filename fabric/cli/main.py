@@ -14,6 +14,7 @@ import msgspec
 from fabric import __version__
 from fabric.cli.arguments import json_first, read_plan_file
 from fabric.cli.client import CHUNK_BYTES, Client, HttpClient, LocalClient, act, call, object_path
+from fabric.cli.lint import lint
 from fabric.cli.replay import replay
 from fabric.cli.show import show, show_error, show_problem, transfer_progress, while_working
 from fabric.core.config import Settings, own_settings
@@ -478,6 +479,7 @@ def config_rollback(session: Session, number: int) -> None:
 
 
 cli.add_command(replay)
+cli.add_command(lint)
 
 
 def main(sample: object) -> None:
