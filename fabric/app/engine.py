@@ -43,7 +43,7 @@ from fabric.migration.component import Migration
 from fabric.migration.sealing import VaultSealer
 from fabric.placement.component import Placement
 from fabric.placement.live.keeper import Ledgers
-from fabric.placement.live.stores import tariffs_of
+from fabric.placement.live.stores import tariffs_of, terms_of
 from fabric.placement.places import PlaceChooser
 from fabric.placement.scanned import Scans as ScannedTotals
 from fabric.placement.work import Rules, Sources
@@ -188,7 +188,8 @@ class Engine:
         self.history = History(path / "history", half_life_hours=self.settings.placement.half_life_hours)
         opened.callback(self.history.close)
         tariffs = tariffs_of(self.settings.stores, self.prices)
-        self.ledgers = Ledgers(self.folder.path / "placement", tariffs, self.log, self.clock)
+        terms = terms_of(self.settings.placement)
+        self.ledgers = Ledgers(self.folder.path / "placement", tariffs, self.log, self.clock, terms=terms)
         opened.callback(self.ledgers.close)
         self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)
         opened.callback(self.intake.close)

@@ -85,7 +85,7 @@ class PlacementSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     half_life_hours: Positive = 24.0
     idle_seconds: Positive = 30.0
     copies: Annotated[int, Meta(ge=1, le=9)] = 3
-    rule: Literal["fabric_gated", "fabric"] = "fabric_gated"  # inside a store: with the gate, or money alone
+    rule: Literal["fabric_gated", "fabric"] = "fabric_gated"  # inside a store: with the gate, or the money alone
 
 
 class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):

@@ -32,7 +32,7 @@ class Ballot:
     rent: NDArray[np.bool_]  # rent paid has reached the cost of moving
     room: NDArray[np.bool_]
     broken: NDArray[np.bool_]  # the copy lies where policy forbids it
-    ledger: NDArray[np.bool_]  # the store's ledger asks for it, under the money rule alone
+    ledger: NDArray[np.bool_]  # the store's ledger asks for this demotion
     closed: NDArray[np.bool_]  # the store's ledger holds the copy in another class
 
 
@@ -68,7 +68,7 @@ def decide(row: int, found: Group, valued: Valued, votes: Ballot, gate: Gate, *,
         return Verdict("move", "policy", column, why)
     if votes.ledger[row].any():
         column = _best(valued.net[row], votes.ledger[row])
-        return Verdict("move", "ledger", column, _why_moved(row, column, found, valued))
+        return Verdict("move", "ledger", column, _why_sunk(row, column, found, valued))
     if votes.gate[row].any():
         column = _best(valued.net[row], votes.gate[row])
         return Verdict("move", "forecast" if asked else "gate", column, _why_moved(row, column, found, valued))
@@ -105,6 +105,13 @@ def _why_moved(row: int, column: int, found: Group, valued: Valued) -> str:
     chance = 100 * valued.scores.confidence[row, column]
     place = found.options[column].target.place
     return f"{place} saves {saving} a month for {cost} once, and pays back with a chance of {chance:.0f} %"
+
+
+def _why_sunk(row: int, column: int, found: Group, valued: Valued) -> str:
+    option, saving = found.options[column], format_usd(float(valued.storage_saving[row, column]))
+    return (
+        f"the ledger of {option.source.store} holds it in {option.target.place}: storage there saves {saving} a month"
+    )
 
 
 def _why_bought(row: int, column: int, found: Group, valued: Valued) -> str:

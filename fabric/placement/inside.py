@@ -19,8 +19,6 @@ from fabric.placement.live.receipt import LedgerReceipt
 from fabric.placement.options import Group, Valued
 from fabric.placement.places import View
 
-FABRIC, FABRIC_GATED = "fabric", "fabric_gated"
-
 
 class Ledger(Protocol):
     """The books of all stores (`live.keeper.Ledgers`)."""
@@ -28,6 +26,7 @@ class Ledger(Protocol):
     @property
     def stores(self) -> tuple[str, ...]: ...
     def held(self, store: str, key: str) -> tuple[str, bool] | None: ...
+    def figures_of(self, store: str, key: str) -> Sequence[float]: ...
     def last_days(self, key: str) -> Mapping[str, LedgerReceipt]: ...
 
 
@@ -39,6 +38,9 @@ class NoLedger:
     def held(self, _store: str, _key: str) -> tuple[str, bool] | None:
         return None
 
+    def figures_of(self, _store: str, _key: str) -> Sequence[float]:
+        return ()
+
     def last_days(self, _key: str) -> Mapping[str, LedgerReceipt]:
         return {}
 
@@ -49,10 +51,6 @@ class Inside:
 
     asked: NDArray[np.bool_]
     closed: NDArray[np.bool_]
-
-    def silent(self, row: int) -> bool:
-        """Say whether no ledger says anything of an object."""
-        return not (self.asked[row].any() or self.closed[row].any())
 
 
 def ask(found: Group, keys: Sequence[str], ledger: Ledger) -> Inside:
@@ -72,20 +70,19 @@ def ask(found: Group, keys: Sequence[str], ledger: Ledger) -> Inside:
     return Inside(asked, closed)
 
 
-def narrowed(votes: Ballot, inside: Inside, valued: Valued, rule: str) -> Ballot:
+def narrowed(votes: Ballot, inside: Inside, valued: Valued) -> Ballot:
     """Return the votes with the moves inside stores left to the ledgers.
 
-    A promotion that a ledger asks for is rent-or-buy and needs no gate; a demotion needs it, unless ``rule`` is the
-    money rule alone. Filters hold for all: options that one refuses are not among them, and latency and room count.
+    A promotion that a ledger asks for is rent-or-buy and needs no gate; a demotion has passed the ledger's own
+    (`replay.gated`). Filters hold for all: options that one refuses are not among them, and latency and room count.
     """
     may = valued.scores.latency_ok & votes.room & inside.asked
     up = valued.read_extra < 0
-    own = may & ~up if rule == FABRIC else np.zeros_like(may)
     return replace(
         votes,
-        gate=votes.gate & ~inside.closed & ~(inside.asked & up),
+        gate=votes.gate & ~inside.closed & ~inside.asked,
         rent=(votes.rent & ~inside.closed & ~inside.asked) | (may & up),
-        ledger=own,
+        ledger=may & ~up,
         closed=inside.closed,
     )
 

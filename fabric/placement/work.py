@@ -21,7 +21,7 @@ from fabric.placement.decide import FACTORS, Verdict, ballot, decide
 from fabric.placement.demand import Prior
 from fabric.placement.facts import Facts, derive, gather, live_replicas
 from fabric.placement.inside import Ledger, NoLedger, ask, narrowed
-from fabric.placement.options import Group, Market, Terms, group, value
+from fabric.placement.options import Group, Market, Option, Terms, group, value
 from fabric.placement.places import take_survey
 from fabric.placement.ports import Busy, Decisions, Fleet, Forecasts, Health, History, SuiteFor
 from fabric.placement.receipt import SurveyRecord, choice_lines, counterfactual, encode_survey, make_receipt, undo_usd
@@ -147,7 +147,7 @@ class Placer:
 
     def _batch(self, found: Group, facts: Facts, scene: Scene, heads: Sequence[Head]) -> _Batch:
         batch = _Batch(found, facts, scene, heads)
-        batch.listen(self._sources.ledger, self._rules.placement.rule)
+        batch.listen(self._sources.ledger)
         return batch
 
     def _with_accounts(self, decision: Decision) -> Decision:
@@ -178,13 +178,15 @@ class _Batch:
         self._found, self._facts, self._scene, self._heads = found, facts, scene, heads
         self._valued = value(found, facts, scene.record.horizon_days)
         self._stored = np.array([_stored_bytes(head) for head in heads], np.float64)
+        self._ledger: Ledger = NoLedger()
         self._votes = ballot(found, self._valued, scene.record.gate, self._stored)
 
-    def listen(self, ledger: Ledger, rule: str) -> None:
+    def listen(self, ledger: Ledger) -> None:
         """Leave the moves inside a store to its ledger, where that has an account that speaks."""
+        self._ledger = ledger
         if self._found.options:
             inside = ask(self._found, [head.key for head in self._heads], ledger)
-            self._votes = narrowed(self._votes, inside, self._valued, rule)
+            self._votes = narrowed(self._votes, inside, self._valued)
 
     def decision(self, row: int, trigger: Trigger | None, given: dict[str, float]) -> tuple[Decision, int | None]:
         """Decide about one object of the group; return the decision and the option it speaks of.
@@ -230,10 +232,16 @@ class _Batch:
         given[target.store] = promised
         return verdict
 
+    def _told(self, key: str, verdict: Verdict, option: Option | None) -> dict[str, float]:
+        """Return the factors, score and confidence of a demotion that the ledger decided, as its gate saw them."""
+        if verdict.rule != "ledger" or option is None:
+            return {}
+        return _ledger_figures(self._ledger.figures_of(option.source.store, key))
+
     def _made(self, row: int, verdict: Verdict, receipt: dict[str, Any]) -> Decision:
         head, column = self._heads[row], verdict.column
         option = None if column is None else self._found.options[column]
-        figures = {} if column is None else receipt["alternatives"][column]
+        figures = {} if column is None else receipt["alternatives"][column] | self._told(head.key, verdict, option)
         return Decision(
             id=new_id(self._scene.now),
             key=head.key,
@@ -254,6 +262,10 @@ class _Batch:
             trend_known=bool(receipt["trend"]["known"]),
             state="open" if verdict.verdict == "move" else "closed",
         )
+
+
+def _ledger_figures(figures: Sequence[float]) -> dict[str, float]:
+    return dict(zip((*FACTORS, "score", "confidence"), figures, strict=False))
 
 
 def _stored_bytes(head: Head) -> int:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from fabric.events.mapped import MappedArray
 from fabric.placement.live.days import Day, OpenDays
 from fabric.placement.live.receipt import ALIVE
-from fabric.placement.replay.ledger import RECORD, Fleet, Ledger
-from fabric.placement.replay.moves import Moves
+from fabric.placement.replay.ledger import FIGURES, RECORD, Fleet, Judged, Ledger, Table, Terms
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past
 
 LIVES_MOST = 1 << 24  # of one store; further objects are counted and have no account
 MOVES_MOST = 1 << 16  # moves remembered with their records, the newest
+LESSONS_MOST = 1024  # tables of what paper had learned, the newest; receipts of older moves are no longer complete
 NOBODY = -1
 
 LIFE = np.dtype(
@@ -42,10 +42,19 @@ MOVE = np.dtype(
         ("rule", "<i2"),
         ("reads", "<i8"),  # of that day
         ("bytes", "<f8"),
+        ("figures", "<f4", (FIGURES,)),  # f, l, c, t, score and confidence of a demotion, NaN of a promotion
         ("record", RECORD),  # as the day began
     ]
 )
 OBJECT = np.dtype([("life", "<i8"), ("gone", "?")])  # the last life, NOBODY where none goes on
+
+
+class Taught(msgspec.Struct, frozen=True):
+    """What paper had learned of demotions, as the rule knew it from ``day`` on; see `ledger.Fleet`."""
+
+    day: int
+    tried: Table
+    paid: Table
 
 
 class BookState(msgspec.Struct):
@@ -58,6 +67,7 @@ class BookState(msgspec.Struct):
     forgotten: int = 0  # moves no longer remembered
     unkept: int = 0  # lives that found no room
     lived_by: int = 0  # index of the rule obeyed on the last closed day
+    taught: list[Taught] = []  # oldest first
 
 
 class Read(NamedTuple):
@@ -81,10 +91,11 @@ class Book:
 
     Args:
         folder: where the mapped scratch files take their room; what must survive is in the keeper's snapshot.
+        terms: what a demotion must pass.
     """
 
-    def __init__(self, tariff: Tariff, folder: Path) -> None:
-        self.tariff = tariff
+    def __init__(self, tariff: Tariff, folder: Path, terms: Terms) -> None:
+        self.tariff, self.terms = tariff, terms
         self.state = BookState(OpenDays(), Fleet())
         self._keys: list[str] = []
         self._number: dict[str, int] = {}
@@ -102,12 +113,22 @@ class Book:
         """The first UTC day that is not closed; None before the first row."""
         return self.state.open.closed
 
+    def days_due(self) -> int:
+        """Return how many days the watermark has passed and nobody has closed."""
+        due, days = self.state.open.due, self.state.open.days
+        first = self.closed if self.closed is not None else min(days, default=None)
+        return 0 if due is None or first is None else max(0, due - first)
+
     def work(self) -> int:
         """How much closing one more day is: accounts."""
         return len(self._lives) + 1
 
-    def close_day(self) -> int:
-        """Close the oldest open day and return the moves made; there must be a row that was merged."""
+    def close_day(self, ahead: int = 0) -> int:
+        """Close the oldest open day and return the moves made; there must be a row that was merged.
+
+        Args:
+            ahead: accounts times days that are known to follow.
+        """
         state = self.state
         if state.first is None:
             state.first = state.open.closed = min(state.open.days)
@@ -115,7 +136,7 @@ class Book:
         assert today is not None
         day = today - state.first
         reads = self._begin(state.open.days.pop(today, {}), day)
-        made = self._live(day, reads)
+        made = self._live(day, reads, ahead)
         self._last = {read.life: read for read in reads}
         state.open.closed = today + 1
         return made
@@ -168,16 +189,23 @@ class Book:
             self._objects.rows[-1] = (NOBODY, False)
         return number
 
-    def _live(self, day: int, reads: list[Read]) -> int:
+    def _live(self, day: int, reads: list[Read], ahead: int) -> int:
         """Let the ledger live one day, and remember what it moved."""
         if not len(self._lives):
             self.state.fleet.day = day + 1
             return 0
         self._before.rows[:] = self._records.rows
         rule = self.state.lived_by = self.state.fleet.rule
-        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet)
-        made = ledger.live(self._past(day, reads), day + 1)
+        self._learned(day)
+        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms, ahead=ahead)
+        made = ledger.judge(self._past(day, reads), day + 1)
         return self._remember(made, rule, {read.life: read for read in reads})
+
+    def _learned(self, day: int) -> None:
+        """Remember what paper has learned, where that is new."""
+        fleet, taught = self.state.fleet, self.state.taught
+        if not taught or (taught[-1].tried, taught[-1].paid) != (fleet.tried, fleet.paid):
+            self.state.taught = [*taught[1 - LESSONS_MOST :], Taught(day, fleet.tried, fleet.paid)]
 
     def _past(self, day: int, reads: list[Read]) -> Past:
         lives = self._lives.rows
@@ -197,7 +225,8 @@ class Book:
             np.array([read.bytes for read in reads], np.float64),
         )
 
-    def _remember(self, made: Moves, rule: int, reads: Mapping[int, Read]) -> int:
+    def _remember(self, judged: Judged, rule: int, reads: Mapping[int, Read]) -> int:
+        made = judged.moves
         birth = self._lives.rows["birth"][made.life]
         fresh = np.flatnonzero((made.day > birth) | (made.after_reads >= 0))
         self._make_room(len(fresh))
@@ -207,7 +236,7 @@ class Book:
             self._lives.rows["moves"][life] += 1
             self._moves.extend(1)
             move = (life, made.after_reads[at], made.day[at], made.to[at], rule, read.reads, read.bytes)
-            self._moves.rows[-1] = (*move, self._before.rows[life])
+            self._moves.rows[-1] = (*move, judged.factors[at], self._before.rows[life])
         return len(fresh)
 
     def _make_room(self, count: int) -> None:
@@ -245,6 +274,16 @@ class Book:
     def lived_by(self) -> int:
         """The index of the rule obeyed on the last closed day."""
         return self.state.lived_by
+
+    def taught(self, day: int) -> Taught:
+        """Return what paper had learned as a day began."""
+        known = [one for one in self.state.taught if one.day <= day]
+        return known[-1] if known else Taught(0, Fleet().tried, Fleet().paid)
+
+    def last_move(self, life: int) -> np.void | None:
+        """Return a copy of a life's last move; None where none is remembered."""
+        own = np.flatnonzero(self._moves.rows["life"] == life)
+        return None if not len(own) else np.array(self._moves.rows[own[-1] : own[-1] + 1])[0]
 
     def key_of(self, life: int) -> str:
         return self._keys[int(self._lives.rows["object"][life])]

@@ -20,8 +20,9 @@ from fabric.events.snapshot import Arrays, Described, Form, load, save
 from fabric.placement.live.book import DTYPES, Account, Book, BookState
 from fabric.placement.live.days import LATENESS_SECONDS, Columns, billed, columns_of, stores_of
 from fabric.placement.live.receipt import LedgerReceipt, of_move, of_today
+from fabric.placement.replay.gated import GATE
 from fabric.placement.replay.ledger import FORMAT as RULE_FORMAT
-from fabric.placement.replay.ledger import RECORD
+from fabric.placement.replay.ledger import RECORD, RULES, Terms
 from fabric.placement.replay.tariff import Tariff
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ Mask = NDArray[np.bool_]
 
 FORMAT = 1
 FEED_ROWS = 50_000  # taken from the log in one step
-WORK_MOST = 5_000  # accounts times days closed in one step, uncompiled under a second
+WORK_MOST = 5_000  # accounts times days closed in one step, uncompiled well under a second
+COMPILED_WORK_MOST = 1_000_000  # and compiled
+COMPILE_FROM = 50_000  # accounts times days that follow, from which compiling takes less time than it saves
 SNAPSHOT_SECONDS = 60.0
 QUIET_SECONDS = 3600.0  # a store without accesses for so long has its days closed by the clock
 
@@ -65,13 +68,22 @@ class Ledgers:
         tariffs: by store.
     """
 
-    def __init__(self, folder: Path, tariffs: Mapping[str, Tariff], log: Log, clock: Clock) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tariffs: Mapping[str, Tariff],
+        log: Log,
+        clock: Clock,
+        *,
+        terms: Terms = GATE,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._path = folder, folder / "ledger.snapshot"
         self._log, self._clock = log, clock
         self._lock = threading.RLock()
         self._tariffs = dict(tariffs)
-        self._books = {name: Book(tariff, folder) for name, tariff in self._tariffs.items()}
+        self._terms, self._warm = terms, False
+        self._books = self._fresh()
         self._offset = 0
         self.missing_rows = 0  # dropped from the log before any snapshot held them
         self._snapshot_at, self._changed = clock.monotonic(), False
@@ -88,11 +100,14 @@ class Ledgers:
 
     def follow(self) -> bool:
         """Take a bounded step: close days that are due, else take rows; return whether more is left."""
+        ahead = self._ahead()
+        if ahead >= COMPILE_FROM and not self._warm:
+            self._compile(ahead)
         with self._lock:
-            left = WORK_MOST
+            left = COMPILED_WORK_MOST if ahead >= COMPILE_FROM else WORK_MOST
             while left > 0 and (book := self._due()) is not None:
                 left -= book.work()
-                book.close_day()
+                book.close_day(ahead)
                 self._changed = True
             more = self._due() is not None or self._feed()
             if not more and self._beat():
@@ -115,8 +130,7 @@ class Ledgers:
             for name, book in self._books.items():
                 states[name], parts = book.dump()
                 arrays |= {f"{name}:{part}": array for part, array in parts.items()}
-            prints = {name: fingerprint(tariff) for name, tariff in self._tariffs.items()}
-            save(self._path, State(offset=self._offset, books=states, prints=prints), arrays, LEDGER)
+            save(self._path, State(offset=self._offset, books=states, prints=self._prints()), arrays, LEDGER)
             self._snapshot_at, self._changed = self._clock.monotonic(), False
 
     def close(self) -> None:
@@ -127,12 +141,27 @@ class Ledgers:
             self._books = {}
 
     def _due(self) -> Book | None:
-        for book in self._books.values():
-            due, days = book.state.open.due, book.state.open.days
-            first = book.closed if book.closed is not None else min(days, default=None)
-            if due is not None and first is not None and first < due:
-                return book
-        return None
+        return next((book for book in self._books.values() if book.days_due() > 0), None)
+
+    def _ahead(self) -> int:
+        """Return accounts times days that are due to be closed."""
+        with self._lock:
+            return sum(book.days_due() * book.work() for book in self._books.values())
+
+    def _compile(self, ahead: int) -> None:
+        """Compile the rule on one account, before the lock is taken: the first time ever it takes many seconds."""
+        scratch = Book(next(iter(self._tariffs.values())), self._folder, self._terms)
+        one = np.ones(1)
+        scratch.state.open.add(Columns(one, ["-"], one.astype(np.uint8), one, one, one.astype(np.int64)))
+        scratch.close_day(ahead)
+        scratch.close()
+        self._warm = True
+
+    def _fresh(self) -> dict[str, Book]:
+        return {name: Book(tariff, self._folder, self._terms) for name, tariff in self._tariffs.items()}
+
+    def _prints(self) -> dict[str, str]:
+        return {name: fingerprint(tariff, self._terms) for name, tariff in self._tariffs.items()}
 
     def _feed(self) -> bool:
         """Take one batch of the log; return whether there was one."""
@@ -178,7 +207,7 @@ class Ledgers:
         if kept is None or not self._books:
             return
         state, arrays = kept
-        if state.prints != {name: fingerprint(tariff) for name, tariff in self._tariffs.items()}:
+        if state.prints != self._prints():
             self._put_aside("stores, their classes or the rule have changed")
             return
         for name, book in self._books.items():
@@ -191,7 +220,7 @@ class Ledgers:
             self._put_aside("it reaches beyond the event log's end")
             for book in self._books.values():
                 book.close()
-            self._books = {name: Book(tariff, self._folder) for name, tariff in self._tariffs.items()}
+            self._books = self._fresh()
             self._offset = 0
         if self._offset < self._log.start:
             self.missing_rows = self._log.start - self._offset
@@ -218,6 +247,14 @@ class Ledgers:
             book = self._books.get(store)
             account = None if book is None else book.account(key)
         return None if account is None else (self._tariffs[store].names[account.held], account.moved)
+
+    def figures_of(self, store: str, key: str) -> tuple[float, ...]:
+        """Return f, l, c, t, score and confidence of an object's last move, where that was a demotion, else nothing."""
+        with self._lock:
+            book = self._books.get(store)
+            account = None if book is None else book.account(key)
+            move = None if book is None or account is None else book.last_move(account.life)
+        return () if move is None or np.isnan(move["figures"]).any() else tuple(move["figures"].tolist())
 
     def receipts(self, key: str) -> dict[str, list[LedgerReceipt]]:
         """Return per store the receipts of an object's moves that are remembered, oldest first, then the last day's."""
@@ -251,9 +288,9 @@ class Ledgers:
             return _decisions(self._books[store])
 
 
-def fingerprint(tariff: Tariff) -> str:
-    """Return what must be the same for a snapshot to be taken up: classes, record and the rule's format."""
-    facts = [tariff.names, tariff.managed, RULE_FORMAT, RECORD.descr]
+def fingerprint(tariff: Tariff, terms: Terms) -> str:
+    """Return what must be the same for a snapshot to be taken up: classes, the rule, its record and its gate."""
+    facts = [tariff.names, tariff.managed, RULE_FORMAT, RECORD.descr, RULES.tolist(), terms]
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
 

@@ -12,7 +12,7 @@ from fabric.core.clock import SECONDS_PER_DAY, iso
 from fabric.core.errors import BadInputError
 from fabric.core.units import DAYS_PER_MONTH
 from fabric.placement.replay import shadows
-from fabric.placement.replay.ledger import RECORD, RULES, Fleet, Ledger
+from fabric.placement.replay.ledger import RECORD, RULES, Fleet, Ledger, Table, Terms
 from fabric.placement.replay.tariff import Managed, Tariff
 from fabric.placement.replay.trace import Past
 
@@ -34,6 +34,9 @@ class LedgerReceipt(msgspec.Struct, frozen=True):
     date: str  # the day's midnight
     rule: int  # obeyed that day, index into ``rules``
     rules: list[list[float]]  # thresholds of all, as multiples of a price
+    terms: dict[str, Any]  # what a demotion must pass: weights, score, confidence, floor
+    tried: Table  # what paper had learned of demotions: how many
+    paid: Table  # and how many of them paid for their way back
     prices: dict[str, Any]
     size: int
     birth: int
@@ -44,6 +47,7 @@ class LedgerReceipt(msgspec.Struct, frozen=True):
     bytes: float
     before: str  # the record as the day began
     moves: list[tuple[int, str, int]]  # (day, class, after_reads); a birth is among them
+    figures: list[float]  # f, l, c, t, score, confidence of the day's demotion; empty where there was none
     held: str  # the class at the day's end
     counterfactual: str
     hash: str = ""  # SHA-256 of everything the day was lived from
@@ -66,6 +70,7 @@ def _receipt(
     store: str, key: str, book: Book, life: int, facts: tuple[int, int, int, float], before: np.void
 ) -> LedgerReceipt:
     day, rule, reads, moved = facts
+    taught = book.taught(day)
     known, first = book.life(life), book.state.first or 0
     over = bool(known["ended"]) and int(known["end"]) <= day  # what came later is not known on that day
     given = LedgerReceipt(
@@ -75,6 +80,9 @@ def _receipt(
         date=iso((first + day) * SECONDS_PER_DAY),
         rule=rule,
         rules=RULES.tolist(),
+        terms=msgspec.json.decode(msgspec.json.encode(book.terms)),
+        tried=taught.tried,
+        paid=taught.paid,
         prices=prices_of(book.tariff),
         size=int(known["size"]),
         birth=int(known["birth"]),
@@ -85,6 +93,7 @@ def _receipt(
         bytes=moved,
         before=before.tobytes().hex(),
         moves=[],
+        figures=[],
         held="",
         counterfactual="",
     )
@@ -93,12 +102,12 @@ def _receipt(
 
 def inputs_hash(receipt: LedgerReceipt) -> str:
     """Return the hash of what a day was lived from; what came of it is left out."""
-    bare = msgspec.structs.replace(receipt, moves=[], held="", counterfactual="", hash="")
+    bare = msgspec.structs.replace(receipt, moves=[], figures=[], held="", counterfactual="", hash="")
     return hashlib.sha256(msgspec.json.encode(bare, order="deterministic")).hexdigest()
 
 
 def relive(receipt: LedgerReceipt) -> dict[str, Any]:
-    """Live the day again from the receipt alone, uncompiled; returns moves, class held and counterfactual.
+    """Live the day again from the receipt alone, uncompiled; returns moves, figures, class held and counterfactual.
 
     Raises:
         BadInputError: the receipt was made by another release's rule, which this one cannot live.
@@ -110,14 +119,17 @@ def relive(receipt: LedgerReceipt) -> dict[str, Any]:
             "the receipt was made by another rule", key=receipt.key, hint="ask the release that made it"
         )
     record = np.frombuffer(raw, RECORD).copy()
-    ledger = Ledger(tariff, record, Fleet(day=receipt.day, rule=receipt.rule))
-    made = ledger.live(_past(receipt), receipt.day + 1)
+    fleet = Fleet(day=receipt.day, rule=receipt.rule, tried=receipt.tried, paid=receipt.paid)
+    judged = Ledger(tariff, record, fleet, msgspec.convert(receipt.terms, Terms)).judge(_past(receipt), receipt.day + 1)
+    made = judged.moves
     moves = [
         (int(day), tariff.names[to], int(after))
         for day, to, after in zip(made.day, made.to, made.after_reads, strict=True)
     ]
     held = tariff.names[int(record["held"][0, -1])]
-    return {"moves": moves, "held": held, "counterfactual": counterfactual(receipt, tariff, record)}
+    told = [figures.tolist() for figures in judged.factors if not np.isnan(figures).any()]
+    why = counterfactual(receipt, tariff, record)
+    return {"moves": moves, "figures": told[-1] if told else [], "held": held, "counterfactual": why}
 
 
 def holds(receipt: LedgerReceipt) -> bool:

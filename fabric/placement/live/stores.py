@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fabric.core.config import StoreSettings, store_address
-from fabric.placement.replay.ledger import COLD_MOST
+from fabric.core.config import PlacementSettings, StoreSettings, store_address
+from fabric.placement.replay.gated import GATE
+from fabric.placement.replay.ledger import COLD_MOST, Terms
 from fabric.placement.replay.tariff import Tariff, tariff_of
 from fabric.pricing.sheet import PriceBook
 
@@ -25,6 +26,12 @@ def tariffs_of(stores: Mapping[str, StoreSettings], book: PriceBook) -> dict[str
         if 2 <= len(classes) <= COLD_MOST + 1:
             found[name] = tariff_of(book, address.provider, classes)
     return found
+
+
+def terms_of(settings: PlacementSettings) -> Terms:
+    """Return what a demotion must pass under the settings: the gate, or nothing for the money rule alone."""
+    gate = (settings.score_gate, settings.confidence_gate, settings.factor_floor)
+    return Terms(settings.rule == "fabric_gated", GATE.weights, *gate)
 
 
 def _billed(provider: str, region: str, classes: Iterable[str], book: PriceBook) -> Iterable[str]:

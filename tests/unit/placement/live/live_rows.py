@@ -14,7 +14,8 @@ from fabric.events.build import access_batch
 from fabric.events.log import EventLog
 from fabric.placement.live.days import LATENESS_SECONDS
 from fabric.placement.live.keeper import QUIET_SECONDS, Ledgers
-from fabric.placement.replay.ledger import decide
+from fabric.placement.replay import gated, ledger
+from fabric.placement.replay.ledger import Terms
 from fabric.placement.replay.tariff import Tariff, tariff_of
 from fabric.placement.replay.trace import Rows, Trace, trace_of
 from fabric.pricing.sheet import PriceBook
@@ -47,13 +48,13 @@ def key_of(number: int) -> str:
     return f"data/{number:06d}"
 
 
-def replayed(rows: Rows, prices: Tariff) -> list[Row]:
-    return of_trace(trace_of(rows), prices)
+def replayed(rows: Rows, prices: Tariff, terms: Terms = gated.GATE) -> list[Row]:
+    return of_trace(trace_of(rows), prices, terms)
 
 
-def of_trace(trace: Trace, prices: Tariff) -> list[Row]:
+def of_trace(trace: Trace, prices: Tariff, terms: Terms) -> list[Row]:
     """Decide about a trace as `replay` does, and give its rows of ``--decisions`` with keys."""
-    moves = decide(trace, prices)
+    moves = gated.decide(trace, prices) if terms.asked else ledger.decide(trace, prices)
     found = [
         (int(day), key_of(int(trace.obj[life])), prices.names[to], max(0, int(after)))
         for life, day, to, after in zip(moves.life, moves.day, moves.to, moves.after_reads, strict=True)
@@ -83,13 +84,13 @@ def cuts(random: np.random.Generator, rows: int, pieces: int) -> Iterator[slice]
 class Feed:
     """An event log and the ledgers that follow it, over one folder."""
 
-    def __init__(self, folder: Path, prices: Tariff) -> None:
-        self.folder, self.prices, self.clock = folder, prices, ManualClock(START)
+    def __init__(self, folder: Path, prices: Tariff, terms: Terms = gated.GATE) -> None:
+        self.folder, self.prices, self.terms, self.clock = folder, prices, terms, ManualClock(START)
         self.log = EventLog(folder / "log", self.clock)
         self.ledgers = self.opened()
 
     def opened(self) -> Ledgers:
-        return Ledgers(self.folder / "ledger", {STORE: self.prices}, self.log, self.clock)
+        return Ledgers(self.folder / "ledger", {STORE: self.prices}, self.log, self.clock, terms=self.terms)
 
     def give(self, batch: AccessBatch) -> None:
         self.log.append(batch)

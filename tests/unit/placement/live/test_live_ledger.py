@@ -9,16 +9,19 @@ import pytest
 from live_rows import DAY, STORE, Feed, batch_of, cuts, random_rows, replayed, tariff
 
 from fabric.placement.live.receipt import holds
+from fabric.placement.replay.gated import GATE
+from fabric.placement.replay.ledger import Terms
 
 DAYS = 150
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("terms", [GATE, Terms()], ids=["fabric_gated", "fabric"])
+@pytest.mark.parametrize("seed", range(6))
 def test_accesses_fed_in_any_cut_with_restarts_and_crashes_are_decided_about_as_in_the_replay(
-    seed: int, tmp_path: Path
+    seed: int, terms: Terms, tmp_path: Path
 ) -> None:
     rows, prices, random = random_rows(seed, days=DAYS), tariff(), np.random.default_rng(seed)
-    feed = Feed(tmp_path, prices)
+    feed = Feed(tmp_path, prices, terms)
 
     for at in cuts(random, len(rows.time), 25):
         feed.give(batch_of(rows, at))
@@ -28,7 +31,7 @@ def test_accesses_fed_in_any_cut_with_restarts_and_crashes_are_decided_about_as_
             feed.crash()
     feed.end_day(int(rows.time[-1]) // DAY)
 
-    assert feed.decided == replayed(rows, prices)
+    assert feed.decided == replayed(rows, prices, terms)
     assert feed.ledgers.figures()[STORE]["late_rows"] == 0
     for receipts in (feed.ledgers.receipts(f"data/{number:06d}") for number in range(12)):
         assert all(holds(receipt) for receipt in receipts.get(STORE, []))
