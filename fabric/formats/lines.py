@@ -193,7 +193,7 @@ class LineReader:
         words = interner.words()
         names = [words.text(i) for i in range(len(words))]
         for name, times in zip(names, np.bincount(ids, minlength=len(names)).tolist(), strict=True):
-            self._account.operations[name[:64]] += times
+            self._account.operated(name, times)
         table = np.array([OP_NAMES[self._mapping.operations.get(name, "other")] for name in names], dtype=np.uint8)
         once = np.array([name.startswith(tuple(self._mapping.encoded_once)) for name in names], dtype=np.bool_)
         return interner.marks()[ids], table[ids], once[ids]

@@ -547,3 +547,27 @@ def test_a_hostile_line_takes_no_time_that_matters(tmp_path: Path) -> None:
     past = read_past([tmp_path / "a.log"])
     assert past.account.balanced
     assert past.account.read == 4
+
+
+def test_rubbish_methods_do_not_fill_the_account(tmp_path: Path) -> None:
+    line = '::1 - - [22/Jan/2019:03:56:14 +0000] "{} /a HTTP/1.1" {} 30 "-" "m"\n'
+    rubbish = "".join(line.format(f"X{i}", 400) for i in range(1500))
+    (tmp_path / "a.log").write_text(line.format("GET", 200) + rubbish)
+    past = read_past([tmp_path / "a.log"])
+    assert past.account.operations["others"] == 501
+    assert past.account.operations.total() == 1501
+    assert len(past.account.as_json()["operations"]) == 40
+    assert past.left_out["other operations"] == 1500
+
+
+def test_an_inventory_of_many_names_is_numbered_the_same_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fabric.formats import load
+
+    manifest = inventory(tmp_path)
+    plain = read_past([], [manifest])
+    monkeypatch.setattr(load, "COMPILE_FROM_OBJECTS", 1)
+    compiled = read_past([], [manifest])
+    assert names(plain) == names(compiled)
+    assert plain.listed_size.tolist() == compiled.listed_size.tolist()
