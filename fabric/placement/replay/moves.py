@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fabric.placement.replay.trace import Trace
+
+BEFORE_READS = -1  # after_reads of a demotion, and of a birth
+
+
+class Done(NamedTuple):
+    """The columns of `Moves`, as kernels take them; ``first[life]`` is where a life's moves start."""
+
+    first: NDArray[np.int64]
+    day: NDArray[np.int32]
+    to: NDArray[np.int16]
+    after_reads: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +42,14 @@ class Moves:
     day: NDArray[np.int32]
     to: NDArray[np.int16]
     after_reads: NDArray[np.int64]
+
+    def columns(self, lives: int) -> Done:
+        first = np.searchsorted(self.life, np.arange(lives + 1)).astype(np.int64)
+        return Done(first, self.day, self.to, self.after_reads)
+
+
+def held(trace: Trace, to: int | NDArray[np.int64]) -> Moves:
+    """Return the moves of lives that are born in a class and stay there; ``to`` for all, or one each."""
+    lives = trace.lives
+    classes = np.broadcast_to(np.asarray(to), (lives,)).astype(np.int16)
+    return Moves(np.arange(lives), trace.birth, classes, np.full(lives, BEFORE_READS, np.int64))

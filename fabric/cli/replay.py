@@ -1,0 +1,171 @@
+"""The command ``replay``: one past under many policies, worked out in this process; no engine and no data folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fabric.cli.show import show
+
+WIDE = 150  # columns where the output is no terminal
+LINES_FROM = 112  # columns from which the bill's lines are shown
+VARIADIC = ("--accesses", "--inventory")  # options that take all that follows, up to the next option
+
+
+class SeveralFiles(click.Command):
+    """Lets ``--accesses a b c`` stand for ``--accesses a --accesses b --accesses c``."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        option, filled = "", False
+        for arg in args:
+            if arg.startswith("-") and arg != "-":
+                option, filled = (arg, False) if arg in VARIADIC else ("", False)
+            elif option and filled:
+                spread.append(option)
+            filled = bool(option) and not arg.startswith("--")
+            spread.append(arg)
+        return super().parse_args(context, spread)
+
+
+def _listed(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+@click.command(cls=SeveralFiles)
+@click.option("--accesses", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What was read.")
+@click.option("--inventory", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What there is.")
+@click.option("--bill", type=click.Path(path_type=Path), help="An invoice (AWS CUR or FOCUS) to lay beside the replay.")
+@click.option(
+    "--provider",
+    type=click.Choice(["aws", "gcp", "azure"]),
+    default="aws",
+    show_default=True,
+    help="Whose price sheet is used.",
+)
+@click.option(
+    "--classes", default="", callback=_listed, metavar="A,B", help="Storage classes; may name a managed tier."
+)
+@click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Your own rates (TOML).")
+@click.option("--policies", default="all", callback=_listed, metavar="A,B", show_default=True, help="What to compare.")
+@click.option("--horizon-days", type=click.IntRange(min=1), help="Bill days 0 to N-1; default: through the last row.")
+@click.option("--stretch", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiply all times by N.")
+@click.option("--decisions", type=click.Path(path_type=Path, dir_okay=False), help="Write the fabric's moves (CSV).")
+@click.option("--save-rates", type=click.Path(path_type=Path, dir_okay=False), help="Where the invoice's rates go.")
+@click.pass_obj
+def replay(session: Any, /, **asked: Any) -> None:
+    """Say what the reads in FILE… would have cost under every known policy, at the optimum and under the fabric's."""
+    if asked["inventory"] and not asked["accesses"]:
+        show_inventory(session, **asked)
+        return
+    document, found = _compared(**asked)
+    if session.as_json:
+        session.show(document)
+        return
+    show_comparison(found)
+    for sentence in document["assumptions"]:
+        click.echo(f"Assumed: {sentence}.")
+    if rejected := document.get("import", {}).get("rejected"):
+        click.echo("Rejected lines: " + ", ".join(f"{reason} {count:,}" for reason, count in rejected.items()))
+    if "bill" in document:
+        show(document["bill"]["differences"], title="The do-nothing bill beside the invoice:")
+
+
+def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
+    from fabric.placement.replay.decisions import write_decisions
+    from fabric.placement.replay.run import compare
+    from fabric.placement.replay.sources import read_source
+    from fabric.pricing.sheet import PriceBook
+
+    source = read_source(asked["accesses"], asked["inventory"])
+    book = PriceBook.load(asked["prices"])
+    trace = source.trace(stretch=asked["stretch"], horizon_days=asked["horizon_days"])
+    found = compare(
+        trace,
+        book,
+        asked["provider"],
+        classes=asked["classes"],
+        names=asked["policies"],
+        read_bytes=source.read_bytes,
+        keep_fabric=asked["decisions"] is not None,
+    )
+    if asked["decisions"] is not None and found.fabric is not None:
+        write_decisions(asked["decisions"], trace, found.tariff, found.fabric, source.names)
+    document = found.document() | {"assumptions": list(source.assumed), **source.told}
+    if asked["bill"] is not None:
+        document["bill"] = _invoiced(source, found, book, asked["bill"], asked["save_rates"])
+    return document, found
+
+
+def _invoiced(source: Any, found: Any, book: Any, file: Path, rates: Path | None) -> dict[str, Any]:
+    from fabric.formats.invoice import read_invoice
+    from fabric.formats.rates import calibrate, save_rates
+    from fabric.placement.replay.today import beside_invoice, do_nothing
+
+    nothing = do_nothing(found.trace, found.tariff, source)
+    invoice = read_invoice([file])
+    beside = beside_invoice(nothing, invoice)
+    sheet: dict[tuple[str, ...], float] = {
+        ("tiers", name, field): float(getattr(tier, field))
+        for name, tier in book.sheet(found.provider).tiers.items()
+        for field in ("storage_per_gb_month", "get_per_1k", "put_per_1k", "transition_in_per_1k", "retrieval_per_gb")
+    }
+    recovered = calibrate(invoice, listed=sheet, expected=nothing.expected)
+    if recovered:
+        to = rates or file.with_name(file.name + ".rates.toml")
+        saved = save_rates(recovered, found.provider, to, classes=book.classes(found.provider))
+        beside["rates"] = [
+            {"path": ".".join(rate.path), "usd": rate.usd, "listed": rate.listed, "discount": rate.discount}
+            for rate in saved
+        ]
+        beside["rates_file"] = str(to)
+    return beside
+
+
+def show_inventory(session: Any, **asked: Any) -> None:
+    """Show what an inventory alone tells: today's bill, break-evens, and how to have reads logged."""
+    from fabric.placement.replay.sources import read_source
+    from fabric.placement.replay.today import inventory_document
+    from fabric.pricing.sheet import PriceBook
+
+    source = read_source((), asked["inventory"])
+    document = inventory_document(source, PriceBook.load(asked["prices"]), asked["provider"])
+    if session.as_json:
+        session.show(document)
+        return
+    show(document["bill"], title="Storage a month today:", columns=("storage_class", "prefix", "objects", "usd"))
+    columns = ("prefix", "storage_class", "candidate", "usd", "verdict")
+    show(document["break_evens"], title="When another class pays:", columns=columns)
+    cost = document["logging"]["usd_per_million_reads"]
+    click.echo("Reads are not known. To have them logged:\n  " + document["logging"]["command"])
+    click.echo(f"Keeping the log costs ${cost['low']:.3f} to ${cost['high']:.3f} a month and million reads.")
+    for sentence in document["assumptions"]:
+        click.echo(f"Assumed: {sentence}.")
+
+
+def show_comparison(found: Any) -> None:
+    """Print the comparison as a table, the cheapest policy first; the lines where there is room for them."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from fabric.core.units import format_usd
+    from fabric.placement.replay.billing import LINES
+    from fabric.placement.replay.run import rows
+
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    lines = LINES if console.width >= LINES_FROM else ()
+    trace = found.trace
+    title = f"{trace.lives:,} lives, {trace.days:,} days, {int(trace.reads.sum()):,} reads; {found.provider} prices"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in ("policy", "total", "x optimum", *(line.removesuffix("_duration") for line in lines)):
+        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    for row in rows(found):
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:,.3f}"
+        table.add_row(row["policy"], format_usd(row["total"]), ratio, *(format_usd(row[line]) for line in lines))
+    console.print(table)
+    low, high = found.egress
+    click.echo(f"Egress, the same under every policy and in no total: {format_usd(low)} to {format_usd(high)}.")

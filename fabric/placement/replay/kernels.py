@@ -1,0 +1,44 @@
+"""Kernels: plain scalar functions over arrays, run as they are on little work and compiled with numba on much.
+
+A kernel keeps to what gives the same bits either way: additions, multiplications, divisions and comparisons of floats
+in the order written, functions of its own module, named tuples of arrays, and nothing transcendental.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any, TypeVar, cast
+
+UNCOMPILED_MOST = 2_000  # rows and lives up to which reading compiled code would take longer than running it plain
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def compiled(kernel: Kernel, *, work: int | None = None) -> Kernel:
+    """Return ``kernel`` compiled, or as it is where there is little ``work`` (rows and lives); the bits are the same.
+
+    Functions of the kernel's module that it calls are compiled with it. Compiled code is kept beside the module, or
+    in the user's cache folder where that cannot be written.
+    """
+    if work is not None and work <= UNCOMPILED_MOST:
+        return kernel
+    return cast(Kernel, _compiled(kernel))
+
+
+@cache
+def _compiled(kernel: FunctionType) -> Callable[..., Any]:
+    from numba import njit
+
+    known = dict(kernel.__globals__)
+    for name in kernel.__code__.co_names:
+        part = known.get(name)
+        if isinstance(part, FunctionType) and part.__module__ == kernel.__module__:
+            known[name] = _compiled(part)
+    bound = FunctionType(kernel.__code__, known, kernel.__name__, kernel.__defaults__)
+    bound.__module__, bound.__qualname__ = kernel.__module__, kernel.__qualname__
+    try:
+        return cast(Callable[..., Any], njit(cache=True, nogil=True, error_model="numpy")(bound))
+    except RuntimeError:  # there is no folder for compiled code: it is made anew in each process
+        return cast(Callable[..., Any], njit(nogil=True, error_model="numpy")(bound))
