@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from fabric.placement.lint.classes import INTELLIGENT, Tiers, may_follow
+from fabric.placement.lint.classes import INTELLIGENT, Tiers, colder, may_follow
 from fabric.placement.lint.due import SMALL_BYTES
 from fabric.placement.lint.effects import reads_after
 from fabric.placement.lint.limits import INFREQUENT, INFREQUENT_DAYS
@@ -18,7 +18,7 @@ from fabric.placement.lint.model import Action, Document, Filter, Rule, Since, S
 from fabric.placement.lint.money import Prices, priced
 from fabric.placement.lint.overlap import covers
 from fabric.placement.lint.population import Population
-from fabric.placement.lint.stated import shadow, timed_moves
+from fabric.placement.lint.stated import same_clock, shadow, timed_moves
 
 UPLOAD_DAYS = 7
 INSTANT = {"s3": {"GLACIER": "GLACIER_IR", "DEEP_ARCHIVE": "GLACIER_IR"}, "azure": {"archive": "cold"}}
@@ -60,8 +60,7 @@ def _legal(document: Document, prices: Prices, tiers: Tiers, changes: list[str])
             f"{rule.id}: {_act(a)} removed: another rule always comes first" for a in rule.actions if a not in kept
         ]
         mended = replace(rule, actions=tuple(kept))
-        if rule.enabled:
-            mended = _mended_moves(document.dialect, mended, prices, tiers, changes)
+        mended = _mended_moves(document.dialect, mended, prices, tiers, changes)
         if rule.rises and not any(m.wait(Since.READ) for m in mended.moves() if m.to == "cool"):
             changes.append(f"{rule.id}: enableAutoTierToHotFromCool removed: nothing counts from the last read")
             mended = replace(mended, rises=False)
@@ -109,24 +108,36 @@ def _exchanged(rule: Rule, before: Action, after: Action | None) -> Rule:
 
 def _in_order(dialect: str, rule: Rule, subject: Subject, prices: Prices, tiers: Tiers, changes: list[str]) -> Rule:
     """Drop moves the provider never makes, and delay those that come before a minimum duration is over."""
-    if rule.where.classes:
-        return rule
     held: Action | None = None
-    for move in timed_moves(rule, subject):
-        if held is not None and not may_follow(dialect, held.to, move.to, tiers):
-            changes.append(f"{rule.id}: {_act(move)} removed: it never follows {held.to}")
+    for move in [] if rule.where.classes else timed_moves(rule, subject):
+        said, kept = _next_move(dialect, held, move, prices, tiers)
+        if said:
+            changes.append(f"{rule.id}: {said}")
+        if held is not None and kept is held and colder(dialect, move.to, held.to, tiers) and move.days == held.days:
+            rule, held = _exchanged(rule, held, None), move
+        elif kept is held:
             rule = _exchanged(rule, move, None)
-            continue
-        least = (held.days or 0) + prices.min_days(held.to) if held is not None and dialect != "gcs" else 0
-        if held is not None and (move.days or 0) < least:
-            changes.append(
-                f"{rule.id}: {_act(move)} at {least:g} days instead of {move.days}: {held.to} bills that long"
-            )
-            later = _at(move, int(least))
-            rule = _exchanged(rule, move, later)
-            move = later  # noqa: PLW2901
-        held = move
+        else:
+            rule, held = _exchanged(rule, move, kept), kept
     return rule
+
+
+def _next_move(
+    dialect: str, held: Action | None, move: Action, prices: Prices, tiers: Tiers
+) -> tuple[str, Action | None]:
+    """Return what was changed, and the move as it is to be; ``held`` itself where there is to be none."""
+    if held is None or not same_clock(held, move):
+        return "", move
+    if move.days == held.days:
+        warmer = held if colder(dialect, move.to, held.to, tiers) else move
+        return f"{_act(warmer)} removed: a colder one comes due on the same day", held
+    if not may_follow(dialect, held.to, move.to, tiers):
+        return f"{_act(move)} removed: it never follows {held.to}", held
+    least = (held.days or 0) + (prices.min_days(held.to) if dialect != "gcs" else 0)
+    if (move.days or 0) < least:
+        said = f"{_act(move)} at {least:g} days instead of {move.days}: {held.to} bills that long"
+        return said, _at(move, int(least))
+    return "", move
 
 
 def _before_deletion(rule: Rule, prices: Prices, changes: list[str]) -> Rule:
@@ -184,7 +195,7 @@ def _answering(
         known = any(one.to == instant and one.subject is move.subject for one in rule.actions)
         rules[act.rule] = _exchanged(rule, move, None if known else replace(move, to=instant))
         changes.append(f"{rule.id}: {instant} instead of {move.to}, which was read: reads no longer wait for a restore")
-    mended = [_mended_moves(document.dialect, rule, prices, tiers, changes) if rule.enabled else rule for rule in rules]
+    mended = [_mended_moves(document.dialect, rule, prices, tiers, changes) for rule in rules]
     return tuple(rule for rule in mended if rule.actions)
 
 

@@ -34,7 +34,7 @@ class Prices:
     dialect: str
     tariff: Tariff
     ladder: Ladder
-    names: dict[str, str]  # class in the document -> class in the ladder
+    names: dict[str, str]  # class in the document, or in the ladder -> class in the ladder
     unpriced: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
 
@@ -68,7 +68,7 @@ def prices_of(book: PriceBook, dialect: str, wanted: Sequence[str], tiers: Tiers
     names = {name: owner[sheet[name]] for name in sheet}
     ladder = _ladder(dialect, tuple(owner[name] for name in tariff.names), tiers)
     assumed = [f"{name} has no price in the sheet and is priced as {at}" for name, at in names.items() if name != at]
-    return Prices(dialect, tariff, ladder, names, assumed=tuple(assumed))
+    return Prices(dialect, tariff, ladder, names | {name: name for name in ladder.names}, assumed=tuple(assumed))
 
 
 def _ladder(dialect: str, names: tuple[str, ...], tiers: Tiers) -> Ladder:
