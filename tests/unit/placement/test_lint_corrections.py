@@ -62,7 +62,7 @@ def documents(draw: st.DrawFn, dialect: str) -> Document:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @given(data=st.data(), held=things(), versioned=st.sampled_from([None, False, True]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_correction_is_never_dearer_and_never_deletes_sooner_or_more(
     dialect: str, data: st.DataObject, held: tuple[Thing, ...], versioned: bool | None
 ) -> None:
@@ -96,7 +96,7 @@ def deletions(document: object) -> set[object]:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @given(data=st.data(), held=things())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_a_corrected_document_needs_no_second_correction(
     dialect: str, data: st.DataObject, held: tuple[Thing, ...]
 ) -> None:
