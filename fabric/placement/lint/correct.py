@@ -15,7 +15,7 @@ from fabric.placement.lint.due import SMALL_BYTES
 from fabric.placement.lint.effects import reads_after
 from fabric.placement.lint.limits import INFREQUENT, INFREQUENT_DAYS
 from fabric.placement.lint.model import Action, Document, Filter, Rule, Since, Subject, Verb, Wait
-from fabric.placement.lint.money import Prices, priced
+from fabric.placement.lint.money import Prices, looks_around, priced
 from fabric.placement.lint.overlap import covers
 from fabric.placement.lint.population import Population
 from fabric.placement.lint.stated import same_clock, shadow, timed_moves
@@ -221,6 +221,10 @@ def _cheapest_form(
     rule = rules[place]
     if not rule.enabled or not rule.moves() or not population.judges(rule.where):
         return rules
+    if not looks_around(rules):
+        taken = population.matches(rule.where)
+        early = None if early is None else early.part(early.matches(rule.where))
+        population = population.part(taken)
     best, best_usd, sentence = rules, priced(rules, document, population, prices).total, ""
     early_usd = priced(rules, document, early, prices).total if early is not None else 0.0
     asked = best_usd * (1 - BETTER)
