@@ -150,7 +150,8 @@ def _alone(dialect: str, rule: Rule, move: Action, tiers: Tiers) -> Iterator[Fin
             "choose a class that answers at once, or be sure that nobody reads these objects",
             rule=rule.id, path=rule.path,
         )  # fmt: skip
-    if move.days == 0 and move.subject is Subject.CURRENT and move.wait(Since.READ) is None:
+    managed = one is not None and one.managed
+    if move.days == 0 and move.subject is Subject.CURRENT and move.wait(Since.READ) is None and not managed:
         yield finding(
             "zero_days", "hint", f"every object is written to the hot class and moved to {move.to} at once",
             f"write the objects to {move.to} themselves", rule=rule.id, path=rule.path,
