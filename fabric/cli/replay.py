@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-WIDE = 132  # columns where the output is no terminal
+from fabric.cli.show import show
+
+WIDE = 150  # columns where the output is no terminal
 LINES_FROM = 112  # columns from which the bill's lines are shown
 VARIADIC = ("--accesses", "--inventory")  # options that take all that follows, up to the next option
 
@@ -35,6 +37,8 @@ def _listed(_context: click.Context, _option: click.Parameter, value: str) -> tu
 
 @click.command(cls=SeveralFiles)
 @click.option("--accesses", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What was read.")
+@click.option("--inventory", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What there is.")
+@click.option("--bill", type=click.Path(path_type=Path), help="An invoice (AWS CUR or FOCUS) to lay beside the replay.")
 @click.option(
     "--provider",
     type=click.Choice(["aws", "gcp", "azure"]),
@@ -50,40 +54,96 @@ def _listed(_context: click.Context, _option: click.Parameter, value: str) -> tu
 @click.option("--horizon-days", type=click.IntRange(min=1), help="Bill days 0 to N-1; default: through the last row.")
 @click.option("--stretch", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiply all times by N.")
 @click.option("--decisions", type=click.Path(path_type=Path, dir_okay=False), help="Write the fabric's moves (CSV).")
+@click.option("--save-rates", type=click.Path(path_type=Path, dir_okay=False), help="Where the invoice's rates go.")
 @click.pass_obj
-def replay(
-    session: Any,
-    accesses: tuple[Path, ...],
-    provider: str,
-    classes: tuple[str, ...],
-    prices: Path | None,
-    policies: tuple[str, ...],
-    horizon_days: int | None,
-    stretch: float,
-    decisions: Path | None,
-) -> None:
+def replay(session: Any, /, **asked: Any) -> None:
     """Say what the reads in FILE… would have cost under every known policy, at the optimum and under the fabric's."""
+    if asked["inventory"] and not asked["accesses"]:
+        show_inventory(session, **asked)
+        return
+    document, found = _compared(**asked)
+    if session.as_json:
+        session.show(document)
+        return
+    show_comparison(found)
+    for sentence in document["assumptions"]:
+        click.echo(f"Assumed: {sentence}.")
+    if rejected := document.get("import", {}).get("rejected"):
+        click.echo("Rejected lines: " + ", ".join(f"{reason} {count:,}" for reason, count in rejected.items()))
+    if "bill" in document:
+        show(document["bill"]["differences"], title="The do-nothing bill beside the invoice:")
+
+
+def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
     from fabric.placement.replay.decisions import write_decisions
-    from fabric.placement.replay.reading import read_traces
     from fabric.placement.replay.run import compare
-    from fabric.placement.replay.trace import trace_of
+    from fabric.placement.replay.sources import read_source
     from fabric.pricing.sheet import PriceBook
 
-    trace = trace_of(read_traces(accesses), stretch=stretch, horizon_days=horizon_days)
+    source = read_source(asked["accesses"], asked["inventory"])
+    book = PriceBook.load(asked["prices"])
+    trace = source.trace(stretch=asked["stretch"], horizon_days=asked["horizon_days"])
     found = compare(
         trace,
-        PriceBook.load(prices),
-        provider,
-        classes=classes,
-        names=policies,
-        keep_fabric=decisions is not None,
+        book,
+        asked["provider"],
+        classes=asked["classes"],
+        names=asked["policies"],
+        read_bytes=source.read_bytes,
+        keep_fabric=asked["decisions"] is not None,
     )
-    if decisions is not None and found.fabric is not None:
-        write_decisions(decisions, trace, found.tariff, found.fabric)
+    if asked["decisions"] is not None and found.fabric is not None:
+        write_decisions(asked["decisions"], trace, found.tariff, found.fabric, source.names)
+    document = found.document() | {"assumptions": list(source.assumed), **source.told}
+    if asked["bill"] is not None:
+        document["bill"] = _invoiced(source, found, book, asked["bill"], asked["save_rates"])
+    return document, found
+
+
+def _invoiced(source: Any, found: Any, book: Any, file: Path, rates: Path | None) -> dict[str, Any]:
+    from fabric.formats.invoice import read_invoice
+    from fabric.formats.rates import calibrate, save_rates
+    from fabric.placement.replay.today import beside_invoice, do_nothing
+
+    nothing = do_nothing(found.trace, found.tariff, source)
+    invoice = read_invoice([file])
+    beside = beside_invoice(nothing, invoice)
+    sheet: dict[tuple[str, ...], float] = {
+        ("tiers", name, field): float(getattr(tier, field))
+        for name, tier in book.sheet(found.provider).tiers.items()
+        for field in ("storage_per_gb_month", "get_per_1k", "put_per_1k", "transition_in_per_1k", "retrieval_per_gb")
+    }
+    recovered = calibrate(invoice, listed=sheet, expected=nothing.expected)
+    if recovered:
+        to = rates or file.with_name(file.name + ".rates.toml")
+        saved = save_rates(recovered, found.provider, to, classes=book.classes(found.provider))
+        beside["rates"] = [
+            {"path": ".".join(rate.path), "usd": rate.usd, "listed": rate.listed, "discount": rate.discount}
+            for rate in saved
+        ]
+        beside["rates_file"] = str(to)
+    return beside
+
+
+def show_inventory(session: Any, **asked: Any) -> None:
+    """Show what an inventory alone tells: today's bill, break-evens, and how to have reads logged."""
+    from fabric.placement.replay.sources import read_source
+    from fabric.placement.replay.today import inventory_document
+    from fabric.pricing.sheet import PriceBook
+
+    source = read_source((), asked["inventory"])
+    document = inventory_document(source, PriceBook.load(asked["prices"]), asked["provider"])
     if session.as_json:
-        session.show(found.document())
-    else:
-        show_comparison(found)
+        session.show(document)
+        return
+    show(document["bill"], title="Storage a month today:", columns=("storage_class", "prefix", "objects", "usd"))
+    columns = ("prefix", "storage_class", "candidate", "usd", "verdict")
+    show(document["break_evens"], title="When another class pays:", columns=columns)
+    cost = document["logging"]["usd_per_million_reads"]
+    click.echo("Reads are not known. To have them logged:\n  " + document["logging"]["command"])
+    click.echo(f"Keeping the log costs ${cost['low']:.3f} to ${cost['high']:.3f} a month and million reads.")
+    for sentence in document["assumptions"]:
+        click.echo(f"Assumed: {sentence}.")
 
 
 def show_comparison(found: Any) -> None:

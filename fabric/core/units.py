@@ -47,4 +47,7 @@ def format_usd(amount: float) -> str:
     """Return dollars with the cents that matter: two decimals from one dollar up, else up to six."""
     if amount == 0:
         return "$0.00"
-    return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:.6f}".rstrip("0")
+    if abs(amount) >= 1:
+        return f"${amount:,.2f}"
+    text = f"${amount:.6f}".rstrip("0")
+    return text if not text.endswith(".") else "$0.00"

@@ -19,7 +19,7 @@ BARE, BRACKET, QUOTED, REQUEST = 0, 1, 2, 3  # kinds of a field in a line of tex
 NOTHING, BAD, NEGATIVE = -1.0, -2.0, -3.0  # what `numbers` says of "-", of no number, of a number below zero
 
 _NEWLINE, _RETURN, _SPACE, _QUOTE, _BACKSLASH, _CLOSE, _OPEN, _DASH, _DOT = 10, 13, 32, 34, 92, 93, 91, 45, 46
-SEED, PRIME = 0xCBF29CE484222325, 0x100000001B3  # FNV-1a, 64 bits
+SEED, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
 _MASKS = (0x0101010101010101, 0x8080808080808080, 0x2222222222222222, 0x0A0A0A0A0A0A0A0A)
 _NAN = float("nan")
 _MONTHS = tuple(
@@ -257,23 +257,33 @@ def split_requests(data: Any, starts: Any, ends: Any, method_ends: Any, path_sta
         path_ends[i] = pos
 
 
-def hash_spans(data: Any, starts: Any, ends: Any, out: Any, prime: Any) -> None:
-    """Stir each span into the 64-bit hash in ``out``: FNV-1a in four lanes."""
+def hash_spans(data: Any, words: Any, starts: Any, ends: Any, out: Any, prime: Any) -> None:
+    """Stir each span into the 64-bit hash in ``out``, eight bytes at a time.
+
+    Args:
+        data: uint8 array; ``words`` the same memory as little-endian uint64, without the odd bytes at its end.
+        prime: an odd number of 64 bits.
+    """
     for i in range(len(starts)):
-        s, e, h = starts[i], ends[i], out[i]
-        a = b = c = h ^ prime
-        k = s
-        while k + 3 < e:
-            h = (h ^ data[k]) * prime
-            a = (a ^ data[k + 1]) * prime
-            b = (b ^ data[k + 2]) * prime
-            c = (c ^ data[k + 3]) * prime
-            k += 4
-        while k < e:
-            h = (h ^ data[k]) * prime
-            k += 1
-        h = ((((h ^ a) * prime) ^ b) * prime ^ c) * prime
-        out[i] = (h ^ (h >> np.uint64(32))) * prime
+        pos, end, h = starts[i], ends[i], out[i] ^ np.uint64(ends[i] - starts[i])
+        shift = np.uint64((pos & 7) * 8)
+        while pos < end and (pos >> 3) + 1 < len(words):
+            word = words[pos >> 3] >> shift
+            if shift > np.uint64(0):
+                word |= words[(pos >> 3) + 1] << (np.uint64(64) - shift)
+            if end - pos < 8:
+                word &= (np.uint64(1) << np.uint64((end - pos) * 8)) - np.uint64(1)
+            h = (h ^ word) * prime
+            h ^= h >> np.uint64(32)
+            pos += 8
+        while pos < end:  # too near the memory's end to read whole words
+            word = np.uint64(0)
+            for k in range(min(8, end - pos)):
+                word |= np.uint64(data[pos + k]) << np.uint64(8 * k)
+            h = (h ^ word) * prime
+            h ^= h >> np.uint64(32)
+            pos += 8
+        out[i] = h * prime
 
 
 def intern_spans(
@@ -292,6 +302,9 @@ def intern_spans(
     slots = np.uint64(len(table) - 1)
     for i in range(len(starts)):
         s, e, h = starts[i], ends[i], hashes[i]
+        if i > 0 and h == hashes[i - 1] and same_bytes(data, s, e, data, starts[i - 1], ends[i - 1]):
+            ids[i] = ids[i - 1]
+            continue
         slot = np.int64((h ^ (h >> np.uint64(29))) & slots)
         while True:
             word = table[slot]
@@ -305,17 +318,21 @@ def intern_spans(
                 ids[i] = count
                 count += 1
                 break
-            if marks[word] == h and offsets[word + 1] - offsets[word] == e - s:
-                at, same = offsets[word], True
-                for k in range(e - s):
-                    if blob[at + k] != data[s + k]:
-                        same = False
-                        break
-                if same:
-                    ids[i] = word
-                    break
+            if marks[word] == h and same_bytes(data, s, e, blob, offsets[word], offsets[word + 1]):
+                ids[i] = word
+                break
             slot = (slot + 1) & np.int64(slots)
     return count
+
+
+def same_bytes(data: Any, start: int, end: int, other: Any, begin: int, stop: int) -> bool:
+    """Whether two spans hold the same bytes."""
+    if end - start != stop - begin:
+        return False
+    for k in range(end - start):
+        if data[start + k] != other[begin + k]:
+            return False
+    return True
 
 
 def place_marks(table: Any, marks: Any, count: int) -> None:
@@ -354,6 +371,11 @@ def fresh(marks: Any, table: Any, older: Any, out: Any) -> int:
             table[slot] = h
             new += 1
     return new
+
+
+def as_words(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the same memory as 64-bit words, without the odd bytes at its end."""
+    return data[: len(data) // 8 * 8].view(np.uint64)
 
 
 @cache

@@ -17,7 +17,7 @@ from fabric.formats.words import Interner, Spans, Words, marks_of
 _USED = ("time", "bucket", "key", "request", "operation", "source", "requester", "request_id", "status", "bytes",
          "object_size", "agent")  # fmt: skip
 _FIGURES = ("time", "object_size", "bytes", "status")
-_PERCENT = 37
+_NEWLINE, _PERCENT = 10, 37
 _STIR = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -62,12 +62,11 @@ class LineReader:
 
     def _cut(self, block: bytes) -> _Cut:
         data = np.frombuffer(block, dtype=np.uint8)
-        words = data[: len(data) // 8 * 8].view(np.uint64)
-        most = block.count(b"\n") + 1
+        most = int(np.count_nonzero(data == _NEWLINE)) + 1
         cut = _blank_cut(len(self._names), most)
         mapping = self._mapping
         rows = self._kernels.tokenise(
-            data, words, len(data), self._kinds, self._wanted, mapping.least, mapping.tail_quotes, mapping.escapes,
+            data, kernel.as_words(data), len(data), self._kinds, self._wanted, mapping.least, mapping.tail_quotes, mapping.escapes,
             cut.starts, cut.ends, cut.lines, cut.good, self._kernels.masks,
         )  # fmt: skip
         return _Cut(cut.starts[:, :rows], cut.ends[:, :rows], cut.lines[: rows + 1], cut.good[:rows])
@@ -149,7 +148,7 @@ class LineReader:
         figure = {name: cut.figures[name][rows] for name in _FIGURES}
         op_marks, op, once = self._operations(data, cut, rows)
         key, keys, marks = self._keys(data, cut, rows, once)
-        key = np.where(np.isin(op, (Op.LIST,)), np.int32(-1), key)
+        key = np.where(op == Op.LIST, np.int32(-1), key)
         requester, requesters = self._column(data, cut, "requester", rows)
         agent, agents = self._column(data, cut, "agent", rows)
         source, sources = self._column(data, cut, "source", rows)
@@ -202,7 +201,7 @@ class LineReader:
         absent = [i for i in short if words[i] in (b"", b"-")]
         buckets = self._column(data, cut, "bucket", rows)
         named, names = decoded(ids, words, once, self._mapping, buckets)
-        return np.where(np.isin(ids, absent), np.int32(-1), named), names, marks
+        return (np.where(np.isin(ids, absent), np.int32(-1), named) if absent else named), names, marks
 
     def _requests(
         self, data: Any, cut: _Cut, rows: NDArray[np.int64], keys: Any, ops: Any, figure: dict[str, Any]
@@ -213,7 +212,7 @@ class LineReader:
         starts, ends = self._spans(cut, "request_id", rows)
         marks = np.full(len(rows), kernel.SEED, dtype=np.uint64)
         if self._compiled:
-            self._kernels.hash_spans(data, starts, ends, marks, np.uint64(kernel.PRIME))
+            self._kernels.hash_spans(data, kernel.as_words(data), starts, ends, marks, kernel.PRIME)
         else:
             marks = marks_of(data[s:e] for s, e in zip(starts.tolist(), ends.tolist(), strict=True))
         for part in (keys, ops, figure["status"].view(np.uint64), figure["bytes"].view(np.uint64)):

@@ -44,7 +44,7 @@ def reconcile(past: Past) -> tuple[Check, ...]:
 
 
 def _span(past: Past) -> tuple[float, float]:
-    """Return the seconds since the past's origin that both the log and the inventory speak of, an hour off the log's ends."""
+    """Return the span that both log and inventory speak of, an hour off the log's ends; seconds since the origin."""
     if not len(past):
         return 0.0, -1.0
     end = float(past.time.max()) - HOUR

@@ -103,12 +103,12 @@ class Interner:
         """
         if not self._compiled:
             return self._add_plain(bytes(data), starts, ends)
-        ids = np.empty(len(starts), dtype=np.int32)
+        ids, words = np.empty(len(starts), dtype=np.int32), kernel.as_words(data)
         for first in range(0, len(starts), CHUNK):
             part = slice(first, first + CHUNK)
             self._grow(min(CHUNK, len(starts) - first), int((ends[part] - starts[part]).sum()))
             hashes = np.full(len(starts[part]), kernel.SEED, dtype=np.uint64)
-            self._kernels.hash_spans(data, starts[part], ends[part], hashes, np.uint64(kernel.PRIME))
+            self._kernels.hash_spans(data, words, starts[part], ends[part], hashes, kernel.PRIME)
             self._count = self._kernels.intern_spans(
                 data, starts[part], ends[part], hashes, self._table, self._marks, self._blob, self._offsets,
                 self._count, ids[part],

@@ -217,7 +217,9 @@ def _lay_over(trees: dict[str, dict[str, Any]], provider: str, change: object, f
     tree = trees.setdefault(provider, fresh)
     for name, tier in change.get("tiers", {}).items():
         tree["tiers"][name] = _own_tier(tree["tiers"].get(name, {}), tier)
-    tree.update({name: value for name, value in change.items() if name != "tiers"})
+    for name, tier in change.get("managed", {}).items():
+        tree.setdefault("managed", {})[name] = tree.get("managed", {}).get(name, {}) | tier
+    tree.update({name: value for name, value in change.items() if name not in ("tiers", "managed")})
 
 
 def _own_tier(before: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Moves as a CSV file: day, object, class, and after how many of the day's reads; written and read back.
 
+An object is named by its number in the trace, or by its key where the past came from logs or an inventory.
+
 Rows are sorted by day; those of one object on one day stand in the order in which they happened. A move to a colder
 class comes before the day's reads whatever ``after_reads`` says (0 is written), one to a hotter class after that many.
 """
@@ -7,7 +9,7 @@ class comes before the day's reads whatever ``after_reads`` says (0 is written),
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +32,11 @@ def coldness(tariff: Tariff) -> NDArray[np.int64]:
     return cold
 
 
-def write_decisions(path: Path, trace: Trace, tariff: Tariff, moves: Moves) -> int:
+def write_decisions(path: Path, trace: Trace, tariff: Tariff, moves: Moves, names: Sequence[str] | None = None) -> int:
     """Write moves to a CSV file, whole or not at all; returns the rows.
+
+    Args:
+        names: the objects' keys by their number; None: the numbers are written.
 
     Raises:
         BadInputError: the file cannot be written.
@@ -39,32 +44,37 @@ def write_decisions(path: Path, trace: Trace, tariff: Tariff, moves: Moves) -> i
     beside = path.with_name(path.name + ".part")
     try:
         with beside.open("w", encoding="utf-8", newline="") as file:
-            file.write(",".join(HEADER) + "\n")
-            file.writelines(_lines(trace, tariff, moves))
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(HEADER)
+            rows.writerows(_rows(trace, tariff, moves, names))
         beside.replace(path)
     except OSError as error:
         raise BadInputError(f"the decisions cannot be written: {error}", file=str(path)) from error
     return len(moves.life)
 
 
-def _lines(trace: Trace, tariff: Tariff, moves: Moves) -> Iterator[str]:
+def _rows(
+    trace: Trace, tariff: Tariff, moves: Moves, names: Sequence[str] | None
+) -> Iterator[tuple[int, int | str, str, int]]:
     order = np.argsort(moves.day, kind="stable")
     for start in range(0, len(order), ROWS_AT_ONCE):
         part = order[start : start + ROWS_AT_ONCE]
-        days, objects = moves.day[part].tolist(), trace.obj[moves.life[part]].tolist()
+        numbers = trace.obj[moves.life[part]].tolist()
+        days, objects = moves.day[part].tolist(), numbers if names is None else [names[number] for number in numbers]
         after = np.maximum(moves.after_reads[part], 0).tolist()
         classes = [tariff.names[to] for to in moves.to[part].tolist()]
-        yield from (f"{d},{o},{c},{k}\n" for d, o, c, k in zip(days, objects, classes, after, strict=True))
+        yield from zip(days, objects, classes, after, strict=True)
 
 
-def read_decisions(path: Path, trace: Trace, tariff: Tariff) -> Moves:
-    """Read moves back, for the trace that they were decided on.
+def read_decisions(path: Path, trace: Trace, tariff: Tariff, names: Sequence[str] | None = None) -> Moves:
+    """Read moves back, for the trace that they were decided on; ``names`` as they were given for writing.
 
     Raises:
         BadInputError: the file cannot be read, a row is damaged, or it does not fit the trace: an unknown object or
             class, a day before the object appears, or an object without its first row.
     """
-    table = _table(path, {name: to for to, name in enumerate(tariff.names)})
+    numbers = None if names is None else {names[number]: number for number in range(len(names))}
+    table = _table(path, {name: to for to, name in enumerate(tariff.names)}, numbers)
     day, obj, to, after = table
     life = _life(path, trace, obj, day)
     order = np.lexsort((np.arange(len(day)), day, life))
@@ -81,13 +91,14 @@ def read_decisions(path: Path, trace: Trace, tariff: Tariff) -> Moves:
     return Moves(life, day.astype(np.int32), to.astype(np.int16), np.where(sinks, BEFORE_READS, after))
 
 
-def _table(path: Path, classes: dict[str, int]) -> list[NDArray[np.int64]]:
+def _table(path: Path, classes: dict[str, int], numbers: dict[str, int] | None) -> list[NDArray[np.int64]]:
+    number: Callable[[str], int] = int if numbers is None else numbers.__getitem__
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             if tuple(next(rows, ())) != HEADER:
                 raise BadInputError("the file holds no decisions", file=str(path), hint=f"it starts {','.join(HEADER)}")
-            found = [(int(day), int(obj), classes[name], int(after)) for day, obj, name, after in rows]
+            found = [(int(day), number(obj), classes[name], int(after)) for day, obj, name, after in rows]
     except OSError as error:
         raise BadInputError(f"the decisions cannot be read: {error}", file=str(path)) from error
     except (ValueError, KeyError) as error:

@@ -38,4 +38,7 @@ def _compiled(kernel: FunctionType) -> Callable[..., Any]:
             known[name] = _compiled(part)
     bound = FunctionType(kernel.__code__, known, kernel.__name__, kernel.__defaults__)
     bound.__module__, bound.__qualname__ = kernel.__module__, kernel.__qualname__
-    return cast(Callable[..., Any], njit(cache=True, nogil=True, error_model="numpy")(bound))
+    try:
+        return cast(Callable[..., Any], njit(cache=True, nogil=True, error_model="numpy")(bound))
+    except RuntimeError:  # there is no folder for compiled code: it is made anew in each process
+        return cast(Callable[..., Any], njit(nogil=True, error_model="numpy")(bound))

@@ -55,6 +55,12 @@ class Table(NamedTuple):
     head: NDArray[np.int64]  # shape (classes,)
     tail: NDArray[np.int64]
     reads: NDArray[np.int64]  # shape (days + 2,), the day's reads
+    daily: NDArray[np.float64]  # shape (classes,), storage of a day
+    least: NDArray[np.float64]  # of the minimum duration
+    shortest: NDArray[np.int64]  # days from which on a stay is longer than the minimum
+    copy: NDArray[np.float64]  # of one read of the whole object
+    fee: NDArray[np.float64]  # of coming in
+    rising: NDArray[np.bool_]  # shape (1,): reading gets no cheaper towards the cold
 
 
 class Found(NamedTuple):
@@ -115,6 +121,12 @@ def _table(classes: int, days: int) -> Table:
         head=np.zeros(classes, np.int64),
         tail=np.zeros(classes, np.int64),
         reads=np.zeros(days + 2, np.int64),
+        daily=np.zeros(classes, np.float64),
+        least=np.zeros(classes, np.float64),
+        shortest=np.zeros(classes, np.int64),
+        copy=np.zeros(classes, np.float64),
+        fee=np.zeros(classes, np.float64),
+        rising=np.zeros(1, np.bool_),
     )
 
 
@@ -137,7 +149,7 @@ def cheapest(past: Past, prices: Prices, table: Table, found: Found, start: int)
         else:
             days = past.end[life] - past.birth[life]
             fill_reads(life, days, past, prices, table)
-            look_back(life, days, past, prices, table)
+            look_back(life, days, past, table)
             count = follow(life, past, prices, table, found, count)
         life += 1
     return life, count
@@ -163,129 +175,174 @@ def add(found: Found, count: int, life: int, day: int, to: int, after_reads: int
 
 
 def fill_reads(life: int, days: int, past: Past, prices: Prices, table: Table) -> None:
-    """Spread a life's reads over its days and price them in every class."""
+    """Spread a life's reads over its days, and price them and the rest in every class."""
+    size = float(past.size[life])
     for x in range(days + 1):
         table.reads[x] = 0
+    for r in range(past.first[life], past.first[life + 1]):
+        table.reads[past.day[r] - past.birth[life]] = past.reads[r]
     for c in range(len(prices.storage)):
-        for x in range(days + 2):
-            table.read[c, x] = 0.0
-        for r in range(past.first[life], past.first[life + 1]):
-            x = past.day[r] - past.birth[life]
-            table.reads[x] = past.reads[r]
-            table.read[c, x] = (
-                past.reads[r] * (prices.get[c] + prices.retrieval_request[c]) + past.bytes[r] * prices.retrieval[c]
-            )
+        table.daily[c] = max(size, prices.min_bytes[c]) * prices.storage[c]
+        table.least[c] = table.daily[c] * prices.min_days[c]
+        table.shortest[c] = max(1, int(np.ceil(prices.min_days[c])))
+        table.copy[c] = prices.get[c] + prices.retrieval_request[c] + size * prices.retrieval[c]
+        table.fee[c] = prices.transition[c]
         table.later[c, days + 1] = 0.0
-        for x in range(days, -1, -1):
-            table.later[c, x] = table.later[c, x + 1] + table.read[c, x]
+        for r in range(past.first[life], past.first[life + 1]):
+            each = prices.get[c] + prices.retrieval_request[c]
+            table.read[c, past.day[r] - past.birth[life]] = past.reads[r] * each + past.bytes[r] * prices.retrieval[c]
 
 
-def look_back(life: int, days: int, past: Past, prices: Prices, table: Table) -> None:
+def look_back(life: int, days: int, past: Past, table: Table) -> None:
     """Fill the table from the last day to the first; on a deletion's day there are reads and moves, no storage."""
-    size, ended = float(past.size[life]), past.ended[life]
-    for c in range(len(prices.storage)):
+    ended = past.ended[life]
+    classes = len(table.daily)
+    last = days if ended else days - 1  # of the days on which a class can be left
+    rising = True
+    for c in range(classes):
         table.head[c], table.tail[c] = 0, 0
-        table.beyond[c, days + 1] = np.inf
-        if not ended:
-            table.beyond[c, days], table.beyond_at[c, days] = np.inf, STAY
+        table.beyond[c, last + 1], table.beyond_at[c, last + 1] = np.inf, STAY
+        table.later[c, days] = 0.0
+        rising = rising and (c == 0 or table.copy[c] >= table.copy[c - 1])
+        if ended:
+            table.after[c, days], table.stay_to[c, days] = table.least[c], STAY
+    table.rising[0] = rising
     if ended:
-        for c in range(len(prices.storage)):
-            daily = max(size, prices.min_bytes[c]) * prices.storage[c]
-            table.after[c, days], table.stay_to[c, days] = daily * prices.min_days[c], STAY
-        moves_of(days, size, prices, table)
+        moves_of(days, table)
     for x in range(days - 1, -1, -1):
-        for c in range(len(prices.storage)):
-            stay(c, x, days, size, ended, prices, table)
-        moves_of(x, size, prices, table)
+        for c in range(classes):
+            stay(c, x, days, last, ended, table)
+        if rising and table.reads[x] == 0:
+            quiet_moves_of(x, table)
+        else:
+            moves_of(x, table)
 
 
-def stay(c: int, x: int, days: int, size: float, ended: bool, prices: Prices, table: Table) -> None:
+def stay(c: int, x: int, days: int, last: int, ended: bool, table: Table) -> None:
     """Find when it is best to leave class ``c``, having come after the reads of day ``x``."""
-    daily = max(size, prices.min_bytes[c]) * prices.storage[c]
-    shortest = int(np.ceil(prices.min_days[c]))
-    kept = float(days - x)
-    best, at = daily * (max(kept, prices.min_days[c]) if ended else kept), STAY
-    last = days if ended else days - 1  # of the days on which it can be left
-    if x + 1 <= last and shortest > 1:
-        push(c, x + 1, table)
-        while table.queue[c, table.head[c]] >= x + shortest:
-            table.head[c] += 1
-        least = table.queue[c, table.head[c]]
-        cost = daily * prices.min_days[c] + table.leave[c, least]
-        if cost < best:
-            best, at = cost, least
-    y = x + max(shortest, 1)
+    daily, shortest = table.daily[c], table.shortest[c]
+    best, at = daily * (days - x), STAY
+    if ended:
+        best = max(best, table.least[c])
+    if x < last and shortest > 1:
+        least = soonest(c, x, shortest, table)
+        if table.least[c] + table.leave[c, least] < best:
+            best, at = table.least[c] + table.leave[c, least], least
+    y = x + shortest
     if y <= last and table.beyond[c, y] - daily * x < best:
         best, at = table.beyond[c, y] - daily * x, table.beyond_at[c, y]
     table.after[c, x], table.stay_to[c, x] = best + table.later[c, x + 1], at
 
 
-def push(c: int, x: int, table: Table) -> None:
-    """Put a day into the window's queue; days that can never be the least any more fall out."""
-    while table.tail[c] > table.head[c] and table.leave[c, table.queue[c, table.tail[c] - 1]] >= table.leave[c, x]:
-        table.tail[c] -= 1
-    table.queue[c, table.tail[c]] = x
-    table.tail[c] += 1
+def soonest(c: int, x: int, shortest: int, table: Table) -> int:
+    """Return the best day for leaving within the minimum duration; ``x`` + 1 joins the days compared.
+
+    Days that can never be the best any more fall out of the queue, so that its head is always the best.
+    """
+    head, tail, value = table.head[c], table.tail[c], table.leave[c, x + 1]
+    while tail > head and table.leave[c, table.queue[c, tail - 1]] >= value:
+        tail -= 1
+    table.queue[c, tail] = x + 1
+    table.tail[c] = tail + 1
+    while table.queue[c, head] >= x + shortest:
+        head += 1
+    table.head[c] = head
+    return int(table.queue[c, head])
 
 
-def moves_of(x: int, size: float, prices: Prices, table: Table) -> None:
+def quiet_moves_of(x: int, table: Table) -> None:
+    """Find the best moves out of every class on a day without reads; as `moves_of`, with less to compare.
+
+    Where reading gets no cheaper towards the cold, a direct move costs no more than two at once.
+    """
+    classes = len(table.daily)
+    up, best = np.inf, 0
+    for c in range(classes):
+        came = table.after[c, x]
+        table.up[c, x], table.leave[c, x], table.way[c, x] = best, table.copy[c] + up, 2
+        cost = table.fee[c] + came
+        if cost < up:
+            best, up = c, cost
+    down, lowest = np.inf, 0
+    for c in range(classes - 1, -1, -1):
+        leave = table.leave[c, x]
+        if down < leave:
+            leave, table.way[c, x], table.down[c, x] = down, 1, lowest
+        cost = table.fee[c] + table.after[c, x]
+        if cost < down:
+            lowest, down = c, cost
+        later = table.later[c, x + 1]
+        table.later[c, x] = later
+        keep(c, x, leave - later, table)
+
+
+def moves_of(x: int, table: Table) -> None:
     """Find the best moves of day ``x`` out of every class, from the costs of having come there."""
-    classes = len(prices.storage)
+    classes = len(table.daily)
     up, up_after = np.inf, np.inf
     best, best_after = 0, 0
     for c in range(classes):
-        daily = max(size, prices.min_bytes[c]) * prices.storage[c]
-        copy = prices.get[c] + prices.retrieval_request[c] + size * prices.retrieval[c]
+        read = table.read[c, x] if table.reads[x] > 0 else 0.0
+        table.later[c, x] = table.later[c, x + 1] + read
         table.up[c, x], table.up_after[c, x] = best, best_after
-        onward = table.read[c, x] + copy + up_after  # promoted after the reads
-        table.before[c, x], table.through[c, x] = table.read[c, x] + table.after[c, x], 0
-        if daily * prices.min_days[c] + onward < table.before[c, x]:
-            table.before[c, x], table.through[c, x] = daily * prices.min_days[c] + onward, 1
-        table.early[c, x], table.through_early[c, x] = table.before[c, x], 0
-        if daily * prices.min_days[c] + copy + up < table.early[c, x]:
-            table.early[c, x], table.through_early[c, x] = daily * prices.min_days[c] + copy + up, 1
-        table.leave[c, x], table.way[c, x] = copy + up, 2
+        onward = read + table.copy[c] + up_after  # promoted after the reads
+        before, table.through[c, x] = read + table.after[c, x], 0
+        if table.least[c] + onward < before:
+            before, table.through[c, x] = table.least[c] + onward, 1
+        table.before[c, x] = before
+        table.early[c, x], table.through_early[c, x] = before, 0
+        if table.least[c] + table.copy[c] + up < before:
+            table.early[c, x], table.through_early[c, x] = table.least[c] + table.copy[c] + up, 1
+        table.leave[c, x], table.way[c, x] = table.copy[c] + up, 2
         if onward < table.leave[c, x]:
             table.leave[c, x], table.way[c, x] = onward, 3
-        if prices.transition[c] + table.before[c, x] < up:
-            best, up = c, prices.transition[c] + table.before[c, x]
-        if prices.transition[c] + table.after[c, x] < up_after:
-            best_after, up_after = c, prices.transition[c] + table.after[c, x]
+        if table.fee[c] + before < up:
+            best, up = c, table.fee[c] + before
+        if table.fee[c] + table.after[c, x] < up_after:
+            best_after, up_after = c, table.fee[c] + table.after[c, x]
     down, lowest = np.inf, 0
     for c in range(classes - 1, -1, -1):
-        table.down[c, x] = lowest
-        if down < table.leave[c, x]:
-            table.leave[c, x], table.way[c, x] = down, 1
-        table.leave[c, x] -= table.later[c, x]
-        if prices.transition[c] + table.early[c, x] < down:
-            lowest, down = c, prices.transition[c] + table.early[c, x]
-        daily = max(size, prices.min_bytes[c]) * prices.storage[c]
-        table.beyond[c, x], table.beyond_at[c, x] = table.beyond[c, x + 1], table.beyond_at[c, x + 1]
-        if daily * x + table.leave[c, x] < table.beyond[c, x]:
-            table.beyond[c, x], table.beyond_at[c, x] = daily * x + table.leave[c, x], x
+        leave = table.leave[c, x]
+        if down < leave:
+            leave, table.way[c, x], table.down[c, x] = down, 1, lowest
+        if table.fee[c] + table.early[c, x] < down:
+            lowest, down = c, table.fee[c] + table.early[c, x]
+        keep(c, x, leave - table.later[c, x], table)
+
+
+def keep(c: int, x: int, leave: float, table: Table) -> None:
+    """Note what leaving on day ``x`` costs, and whether that is the best day from there on."""
+    table.leave[c, x] = leave
+    ahead, at = table.beyond[c, x + 1], table.beyond_at[c, x + 1]
+    if table.daily[c] * x + leave < ahead:
+        ahead, at = table.daily[c] * x + leave, x
+    table.beyond[c, x], table.beyond_at[c, x] = ahead, at
 
 
 def follow(life: int, past: Past, prices: Prices, table: Table, found: Found, count: int) -> int:
     """Add the moves of the cheapest course, from the birth on."""
-    c, least = 0, np.inf
+    x, c, least = 0, 0, np.inf
+    twice = table.reads[x] > 0 or not table.rising[0] or past.end[life] == past.birth[life]
     for q in range(len(prices.storage)):
-        cost = table.before[q, 0] + (prices.transition[q] if past.put[life] else 0.0)
+        cost = table.before[q, 0] if twice else table.after[q, 0]
+        if past.put[life]:
+            cost += prices.transition[q]
         if cost < least:
             c, least = q, cost
     birth = past.birth[life]
     count = add(found, count, life, birth, c, -1)
-    x = 0
     way = 2  # how the class was come to
     while True:
-        if way == 1 and table.through_early[c, x] == 1:
+        if twice and way == 1 and table.through_early[c, x] == 1:
             c, way = int(table.up[c, x]), 2
             count = add(found, count, life, birth + x, c, 0)
-        if way != 3 and table.through[c, x] == 1:
+        if twice and way != 3 and table.through[c, x] == 1:
             c, way = int(table.up_after[c, x]), 3
             count = add(found, count, life, birth + x, c, table.reads[x])
         x = int(table.stay_to[c, x])
         if x == STAY:
             return count
+        twice = table.reads[x] > 0 or not table.rising[0] or birth + x == past.end[life]
         way = int(table.way[c, x])
         if way == 1:
             c = int(table.down[c, x])

@@ -98,20 +98,20 @@ def compare(
     wanted = chosen(known, names)
     if keep_fabric and FABRIC not in known:
         raise BadInputError("this installation has no policy of the fabric's own")
-    needed = [OPTIMUM, FABRIC] if keep_fabric else [OPTIMUM]
-    extra = [known[name] for name in needed if known[name] not in wanted]
-    with ThreadPoolExecutor(THREADS) as pool:
-        done = list(pool.map(lambda policy: _outcome(trace, policy, keep_fabric), [*wanted, *extra]))
-    totals = {outcome.policy.name: outcome.total for outcome, _ in done}
-    moves = {outcome.policy.name: kept for outcome, kept in done}
+    needed = {OPTIMUM: known[OPTIMUM]} | {policy.name: policy for policy in wanted}
+    if keep_fabric:
+        needed[FABRIC] = known[FABRIC]
+    with ThreadPoolExecutor(THREADS) as pool:  # the optimum first: it takes longest
+        worked = pool.map(lambda policy: _outcome(trace, policy, keep_fabric), needed.values())
+        done = dict(zip(needed, worked, strict=True))
     return Comparison(
         trace,
         tariff,
         provider,
-        tuple(outcome for outcome, _ in done[: len(wanted)]),
-        totals[OPTIMUM],
+        tuple(done[policy.name][0] for policy in wanted),
+        done[OPTIMUM][0].total,
         egress(book, provider, read_bytes or {"unknown": float(trace.bytes.sum())}),
-        moves.get(FABRIC) if keep_fabric else None,
+        done[FABRIC][1] if keep_fabric else None,
     )
 
 

@@ -1,0 +1,246 @@
+"""The money rule `fabric`: two-sided rent-or-buy whose waits are stretched and shrunk by what they brought.
+
+Every object obeys one rule of a small table; copies on paper obey all of them for ever. Once a week the fleet takes the
+rule that cost least, a cold paper copy charged with its way back, so that savings count only once they have paid for
+their undoing. Within a rule an object's own spells stretch and shrink its waits. docs/design/placement-rule.md derives
+and measures it.
+
+    ledger = Ledger.fresh(tariff, lives)
+    moves = ledger.live(past, days)        # any number of days at a time, the same decisions
+    ledger.save(folder); Ledger.load(folder, tariff)
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fabric.core.errors import BadInputError, ConfigError
+from fabric.core.files import write_whole
+from fabric.placement.replay.kernels import compiled
+from fabric.placement.replay.moves import Moves
+from fabric.placement.replay.shadows import NEVER, Columns, Told, advance, weigh
+from fabric.placement.replay.tariff import Tariff
+from fabric.placement.replay.trace import Past, Trace
+
+COLD_MOST = 4  # plain classes below the hot one
+EPOCH_DAYS = 7  # days between two lessons
+OUTLOOK_MONTHS = 24.0  # months over which a better rule is expected to go on paying
+LEAST_MONTHS = 0.3  # of hot storage, that a change of rule must promise over the outlook
+SURENESS = 0.5244  # standard errors: the 0.7 quantile of the normal distribution
+BLOCK = 1 << 15  # objects worked on at a time
+FORMAT = 1
+
+# thresholds as multiples of a price: young (up, shallow, deep), then, once reheated, (up, shallow, deep)
+RULES = np.array(
+    [
+        (2.0, NEVER, NEVER, 1.4, NEVER, NEVER),  # stay
+        (2.0, 1.0, 0.8, 1.4, 1.0, 1.5),  # patient
+        (2.0, 1.0, 0.5, 1.4, 1.0, 1.0),
+        (2.0, 1.0, 0.25, 1.4, 1.0, 1.0),  # cold early
+    ]
+)
+FIRST_RULE = 0
+COPIES = len(RULES) + 1
+
+RECORD = np.dtype(
+    [
+        ("own", "f8", (len(RULES),)),  # USD that each paper copy has cost
+        ("wait", "f4", (COPIES,)),  # factor on the waits before a demotion
+        ("patience", "f4", (COPIES,)),  # factor on the waits before a promotion
+        ("rent", "f4", (COPIES,)),  # USD paid by being cold, less the storage saved, not below 0; of this stay
+        ("lean", "f4", (COPIES, COLD_MOST)),  # USD each colder class would have saved, less reads, not below 0
+        ("spell", "f4", (COPIES,)),  # USD this hot or cold spell has brought, its price included
+        ("age", "u2", (COPIES,)),  # days in the class
+        ("quiet", "u2", (COPIES,)),  # days without a read in a managed tier
+        ("lived", "u2"),  # days since birth
+        ("held", "u1", (COPIES,)),  # index of the class
+        ("heats", "u1", (COPIES,)),  # promotions so far
+    ]
+)
+assert RECORD.itemsize <= 256, "the design allows 256 bytes an object"
+
+
+class Fleet(msgspec.Struct):
+    """What the whole fleet has learned, and how far it has lived."""
+
+    day: int = 0  # the next to live
+    rule: int = FIRST_RULE  # index into RULES
+    sureness: float = 0.5  # standard errors by which the rule beat its predecessor when it was adopted
+    adopted: list[tuple[int, int]] = []  # (day, rule), oldest first
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What paper says of the rules: months of hot storage by which each beats the rule in force, and how surely."""
+
+    gain_months: NDArray[np.float64]
+    error_months: NDArray[np.float64]
+
+    def best(self, now: int) -> tuple[int, float]:
+        """Return the rule to obey and by how many standard errors it wins; ``now`` where none is worth the change."""
+        sure = np.where(self.error_months > 0, self.gain_months / np.maximum(self.error_months, 1e-300), 0.0)
+        good = (self.gain_months > LEAST_MONTHS) & (sure > SURENESS)
+        if not good.any():
+            return now, 0.0
+        best = int(np.argmax(np.where(good, self.gain_months, -np.inf)))
+        return best, float(sure[best])
+
+
+class Ledger:
+    """The records of all objects and what the fleet has learned. One thread at a time."""
+
+    def __init__(self, tariff: Tariff, records: NDArray[np.void], fleet: Fleet) -> None:
+        if tariff.plain - 1 > COLD_MOST:
+            raise ConfigError("the rule knows at most five plain classes", classes=",".join(tariff.names))
+        self.tariff = tariff
+        self.records = records
+        self.fleet = fleet
+
+    @classmethod
+    def fresh(cls, tariff: Tariff, lives: int) -> Self:
+        """Return an empty ledger with room for ``lives``."""
+        return cls(tariff, np.zeros(lives, RECORD), Fleet())
+
+    @classmethod
+    def mapped(cls, tariff: Tariff, lives: int, file: Path) -> Self:
+        """Return an empty ledger whose records are a new mapped file, so that memory does not grow with ``lives``."""
+        return cls(tariff, np.memmap(file, RECORD, "w+", shape=(max(1, lives),))[:lives], Fleet())
+
+    def live(self, past: Past, days: int) -> Moves:
+        """Live all days before ``days`` that were not lived yet, and return the moves made.
+
+        The lives of ``past`` are the records, in order; of its rows only those of the days lived are read.
+        """
+        parts: list[Moves] = []
+        row = _next_rows(past, self.fleet.day)
+        while self.fleet.day < days:
+            stop = min(days, (self.fleet.day // EPOCH_DAYS + 1) * EPOCH_DAYS)
+            parts += self._advance(past, row, stop)
+            self.fleet.day = stop
+            if stop % EPOCH_DAYS == 0:
+                self._learn(past)
+        return _joined(parts)
+
+    def lesson(self, past: Past) -> Lesson:
+        """Weigh every rule on all that the fleet has lived."""
+        months, costs = np.zeros(1), np.zeros(len(RULES))
+        squares = np.zeros((len(RULES), len(RULES)))
+        kernel = compiled(weigh, work=len(self.records) * len(RULES) ** 2)
+        for lo, block in self._blocks():
+            kernel(past, lo, self.fleet.day - 1, block, self.tariff.columns, months, costs, squares)
+        now, scale = self.fleet.rule, OUTLOOK_MONTHS / max(months[0], 1e-300)
+        return Lesson((costs[now] - costs) * scale, np.sqrt(squares[now]) * scale)
+
+    def _learn(self, past: Past) -> None:
+        rule, sureness = self.lesson(past).best(self.fleet.rule)
+        if rule != self.fleet.rule:
+            self.fleet.rule, self.fleet.sureness = rule, sureness
+            self.fleet.adopted.append((self.fleet.day, rule))
+
+    def _advance(self, past: Past, row: NDArray[np.int64], stop: int) -> list[Moves]:
+        begin, parts = self.fleet.day, []
+        kernel = compiled(advance, work=len(self.records) * (stop - begin))
+        told = _room(min(BLOCK, len(self.records)) * 2 * (stop - begin))
+        born = int(np.searchsorted(past.birth, stop)) if _by_birth(past) else len(past.birth)
+        for lo, block in self._blocks(born):
+            told.made[0] = 0
+            rows = row[lo : lo + len(block.lived)]
+            rule, plain = self.fleet.rule, self.tariff.plain
+            kernel(past, lo, begin, stop, rows, block, self.tariff.columns, plain, RULES, rule, told)
+            parts.append(_taken(told))
+        return parts
+
+    def _blocks(self, upto: int | None = None) -> Iterator[tuple[int, Columns]]:
+        for lo in range(0, len(self.records) if upto is None else upto, BLOCK):
+            part = self.records[lo : lo + BLOCK]
+            yield lo, Columns(*(part[name] for name in Columns._fields))
+            _release(self.records)
+
+    def save(self, folder: Path) -> None:
+        """Write records and fleet; a reader sees the old state or the new one.
+
+        Raises:
+            OSError: the folder cannot be written; the old state stands.
+        """
+        name = f"records-{self.fleet.day}.npy"
+        with (folder / name).open("wb") as file:
+            np.save(file, np.asarray(self.records))
+        write_whole(folder / "fleet.json", msgspec.json.encode(self.fleet), durable=True)
+
+    @classmethod
+    def load(cls, folder: Path, tariff: Tariff) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            BadInputError: the folder holds no ledger of this format.
+        """
+        try:
+            fleet = msgspec.json.decode((folder / "fleet.json").read_bytes(), type=Fleet)
+            records = np.load(folder / f"records-{fleet.day}.npy")
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            raise BadInputError(f"the placement ledger cannot be read: {error}", folder=str(folder)) from error
+        if fleet.format != FORMAT or records.dtype != RECORD:
+            raise BadInputError("the placement ledger is of another format", folder=str(folder))
+        return cls(tariff, records, fleet)
+
+
+def decide(trace: Trace, tariff: Tariff) -> Moves:
+    """Return the moves of the policy `fabric`."""
+    return Ledger.fresh(tariff, trace.lives).live(trace.columns, trace.days)
+
+
+def _next_rows(past: Past, day: int) -> NDArray[np.int64]:
+    row = past.first[:-1].copy()
+    if day > 0:
+        kept = np.concatenate([[0], np.cumsum(past.day < day)])
+        row += kept[past.first[1:]] - kept[past.first[:-1]]
+    return np.asarray(row, np.int64)
+
+
+def _by_birth(past: Past) -> bool:
+    return bool((np.diff(past.birth) >= 0).all())
+
+
+def _room(moves: int) -> Told:
+    return Told(
+        np.empty(moves, np.int64),
+        np.empty(moves, np.int32),
+        np.empty(moves, np.int16),
+        np.empty(moves, np.int64),
+        np.zeros(1, np.int64),
+    )
+
+
+def _taken(told: Told) -> Moves:
+    count = int(told.made[0])
+    return Moves(
+        told.life[:count].copy(), told.day[:count].copy(), told.to[:count].copy(), told.after_reads[:count].copy()
+    )
+
+
+def _joined(parts: list[Moves]) -> Moves:
+    empty = _taken(_room(0))
+    life, day, to, after = (
+        np.concatenate([getattr(part, name) for part in (empty, *parts)])
+        for name in ("life", "day", "to", "after_reads")
+    )
+    order = np.lexsort((after, day, life))
+    return Moves(life[order], day[order], to[order], after[order])
+
+
+def _release(records: NDArray[np.void]) -> None:
+    """Give the pages of mapped records back: they stay in the file."""
+    base: object = records
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,129 @@
+"""What the user hands over (traces, logs, inventories) as one past for the replay, with what had to be assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fabric.core.errors import BadInputError
+from fabric.formats.load import read_past
+from fabric.formats.past import Past
+from fabric.formats.reconcile import log_coverage
+from fabric.formats.requesters import find_scanners, read_bytes_by_way, ways_of
+from fabric.placement.replay.reading import is_trace, read_traces
+from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
+
+SCANNERS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A past before the day grain.
+
+    Attributes:
+        names: the objects' names by their number; None where the source itself numbers them.
+        read_bytes: bytes read per way to the reader; None where no reader is known.
+        storage_class: of each object number, index into ``classes``; empty without an inventory.
+        assumed: sentences.
+        told: what a report says of the import: lines read, rejected, repeated, coverage, scanners.
+    """
+
+    rows: Rows
+    listed: Listed | None = None
+    names: Sequence[str] | None = None
+    read_bytes: Mapping[str, float] | None = None
+    storage_class: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
+    classes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    def trace(self, *, stretch: float = 1.0, horizon_days: int | None = None) -> Trace:
+        """Return the past at day grain; see `trace.trace_of`."""
+        return trace_of(self.rows, stretch=stretch, horizon_days=horizon_days, listed=self.listed)
+
+
+def read_source(accesses: Sequence[Path], inventory: Sequence[Path] = ()) -> Source:
+    """Read traces, or logs of any known format, and inventories.
+
+    Raises:
+        NotFoundError, BadInputError, ConfigError: what cannot be read, and what to do.
+    """
+    if not accesses and not inventory:
+        raise BadInputError(
+            "there is nothing to replay",
+            hint="name what was read with --accesses FILE…, what there is with --inventory FILE…, or both",
+        )
+    if accesses and not inventory and all(path.is_file() and is_trace(path) for path in accesses):
+        return Source(read_traces(accesses))
+    return source_of(read_past(accesses, inventory))
+
+
+def source_of(past: Past) -> Source:
+    """Turn what the readers gathered into a past for the replay."""
+    listing, assumed = _listed(past)
+    return Source(
+        Rows(past.time, past.obj.astype(np.int64), past.size, past.op, past.count.astype(np.int64), past.bytes),
+        listing,
+        _Names(past),
+        read_bytes_by_way(past, ways_of(past.addresses)) if len(past) else None,
+        past.storage_class,
+        past.classes,
+        (*past.assumptions, *assumed),
+        _told(past),
+    )
+
+
+class _Names(Sequence[str]):
+    """The objects' names, turned into text one by one."""
+
+    def __init__(self, past: Past) -> None:
+        self._words = past.names
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._words.text(int(index))
+
+
+def _listed(past: Past) -> tuple[Listed | None, tuple[str, ...]]:
+    there = np.flatnonzero(past.listed_size >= 0)
+    if not len(there):
+        return None, ()
+    undated = not np.isfinite(past.listed_time)
+    time = 0.0 if undated else max(0.0, past.listed_time)
+    said = ("the inventory is not dated: its objects are taken to exist from the first day",) if undated else ()
+    return Listed(there.astype(np.int64), past.listed_size[there], np.full(len(there), time)), said
+
+
+def _told(past: Past) -> dict[str, Any]:
+    told: dict[str, Any] = {"import": past.account.as_json() | {"left_out": past.left_out}}
+    if not len(past):
+        return told
+    met = log_coverage(past)
+    told["coverage"] = {
+        "known": met.known,
+        "share": met.share,
+        "low": met.low,
+        "high": met.high,
+        "missing": met.missing,
+        "late": met.late,
+        "refusal": met.refusal,
+        "evidence": list(met.evidence),
+    }
+    told["scanners"] = [
+        {
+            "requester": scanner.requester,
+            "reads": scanner.reads,
+            "bytes": scanner.bytes,
+            "share_of_reads": scanner.share_of_reads,
+            "passes": scanner.passes,
+        }
+        for scanner in find_scanners(past)[:SCANNERS_SHOWN]
+    ]
+    return told

@@ -1,0 +1,156 @@
+"""The money rule: no peeking, the same bits compiled or not, stopped or not, and what it costs at its worst."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fabric.core.errors import BadInputError
+from fabric.placement.replay import kernels, ledger
+from fabric.placement.replay.billing import bill
+from fabric.placement.replay.ledger import RECORD, Ledger, decide
+from fabric.placement.replay.moves import Moves
+from fabric.placement.replay.tariff import Tariff, tariff_of
+from fabric.placement.replay.trace import Trace
+from fabric.pricing.sheet import PriceBook
+
+GIB = 1 << 30
+AWS = ("standard", "standard_ia", "glacier_instant")
+GCS = ("standard", "nearline", "coldline", "archive")
+
+
+@pytest.fixture(scope="module")
+def tariffs() -> list[Tariff]:
+    book = PriceBook.load()
+    return [
+        tariff_of(book, "aws", AWS),
+        tariff_of(book, "aws", (*AWS, "intelligent_tiering")),
+        tariff_of(book, "gcp", GCS),
+        tariff_of(book, "gcp", (*GCS, "autoclass")),
+    ]
+
+
+def past(seed: int, lives: int = 12, days: int = 300) -> Trace:
+    """Draw a trace: bursts on a few days, births and ends in between, sizes from bytes to terabytes."""
+    random = np.random.default_rng(seed)
+    birth = np.sort(random.integers(0, days // 2, lives)).astype(np.int32)
+    ended = random.random(lives) < 0.3
+    end = np.where(ended, random.integers(birth + 1, days), days).astype(np.int32)
+    size = (10 ** random.uniform(2, 12, lives)).astype(np.int64)
+    rows = [_bursts(random, int(b), min(int(e), days - 1)) for b, e in zip(birth, end, strict=True)]
+    day = np.concatenate(rows).astype(np.int32)
+    reads = random.integers(1, 40, len(day)).astype(np.int64)
+    share = random.choice([0.001, 0.2, 1.0], len(day))
+    first = np.concatenate([[0], np.cumsum([len(r) for r in rows])]).astype(np.int64)
+    owner = np.repeat(np.arange(lives), np.diff(first))
+    read = reads * np.maximum(1.0, np.floor(size[owner] * share))
+    return Trace(np.arange(lives), size, birth, end, ended, first, day, reads, read, days)
+
+
+def _bursts(random: np.random.Generator, birth: int, last: int) -> np.ndarray:
+    chance = random.choice([0.0, 0.01, 0.05, 0.4])
+    return np.flatnonzero(random.random(last - birth + 1) < chance) + birth
+
+
+def cut(trace: Trace, days: int) -> Trace:
+    """Keep what was known when day ``days`` began."""
+    seen = int(np.searchsorted(trace.birth, days))
+    kept = np.concatenate([np.flatnonzero(_rows(trace, i) < days) + trace.first[i] for i in range(seen)] or [[]])
+    kept = kept.astype(np.int64)
+    owner = np.repeat(np.arange(trace.lives), np.diff(trace.first))[kept]
+    first = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=seen))]).astype(np.int64)
+    over = trace.ended[:seen] & (trace.end[:seen] < days)
+    return Trace(
+        trace.obj[:seen],
+        trace.size[:seen],
+        trace.birth[:seen],
+        np.where(over, trace.end[:seen], days).astype(np.int32),
+        over,
+        first,
+        trace.day[kept],
+        trace.reads[kept],
+        trace.bytes[kept],
+        days,
+    )
+
+
+def _rows(trace: Trace, life: int) -> np.ndarray:
+    return trace.day[trace.first[life] : trace.first[life + 1]]
+
+
+def upto(moves: Moves, days: int) -> list[tuple[int, int, int, int]]:
+    rows = zip(moves.life, moves.day, moves.to, moves.after_reads, strict=True)
+    return [(int(a), int(b), int(c), int(d)) for a, b, c, d in rows if b < days]
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), share=st.floats(0.05, 0.95), which=st.integers(0, 3))
+def test_a_trace_cut_after_a_day_gives_the_same_decisions_for_the_days_before(
+    seed: int, share: float, which: int, tariffs: list[Tariff]
+) -> None:
+    trace, tariff = past(seed, lives=8, days=240), tariffs[which]
+    days = max(1, int(trace.days * share))
+
+    assert upto(decide(cut(trace, days), tariff), days) == upto(decide(trace, tariff), days)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_compiled_rule_gives_the_bits_of_the_plain_one(
+    seed: int, tariffs: list[Tariff], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace, tariff = past(seed, days=200), tariffs[seed]
+    fast, slow = Ledger.fresh(tariff, trace.lives), Ledger.fresh(tariff, trace.lives)
+    monkeypatch.setattr(ledger, "compiled", lambda kernel, work: kernels.compiled(kernel))
+    quick = fast.live(trace.columns, trace.days)
+    monkeypatch.setattr(ledger, "compiled", lambda kernel, work: kernel)
+    plain = slow.live(trace.columns, trace.days)
+
+    assert upto(quick, trace.days) == upto(plain, trace.days)
+    assert fast.records.tobytes() == slow.records.tobytes()
+    assert fast.fleet == slow.fleet
+
+
+def test_a_ledger_saved_on_any_day_and_read_back_decides_as_if_it_had_never_stopped(
+    tmp_path: Path, tariffs: list[Tariff]
+) -> None:
+    trace, tariff = past(5), tariffs[1]
+    whole = upto(decide(trace, tariff), trace.days)
+    running, made = Ledger.fresh(tariff, trace.lives), []
+    for stop in (1, 6, 7, 8, 100, 113, 299, 300):
+        made += upto(running.live(trace.columns, stop), trace.days)
+        running.save(tmp_path)
+        running = Ledger.load(tmp_path, tariff)
+
+    assert sorted(made) == whole
+
+
+def test_a_folder_without_a_ledger_is_refused_by_name(tmp_path: Path, tariffs: list[Tariff]) -> None:
+    with pytest.raises(BadInputError, match="ledger cannot be read"):
+        Ledger.load(tmp_path, tariffs[0])
+
+
+def test_records_in_a_mapped_file_give_the_same_decisions(tmp_path: Path, tariffs: list[Tariff]) -> None:
+    trace, tariff = past(7), tariffs[2]
+    mapped = Ledger.mapped(tariff, trace.lives, tmp_path / "records")
+
+    assert upto(mapped.live(trace.columns, trace.days), trace.days) == upto(decide(trace, tariff), trace.days)
+
+
+def test_a_record_fits_in_256_bytes() -> None:
+    assert RECORD.itemsize <= 256
+
+
+def test_what_paper_copies_are_said_to_have_cost_is_what_the_bill_says(
+    tariffs: list[Tariff], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = past(11)
+    for tariff in tariffs:
+        running = Ledger.fresh(tariff, trace.lives)
+        running.fleet.rule = 2
+        monkeypatch.setattr(Ledger, "_learn", lambda self, past: None)
+        billed = bill(trace, tariff, running.live(trace.columns, trace.days)).by_life
+        np.testing.assert_allclose(running.records["own"][:, 2], billed, rtol=1e-9)
