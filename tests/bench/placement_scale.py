@@ -84,7 +84,3 @@ def measure() -> dict[str, Any]:
         "seconds_of_20_000_rows": round(first["seconds"], 1),
         "ratios": {name: round(policy["ratio_to_optimum"], 3) for name, policy in policies.items()},
     }
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(measure()) + "\n")
