@@ -8,21 +8,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from fabric.app.operations import back_up, verify_replicas
-from fabric.app.worlds import OWN, remember_settings
+from fabric.app.engine import Engine
+from fabric.app.operations import Plans, back_up, verify_replicas
+from fabric.app.orphans import find_orphans, remove_orphans
+from fabric.app.remembered import remember_settings
+from fabric.app.worlds import OWN
 from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
 from fabric.core.config import Settings
 from fabric.core.errors import BadInputError, ConfigError, ConflictError, ForbiddenError, NotFoundError
 from fabric.migration.report import actions
 from fabric.security.tokens import Action, Principal
-
-if TYPE_CHECKING:
-    from fabric.app.engine import Engine
 
 Body = dict[str, Any]
 Act = Callable[[Any, Body], Body]
@@ -33,7 +33,7 @@ class Acts:
     """The acts of one engine; ``table()`` gives them by name."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine, self._plans = engine, Plans(engine)
 
     def table(self) -> Mapping[str, Act]:
         """Return every act: name -> (principal, body) -> facts."""
@@ -73,15 +73,23 @@ class Acts:
         return {"progress": self._engine.scans.progress()}
 
     def _plan(self, _who: Principal, _body: Body) -> Body:
-        return self._engine.plans.make()
+        return self._plans.make()
 
     def _apply(self, who: Principal, body: Body) -> Body:
-        return self._engine.plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
+        return self._plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
 
     def _verify(self, who: Principal, body: Body) -> Body:
-        found = verify_replicas(self._engine, str(body.get("prefix", "")))
+        prefix, remove = str(body.get("prefix", "")), _texts(body, "remove")
+        if prefix and remove:
+            raise BadInputError("orphans are looked for in whole stores", hint="leave out PREFIX to remove one")
+        found = verify_replicas(self._engine, prefix)
+        if not prefix:  # a blob that nothing names has no key to compare with it
+            orphans = find_orphans(self._engine)
+            found["orphans"] = orphans.facts()
+            if remove:
+                found["orphans"]["removals"] = remove_orphans(self._engine, orphans, remove, who.name)
         facts = {name: found[name] for name in ("good", "faulty", "lost")}
-        self._engine.audit.append("verify", who.name, str(body.get("prefix", "")), **facts)
+        self._engine.audit.append_done("verify", who.name, prefix, **facts)
         return found
 
     def _job(self, verb: str) -> Callable[[Principal, Body], Body]:
@@ -105,7 +113,7 @@ class Acts:
 
     def _freeze(self, who: Principal, body: Body) -> Body:
         state = self._engine.freeze.freeze(_text(body, "name"), who.name, str(body.get("why", "")))
-        self._engine.audit.append("freeze", who.name, state.name, why=state.why)
+        self._engine.audit.append_done("freeze", who.name, state.name, why=state.why)
         self._engine.show()
         return {"name": state.name, "since": iso(state.at), "who": state.who}
 
@@ -114,7 +122,7 @@ class Acts:
         self._engine.freeze.lift(name)
         if self._engine.running:
             self._engine.fleet.start()  # what a freeze at the start kept from being attached
-        self._engine.audit.append("unfreeze", who.name, name)
+        self._engine.audit.append_done("unfreeze", who.name, name)
         self._engine.show()
         return {"lifted": name, "still_in_force": [state.name for state in self._engine.freeze.states()]}
 
@@ -126,14 +134,14 @@ class Acts:
                 raise NotFoundError("there is no such object", key=key)
             if head.pinned != pinned:
                 self._engine.heads.commit(msgspec.structs.replace(head, pinned=pinned))
-                self._engine.audit.append("pin" if pinned else "unpin", who.name, key)
+                self._engine.audit.append_done("pin" if pinned else "unpin", who.name, key)
             return {"key": key, "pinned": pinned}
 
         return act
 
     def _backup(self, who: Principal, body: Body) -> Body:
         found = back_up(self._engine, Path(_text(body, "path")))
-        self._engine.audit.append("backup", who.name, str(found["path"]), bytes=found["bytes"])
+        self._engine.audit.append_done("backup", who.name, str(found["path"]), bytes=found["bytes"])
         return found
 
     def _token_add(self, who: Principal, body: Body) -> Body:
@@ -178,7 +186,7 @@ class Acts:
         after, waiting = self._engine.policies.replace(given)
         entry = self._engine.config_history.accept(after, f"{who.name}, reload", self._engine.clock.now())
         remember_settings(self._engine.folder.path, after)
-        self._engine.audit.append("config.reload", who.name, str(entry.number), sha256=entry.sha256)
+        self._engine.audit.append_done("config.reload", who.name, str(entry.number), sha256=entry.sha256)
         return {"number": entry.number, "prefixes": len(after.policies), "waiting_for_a_new_start": waiting}
 
     def _check_own_world(self) -> None:
@@ -196,7 +204,7 @@ class Acts:
         _, waiting = self._engine.policies.replace(settings)
         entry = self._engine.config_history.accept(settings, author, self._engine.clock.now())
         remember_settings(self._engine.folder.path, settings)
-        self._engine.audit.append("config.rollback", who.name, str(number), sha256=entry.sha256)
+        self._engine.audit.append_done("config.rollback", who.name, str(number), sha256=entry.sha256)
         return {
             "number": entry.number,
             "settings_of": number,
@@ -223,6 +231,13 @@ def _text(body: Body, name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
         raise BadInputError("a field is missing", field=name, hint=f'send {{"{name}": "..."}}')
+    return value
+
+
+def _texts(body: Body, name: str) -> list[str]:
+    value = body.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise BadInputError("a field is not a list of texts", field=name)
     return value
 
 

@@ -35,37 +35,44 @@ class AppliedMoves:
     def __init__(self, feed: MoveFeed, path: Path, *, automatic: bool) -> None:
         self._feed, self._path, self._automatic = feed, path, automatic
         self._lock = threading.Lock()
-        self._ids = self._load()
+        self._who = self._load()
 
     def open_moves(self, limit: int) -> list[Decision]:
         """Return up to ``limit`` moves that may be carried out."""
         if self._automatic:
             return self._feed.open_moves(limit)
-        if not self._ids:
+        if not self._who:
             return []
-        return [move for move in self._feed.open_moves(LOOK_MOST) if move.id in self._ids][:limit]
+        return [move for move in self._feed.open_moves(LOOK_MOST) if move.id in self._who][:limit]
+
+    def ordered_by(self, decision: str) -> str:
+        """Return who applied a move that is not taken yet; "" where nobody did or it is not known."""
+        return self._who.get(decision, "")
 
     def take(self, ids: Sequence[str]) -> None:
         """Mark moves as taken; they need no memory here any more."""
         self._feed.take(ids)
-        if not self._automatic:
-            self._store(self._ids - set(ids))
-
-    def apply(self, ids: Iterable[str]) -> None:
-        """Let these moves be carried out; on disk when it returns."""
-        self._store(self._ids | set(ids))
-
-    def _store(self, ids: set[str]) -> None:
         with self._lock:
-            write_whole(self._path, msgspec.json.encode(sorted(ids)), durable=True)
-            self._ids = ids
+            if taken := self._who.keys() & set(ids):
+                self._store({one: who for one, who in self._who.items() if one not in taken})
 
-    def _load(self) -> set[str]:
+    def apply(self, ids: Iterable[str], who: str) -> None:
+        """Let these moves be carried out, as ``who`` ordered; on disk when it returns."""
+        with self._lock:
+            self._store(self._who | dict.fromkeys(ids, who))
+
+    def _store(self, who: dict[str, str]) -> None:
+        write_whole(self._path, msgspec.json.encode(who, order="sorted"), durable=True)
+        self._who = who
+
+    def _load(self) -> dict[str, str]:
+        """Read who applied which decision; earlier releases kept the decisions alone."""
         try:
-            return set(msgspec.json.decode(self._path.read_bytes(), type=list[str]))
+            found = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str] | list[str])
         except FileNotFoundError:
-            return set()
+            return {}
         except msgspec.DecodeError as error:
             raise CorruptError(
                 "the list of applied moves is damaged", path=str(self._path), hint="remove it and apply the plan again"
             ) from error
+        return dict.fromkeys(found, "") if isinstance(found, list) else found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric.app.engine import Engine
+from fabric.app.web import pages
 from fabric.app.worlds import SampleWorld, settings_of
 from fabric.core.clock import SystemClock
 from fabric.core.config import Settings
@@ -43,9 +44,9 @@ def reach(data_dir: Path, own: Settings | None, *, sample: SampleWorld) -> Itera
         engine = Engine(settings, folder, SystemClock(), author="command line")
         try:
             token = engine.publish("in-process").token
-            pages = engine.web(Exposure.LOOPBACK)
-            pages.hub.push()  # the last engine's reports, as old as they are
-            yield InProcess(pages.app, token)
+            dashboard = pages(engine, Exposure.LOOPBACK)
+            dashboard.hub.push()  # the last engine's reports, as old as they are
+            yield InProcess(dashboard.app, token)
         finally:
             engine.stop()
     finally:

@@ -29,12 +29,12 @@ from fabric.dashboard.serve import DashboardServer, bind_free_port
 from fabric.dashboard.server import Dashboard, build
 from fabric.runtime.folder import EngineMark, read_engine
 from fabric.runtime.link import connection_to
+from fabric.runtime.supervisor import Supervisor
 from fabric.security.tokens import Tokens
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from fabric.app.keeper import Keeper
     from fabric.app.worlds import SampleWorld
 
 FORWARD_TIMEOUT_SECONDS = 300.0
@@ -72,7 +72,7 @@ class Display:
         self._data_dir = data_dir or Path(os.environ.get("FABRIC_DATA_DIR", "data"))
         self._lock = threading.Lock()
         self._dashboard: Dashboard | None = None
-        self._keeper: Keeper | None = None
+        self._keeping: Supervisor | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         dashboard = self._dashboard or self.start()
@@ -88,14 +88,14 @@ class Display:
                 if engine and self._sample is not None:
                     from fabric.app.keeper import Keeper
 
-                    self._keeper = Keeper(self._data_dir, self._sample)
-                    self._keeper.start()
+                    self._keeping = Supervisor([Keeper(self._data_dir, self._sample)], SystemClock())
+                    self._keeping.start()
             return self._dashboard
 
     def stop(self) -> None:
         """End what `start` started."""
-        if self._keeper is not None:
-            self._keeper.stop()
+        if self._keeping is not None:
+            self._keeping.stop()
         if self._dashboard is not None:
             self._dashboard.watcher.stop()
 
@@ -157,7 +157,12 @@ class Display:
         return _named(self._data_dir / "catalog" / CATALOG_FILE, token)
 
     def _ready(self) -> str:
-        return "" if read_engine(self._data_dir) is not None else f"no engine runs; start it with {RUN_COMMAND}"
+        if read_engine(self._data_dir) is not None:
+            return ""
+        tried = self._keeping.states()["engine"] if self._keeping is not None else {}
+        if tried.get("state") in ("backing_off", "failed"):
+            return f"no engine runs: {tried['error']}"
+        return f"no engine runs; start it with {RUN_COMMAND}"
 
     def _forward(self) -> Response | None:
         """Pass a request that needs the engine on to it; None for what this process answers itself."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flask import Request
-
-from fabric.app.acts import Acts
 from fabric.app.applied import AppliedMoves
+from fabric.app.headlogcare import HeadLogCare
 from fabric.app.keys import key_folders, open_keys
-from fabric.app.operations import Plans, Scans
 from fabric.app.policies import Policies
+from fabric.app.remembered import remember_settings
 from fabric.app.reporter import Reporter
-from fabric.app.secrets import report_key, session_key
-from fabric.app.worlds import remember_settings
+from fabric.app.scans import Scans
+from fabric.app.secrets import report_key
 from fabric.catalog.adopted import Adopted
 from fabric.catalog.alerts import AlertRows
 from fabric.catalog.confighistory import ConfigHistory
@@ -38,12 +36,7 @@ from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
 from fabric.core.clock import Clock, iso
 from fabric.core.config import Settings, store_address
-from fabric.core.errors import ConfigError, CorruptError, ForbiddenError, UnauthorisedError
-from fabric.dashboard.guard import PRINCIPAL
-from fabric.dashboard.ports import DashboardPorts, Exposure
-from fabric.dashboard.server import Dashboard, build
-from fabric.events.batch import AccessBatch
-from fabric.events.decode import decode_columns, decode_ndjson
+from fabric.core.errors import ConfigError, CorruptError
 from fabric.events.history import History
 from fabric.events.log import EventLog
 from fabric.migration.component import Migration
@@ -52,7 +45,6 @@ from fabric.placement.component import Placement
 from fabric.placement.places import PlaceChooser
 from fabric.placement.scanned import Scans as ScannedTotals
 from fabric.placement.work import Rules, Sources
-from fabric.plane.http import object_api
 from fabric.plane.objects import Objects
 from fabric.prediction.child import ChildFit
 from fabric.prediction.component import Prediction
@@ -69,7 +61,7 @@ from fabric.security.component import Security
 from fabric.security.erase import Eraser
 from fabric.security.rules import built_in_rules
 from fabric.security.throughput import Throughput
-from fabric.security.tokens import LOCAL, Action, Principal, Role, Tokens
+from fabric.security.tokens import Tokens
 from fabric.security.vault import Vault
 from fabric.security.webhook import webhook_for
 from fabric.storage.fleet import Fleet, Wrap
@@ -80,7 +72,7 @@ from fabric.streaming.intake import Intake
 
 CATALOG_FILE = "catalog.db"
 WRITER_LETTERS = 8  # of the folder's id; its end is random
-ON_PREMISE = Site("onprem")  # where reads are taken to come from
+ON_PREMISE = Site("onprem")  # where reads are taken to come from unless the settings say
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +84,9 @@ class Engine:
         author: who gave the settings, for their history.
         wrap: what the sample world puts around its stores.
         progress: long work that no component owns, shown with ``consistency``.
+
+    Raises:
+        FabricError: something cannot be opened; what was opened before it is closed again.
     """
 
     def __init__(
@@ -109,20 +104,30 @@ class Engine:
         self._writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
         self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
-        self._open_catalog(author)
-        self._open_keys()
-        self._open_stores(wrap)
-        self._open_history()
-        self._build_data_plane()
-        self._build_components()
-        self.scans, self.plans, self.acts = Scans(self), Plans(self), Acts(self)
+        with ExitStack() as opened:
+            self._open_catalog(author, opened)
+            self._open_keys()
+            self._open_stores(wrap, opened)
+            self._open_history(opened)
+            self._build_data_plane()
+            self._build_components()
+            opened.pop_all()
+        self.scans = Scans(
+            self.fleet,
+            self.adopted,
+            clock,
+            freeze=self.freeze,
+            record=self.audit.append_done,
+            scanned=lambda: self.wake("placement"),
+        )
         self._running = False
         self.attaching = False  # set by who lets requests in before `start`
 
     # ---------------------------------------------------------------- building, from the ground up
 
-    def _open_catalog(self, author: str) -> None:
+    def _open_catalog(self, author: str, opened: ExitStack) -> None:
         self.head_log = HeadLog(key_folders(self.folder.path, self.settings))
+        opened.callback(self.head_log.close)
         catalog = self.folder.path / "catalog" / CATALOG_FILE
         if self.head_log.sequence and not catalog.exists():
             raise CorruptError(
@@ -131,8 +136,12 @@ class Engine:
                 hint="bring it back: python -m fabric rebuild",
             )
         self.database = Database(catalog)
+        opened.callback(self.database.stop)
         self.database.guard = self.head_log
         self.database.start()
+        self.heads = Heads(self.database, before_commit=self.head_log.note)
+        if cut_off := self.head_log.reconcile(self.heads.get_many):
+            logger.warning("a crash cut off commits; their heads are taken back", extra={"heads": len(cut_off)})
         self.config_history = ConfigHistory(self.database)
         self.config_history.accept(self.settings, author, self.clock.now())
         remember_settings(self.folder.path, self.settings)
@@ -144,11 +153,11 @@ class Engine:
         self.audit = Audit(path / "audit", self.clock, root.derive("audit"))
         self._token = secrets.token_urlsafe(32)
         self.tokens = Tokens(TokenRows(self.database), self.clock, self.audit.append, engine_token=self._token)
-        self.heads = Heads(self.database, before_commit=self.head_log.note)
 
-    def _open_stores(self, wrap: Mapping[str, Wrap] | None) -> None:
+    def _open_stores(self, wrap: Mapping[str, Wrap] | None, opened: ExitStack) -> None:
         self.counts, self.throughput = StoreCounts(), Throughput(self.measures)
         self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap, hold=self.freeze.check)
+        opened.callback(self.fleet.close)
         self.owed = Owed(self.database)
         self.health = Health(
             self.fleet,
@@ -159,7 +168,7 @@ class Engine:
             owed=self._owes,
             writer=self._writer,
         )
-        self.prices = priced(self.settings)
+        self.prices, self._site = priced(self.settings), reading_site(self.settings)
         self.chooser = PlaceChooser(
             self.fleet,
             self.prices,
@@ -167,13 +176,17 @@ class Engine:
             self.vault.suite_for,
             settings=self.settings.placement,
             clock=self.clock,
+            reader=self._site,
         )
 
-    def _open_history(self) -> None:
+    def _open_history(self, opened: ExitStack) -> None:
         path = self.folder.path / "events"
         self.log = EventLog(path / "log", self.clock, segment_bytes=self.settings.streaming.segment_bytes)
+        opened.callback(self.log.close)
         self.history = History(path / "history", half_life_hours=self.settings.placement.half_life_hours)
+        opened.callback(self.history.close)
         self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)
+        opened.callback(self.intake.close)
 
     def _build_data_plane(self) -> None:
         shared: dict[str, Any] = {"health": self.health, "clock": self.clock}
@@ -190,7 +203,8 @@ class Engine:
         self.repairer = Repairer(
             self.heads, self.fleet, self.vault, owed=self.owed, frozen=lambda: bool(self.freeze.states()), **shared
         )
-        self.reader = Reader(self.heads, self.fleet, self.vault, suspect=self.repairer.suspect, **shared)
+        near = self.settings.consistency.near
+        self.reader = Reader(self.heads, self.fleet, self.vault, near=near, suspect=self.repairer.suspect, **shared)
         self.objects = Objects(
             self.heads,
             self.replication,
@@ -248,7 +262,7 @@ class Engine:
             suite_for=self.vault.suite_for,
             busy=self.jobs.open_keys,
         )
-        rules = Rules(self.prices, self.settings.placement, self.settings.migration, ON_PREMISE)
+        rules = Rules(self.prices, self.settings.placement, self.settings.migration, self._site)
         return Placement(
             self.heads,
             sources,
@@ -273,6 +287,8 @@ class Engine:
             clock=self.clock,
             settings=self.settings.migration,
             read_rate=self._read_rate,
+            ordered_by=self.applied.ordered_by,
+            four_eyes=lambda: self.tokens.four_eyes,
         )
 
     def _consistency(self) -> Consistency:
@@ -284,13 +300,19 @@ class Engine:
             owed=self.owed,
             clock=self.clock,
             counts=self.counts,
+            housekeeping=HeadLogCare(self.head_log, self.heads, self.keys).look,
         )
 
     def _security(self) -> Security:
-        rows = AlertRows(self.database)
+        rows = AlertRows(self.database, delivers=bool(self.settings.security.alert_webhook))
         self.alerts = Alerts(rows, built_in_rules(self.settings.thresholds), self.clock, self.audit.append)
         self.eraser = Eraser(
-            self.keys, self.heads, partial(self.replication.delete, kept_too=True), self.audit.append, self.clock
+            self.keys,
+            self.heads,
+            self.replication.erase,
+            self.audit.append,
+            self.clock,
+            forget=lambda key: self.head_log.forget([key]),
         )
         return Security(
             clock=self.clock,
@@ -314,65 +336,35 @@ class Engine:
         return self.mark
 
     def start(self) -> None:
-        """Attach the stores and start the components and the reporter."""
+        """Attach the stores and start the components, then reporter and scans."""
         assert self.mark is not None, "publish comes first"
         publisher = ReportPublisher(
             self.folder.exports, self.mark.id, report_key(self.folder.path), self.clock, self.folder.mark.world
         )
-        self.supervisor = Supervisor(self.components, self.clock, after_tick=self._ring)
-        self._reporter = Reporter(
+        self.supervisor = Supervisor(self.components, self.clock, after_tick=lambda _task: self.show())
+        reporter = Reporter(
             self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
         )
+        self._services = Supervisor([reporter, self.scans], self.clock)
         self.fleet.start()
         self.attaching = False
-        self.supervisor.start()
-        self._reporter.start()
         self._running = True
-        self.scans.start()
+        self.supervisor.start()
+        self._services.start()
 
     def stop(self) -> None:
         """Stop what was started, in the reverse order, and close the catalog; within 5 s."""
         if self._running:
-            self.scans.stop()
+            self.scans.end()
             self.supervisor.stop()
-            self._reporter.stop()
+            self._services.stop()  # after the components, whose last words it publishes
         else:
             self.intake.stop()
         self.fleet.close()
         self.intake.close()
         self.log.close()
         self.database.stop()
-
-    def web(self, exposure: Exposure, *, secure: bool = False, rules: Sequence[tuple[str, str]] = ()) -> Dashboard:
-        """Build the pages, the API and the object API over this engine."""
-        ports = DashboardPorts(
-            folder=self.folder.exports,
-            clock=self.clock,
-            session_key=session_key(self.folder.path),
-            report_key=report_key(self.folder.path),
-            who=self.tokens.who,
-            sources=self._sources(),
-            acts=self._acts(),
-            measures=self.measures.snapshot,
-            freezes=self.freeze.states,
-            ready=lambda: "the fabric starts: it attaches its stores" if self.attaching else "",
-            resolve=self.heads.key_of,
-            exposure=exposure,
-            hosts=self.settings.security.hosts,
-            secure=secure,
-            rules=rules,
-        )
-        dashboard = build(ports)
-        dashboard.app.register_blueprint(
-            object_api(
-                self.objects,
-                self.intake,
-                self._asking,
-                decode=decode_events,
-                policy_of=self.policies.policy_for,
-            )
-        )
-        return dashboard
+        self.head_log.close()
 
     @property
     def running(self) -> bool:
@@ -384,51 +376,10 @@ class Engine:
         if self._running:
             self.supervisor.wake(component)
 
-    # ---------------------------------------------------------------- what pages ask
-
-    def _sources(self) -> dict[str, Component]:
-        return {
-            "optimization": self.placement,
-            "migration": self.migration,
-            "streaming": self.streaming,
-            "ml_predictions": self.prediction,
-            "consistency": self.consistency,
-            "security": self.security,
-            "alerts": self.security,
-        }
-
-    def _acts(self) -> dict[str, Any]:
-        def asked_by(act: Any) -> Any:
-            return lambda who, body: act(self.principal(who), body)
-
-        return {name: asked_by(act) for name, act in self.acts.table().items()}
-
-    def principal(self, found: Any) -> Principal:
-        """Return who asks: a token's principal, a page session's by its name as of now, or nobody in particular."""
-        if found is None:
-            return self.tokens.anonymous()
-        if isinstance(found, Principal):
-            return found
-        if found.name == LOCAL.name:
-            return LOCAL
-        row = next((row for row in self.tokens.all() if row.name == found.name), None)
-        if row is None:
-            raise UnauthorisedError("the token of this session was revoked", hint="sign in again")
-        return Principal(row.name, Role(row.role), frozenset(row.classes))
-
-    def _asking(self, request: Request) -> Principal:
-        who = self.principal(request.environ.get(PRINCIPAL))
-        if request.method not in ("GET", "HEAD") and not who.may(Action.WRITE):
-            raise ForbiddenError("your role does not write", role=str(who.role), hint="ask for the role operator")
-        return who
-
     def show(self) -> None:
-        """Publish soon what changed without a component."""
+        """Publish soon what changed."""
         if self._running:
-            self._reporter.ring(self.consistency)
-
-    def _ring(self, component: Component) -> None:
-        self._reporter.ring(component)
+            self._services.wake("reporter")
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
@@ -451,7 +402,7 @@ class Engine:
         self.counts.observe(store, operation, storage_class, seconds, moved, ok)
 
     def _states(self) -> Mapping[str, Mapping[str, object]]:
-        return self.supervisor.states() if self._running else {}
+        return {**self.supervisor.states(), **self._services.states()} if self._running else {}
 
     def _atime_trust(self, store: str) -> tuple[str, str]:
         trust = atime_trust(self.fleet.member(store).store)
@@ -479,6 +430,16 @@ def priced(settings: Settings) -> PriceBook:
     return book
 
 
-def decode_events(body: bytes, content_type: str) -> AccessBatch:
-    """Read a body of ``POST /api/events``: NDJSON where its type says so, columns otherwise."""
-    return decode_ndjson(body) if "ndjson" in content_type else decode_columns(body)
+def reading_site(settings: Settings) -> Site:
+    """Return where reads come from; ConfigError where ``consistency.near`` is no store's region."""
+    near = settings.consistency.near
+    if not near:
+        return ON_PREMISE
+    addresses = [store_address(name, store) for name, store in settings.stores.items()]
+    found = next((address for address in addresses if address.region == near), None)
+    if found is None:
+        known = ", ".join(sorted({address.region for address in addresses if address.region})) or "none"
+        raise ConfigError(
+            "no store lies in this region", path="consistency.near", value=near, hint=f"known are {known}"
+        )
+    return Site(found.provider, near)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import msgspec
 
 from fabric.app.engine import priced
 from fabric.app.keys import kept_folders, key_folders, open_keys
-from fabric.app.worlds import SETTINGS_FILE, SampleWorld, settings_of
+from fabric.app.remembered import SETTINGS_FILE
+from fabric.app.worlds import SampleWorld, settings_of
 from fabric.catalog.backup import restore, saved
 from fabric.catalog.database import Database
 from fabric.catalog.headlog import HeadLog
@@ -79,13 +81,16 @@ def restore_folder(archive: Path, data_dir: Path) -> Facts:
     """
     if data_dir.exists() and any(data_dir.iterdir()):
         raise ConflictError("the data folder is not empty", path=str(data_dir), hint="give another with --data-dir")
-    folders = kept_folders(data_dir, _saved_settings(archive))
+    settings = _saved_settings(archive)
+    folders = kept_folders(data_dir, settings)
     living = [name for name, folder in folders.items() if (folder / FILE_NAME).exists()]
     folders = {name: folder for name, folder in folders.items() if name not in living}
     (data_dir / "catalog").mkdir(parents=True, exist_ok=True, mode=0o700)
     names = ("fabric.json", "settings.json", "report.key", "session.key", "freeze.json", "applied.json")
     files = {name: data_dir / name for name in names}
     done = restore(archive, catalog=data_dir / "catalog" / "catalog.db", folders=folders, files=files)
+    with closing(HeadLog(key_folders(data_dir, settings))) as log:
+        log.mark_restored()  # what the log has beyond the catalog was acknowledged
     return {"restored": str(data_dir), "files": len(done)}
 
 
@@ -117,7 +122,8 @@ def rebuild_catalog(data_dir: Path, own: Settings | None, *, sample: SampleWorld
         database.start()
         try:
             stores = {m.name: m.store for m in fleet.members if not m.adopted}
-            done = rebuild(stores, Vault(keys).header, HeadLog(key_folders(folder.path, settings)), database)
+            with closing(HeadLog(key_folders(folder.path, settings))) as log:
+                done = rebuild(stores, Vault(keys).header, log, database)
         finally:
             database.stop()
             fleet.close()

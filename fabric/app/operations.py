@@ -1,31 +1,22 @@
-"""Long or wide work on one engine: scan, plan, apply, verify, back up."""
+"""Long or wide work on one engine: plan, apply, verify, back up."""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from fabric.app.engine import Engine
 from fabric.app.keys import kept_folders
-from fabric.catalog.adopted import Adopted
 from fabric.catalog.backup import backup
 from fabric.core.clock import iso
-from fabric.core.errors import BadInputError, ConflictError, FabricError, NotFoundError, PreconditionError
+from fabric.core.errors import BadInputError, ConflictError, NotFoundError, PreconditionError
 from fabric.core.files import write_whole
 from fabric.placement.plan import Plan, make_plan, read_plan, write_plan
-from fabric.storage.fleet import Member
-from fabric.storage.scan import Progress, scan
 
-if TYPE_CHECKING:
-    from fabric.app.engine import Engine
-
-RETRY_SECONDS = 5.0  # after a scan that failed; doubled with each failure in a row
-SCAN_EVERY_SECONDS = 900.0  # unchanged folders cost little
-STOP_SECONDS = 1.5
 PLANS_KEPT = 50
 MOVES_MOST = 10_000  # in one plan
 FAULTS_SHOWN = 100
@@ -35,123 +26,15 @@ logger = logging.getLogger(__name__)
 Facts = dict[str, Any]
 
 
-class Scans:
-    """Scans adopted stores, one scan of a store at a time, and shows how far they are."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._lock = threading.Lock()
-        self._running: dict[str, Progress | None] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._repeat, name="fabric-scan", daemon=True)
-
-    def start(self) -> None:
-        """Scan every adopted store now, and again every SCAN_EVERY_SECONDS, on a thread of its own."""
-        if any(member.adopted for member in self._engine.fleet.members):
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Let a scan end at its next block; the next start goes on there."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
-
-    def _repeat(self) -> None:
-        adopted = [member for member in self._engine.fleet.members if member.adopted]
-        left, wait = adopted, RETRY_SECONDS
-        while not self._stopping.is_set():
-            left = [member for member in left if not self._stopping.is_set() and not self._scan_quietly(member)]
-            if left:
-                self._stopping.wait(wait)
-                wait = min(SCAN_EVERY_SECONDS, 2 * wait)
-            else:
-                self._stopping.wait(SCAN_EVERY_SECONDS)
-                left, wait = adopted, RETRY_SECONDS
-
-    def _scan_quietly(self, member: Member) -> bool:
-        """Scan a store; False where it did not answer or may not be listed, so that it is tried again soon."""
-        try:
-            self._scan(member, "schedule", full=False)
-        except FabricError as error:
-            logger.warning("a store was not scanned", extra={"store": member.name, "error": str(error)})
-            return False
-        return True
-
-    def run(self, store: str | None, who: str, *, full: bool = False) -> Facts:
-        """Scan one adopted store or all; NotFoundError for an unknown one, ConflictError for a managed one.
-
-        Args:
-            full: ask every file again, also in folders that have not changed.
-        """
-        members = [self._engine.fleet.member(store)] if store else [m for m in self._engine.fleet.members if m.adopted]
-        if store and not members[0].adopted:
-            raise ConflictError("the store is managed: the fabric knows its objects already", store=store)
-        if not members:
-            raise NotFoundError("no store holds objects of its own", hint="name one with --store NAME=URL")
-        return {"stores": [self._scan(member, who, full=full) for member in members]}
-
-    def progress(self) -> list[Facts]:
-        """Return what runs now, in the shape of a report's ``progress``."""
-        with self._lock:
-            running = dict(self._running)
-        return [
-            {
-                "id": f"scan-{name}",
-                "label": f"scan of {name}",
-                "done": seen.objects if seen else 0,
-                "total": None,
-                "unit": "objects",
-                "rate": seen.rate if seen else None,
-                "eta_seconds": None,
-            }
-            for name, seen in running.items()
-        ]
-
-    def _scan(self, member: Member, who: str, *, full: bool) -> Facts:
-        self._engine.freeze.check()
-        with self._lock:
-            if member.name in self._running:
-                raise ConflictError("the store is being scanned", store=member.name, hint="see its progress")
-            self._running[member.name] = None
-        try:
-            found = scan(
-                member.store,
-                Adopted(self._engine.database),
-                self._engine.clock,
-                progress=self._seen,
-                stop=self._stopping,
-                deep=full,
-            )
-        finally:
-            with self._lock:
-                del self._running[member.name]
-        seen = found.progress
-        self._engine.audit.append("scan", who, member.name, objects=seen.objects, unchanged=seen.unchanged)
-        self._engine.wake("placement")
-        return {
-            "store": member.name,
-            "objects": seen.objects,
-            "bytes": seen.size_bytes,
-            "unchanged": seen.unchanged,
-            "seconds": round(seen.seconds, 3),
-            "objects_per_second": round(seen.rate),
-            "resumed": found.resumed,
-            "unreadable_folders": found.unreadable_total,
-            "first_unreadable": list(found.unreadable),
-            "names_that_are_no_keys": found.not_keys,
-        }
-
-    def _seen(self, progress: Progress) -> None:
-        with self._lock:
-            self._running[progress.store] = progress
-
-
 class Plans:
     """Makes plans of the open moves and applies them by their hash."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._folder = engine.folder.path / "plans"
+
+    @property
+    def _folder(self) -> Path:
+        return self._engine.folder.path / "plans"
 
     def make(self) -> Facts:
         """Plan the open moves, keep the plan under its hash and return it."""
@@ -193,7 +76,7 @@ class Plans:
                 hint="make a new one: python -m fabric plan",
             )
         self._engine.audit.append("plan.apply", who, sha256, moves=len(plan.moves), once_usd=plan.once_usd)
-        self._engine.applied.apply(move.decision for move in plan.moves)
+        self._engine.applied.apply((move.decision for move in plan.moves), who)
         self._engine.wake("migration")
         facts = {"applied": sha256, "moves": len(plan.moves), "once_usd": plan.once_usd}
         later = "no engine runs: the moves are carried out when it starts: python3 run_complete_system.py"
@@ -242,6 +125,7 @@ def back_up(engine: Engine, path: Path) -> Facts:
     folder = engine.folder.path
     names = ("fabric.json", "settings.json", "report.key", "session.key", "freeze.json", "applied.json")
     files = {name: folder / name for name in names if (folder / name).exists()}
-    folders = kept_folders(folder, engine.settings)
-    size = backup(path, catalog=folder / "catalog" / "catalog.db", folders=folders, files=files, clock=engine.clock)
+    folders, catalog = kept_folders(folder, engine.settings), folder / "catalog" / "catalog.db"
+    with engine.head_log.still():
+        size = backup(path, catalog=catalog, folders=folders, files=files, clock=engine.clock)
     return {"path": str(path), "bytes": size}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,17 +17,18 @@ LOOK_SECONDS = 1.0  # without a bell
 REPEAT_SECONDS = 4.0  # an unchanged report is written again after this, so that its card stays fresh
 NEXT_BY_SECONDS = 10.0  # a card whose report is older turns grey
 
-logger = logging.getLogger(__name__)
 Decorate = Callable[[str, Report], Report]
 
 
 class Reporter:
-    """Writes every section's report from memory on a thread of its own.
+    """Writes every section's report from memory; the supervisor runs it.
 
     Args:
         states: the supervisor's view of each component by name.
         decorate: adds to a section's body what its component does not know.
     """
+
+    name = "reporter"
 
     def __init__(
         self,
@@ -42,35 +41,31 @@ class Reporter:
     ) -> None:
         self._components, self._publisher, self._clock = components, publisher, clock
         self._states, self._decorate = states, decorate
-        self._bell, self._stopping = threading.Event(), threading.Event()
         self._last: dict[str, tuple[bytes, float]] = {}
-        self._thread = threading.Thread(target=self._run, name="fabric-reporter", daemon=True)
+        self._published = float("-inf")
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Nothing to open: the publisher made its folder."""
 
-    def ring(self, _component: Component) -> None:
-        """Say that a component did something."""
-        self._bell.set()
+    def tick(self) -> float:
+        """Publish what changed, at most once in COALESCE_SECONDS; return the seconds to wait.
+
+        Raises:
+            UnavailableError: a report was not written; all others were.
+        """
+        early = self._published + COALESCE_SECONDS - self._clock.monotonic()
+        if early > 0:
+            return early
+        self._published = self._clock.monotonic()
+        self._publish_all()
+        return LOOK_SECONDS
 
     def stop(self) -> None:
-        """Publish a last time and end; at most 2 s."""
-        self._stopping.set()
-        self._bell.set()
-        if self._thread.is_alive():
-            self._thread.join(2.0)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._publish_all()
-            self._clock.wait(self._bell, LOOK_SECONDS)
-            self._bell.clear()
-            self._clock.wait(self._stopping, COALESCE_SECONDS)
+        """Publish a last time."""
         self._publish_all()
 
     def _publish_all(self) -> None:
-        states = self._states()
+        states, problems = self._states(), list[str]()
         for component in self._components:
             try:
                 bodies = component.reports()
@@ -78,19 +73,26 @@ class Reporter:
                 continue
             for section, body in bodies.items():
                 if body:
-                    self._publish(section, self._decorate(section, with_state(body, states[component.name])))
+                    shown = self._decorate(section, with_state(body, states[component.name]))
+                    problems += self._publish(section, shown)
+        if problems:
+            raise UnavailableError(
+                "a report was not written", hint="see that the folder can be written", why=problems[0]
+            )
 
-    def _publish(self, section: str, body: Report) -> None:
+    def _publish(self, section: str, body: Report) -> list[str]:
+        """Write a section's report if it is due; return what went wrong."""
         data = msgspec.json.encode(body)
         before, at = self._last.get(section, (b"", float("-inf")))
         now = self._clock.monotonic()
         if data == before and now - at < REPEAT_SECONDS:
-            return
+            return []
         try:
             self._publisher.publish(section, body, NEXT_BY_SECONDS)
         except (FabricError, OSError) as error:
-            logger.warning("a report was not written", extra={"section": section, "error": str(error)})
+            return [f"{section}: {error}"]
         self._last[section] = (data, now)
+        return []
 
 
 def with_state(body: Report, state: Mapping[str, object]) -> Report:

@@ -7,12 +7,15 @@ import os
 import signal
 import ssl
 import threading
+import time
 import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from fabric.app.engine import Engine
+from fabric.app.web import pages
 from fabric.app.worlds import SAMPLE, SampleWorld, settings_of
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.config import Settings
@@ -23,6 +26,8 @@ from fabric.runtime.folder import DataFolder
 from fabric.security.tls import server_context
 
 STOP_SECONDS = 3.5  # after a signal; then the process ends as it is
+
+SIGNAL_SECONDS = 0.1  # after which a signal is seen at the latest
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +57,12 @@ class Running:
         self._workload = workload
         self.folder = DataFolder(data_dir, self.world, clock)
         self.folder.take_lease()
-        try:
+        with ExitStack() as opened:
+            opened.callback(self.folder.release)
             board = settings.dashboard
             bind, first, last = ("127.0.0.1", 0, 0) if inside else (board.bind, board.port_first, board.port_last)
             context = None if inside else _context(settings)
-            listener = bind_free_port(bind, first, last)
+            listener = opened.enter_context(bind_free_port(bind, first, last))
             self.engine = Engine(
                 settings,
                 self.folder,
@@ -65,15 +71,14 @@ class Running:
                 wrap=self._sample.wrap if self._sample else None,
                 progress=self._sample.progress if self._sample else list,
             )
+            opened.callback(self.engine.stop)
             proxy = os.environ.get("FABRIC_TLS") == "proxy"
             exposure = exposure_of(bind, tls=context is not None or proxy)
             rules = tuple(self._sample.rules) if self._sample else ()
-            self.dashboard = self.engine.web(exposure, secure=context is not None or proxy, rules=rules)
+            self.dashboard = pages(self.engine, exposure, secure=context is not None or proxy, rules=rules)
             self.server = DashboardServer(self.dashboard, listener, clock, context=context)
             self.exposure = exposure
-        except BaseException:
-            self.folder.release()
-            raise
+            opened.pop_all()
 
     def start(self) -> None:
         """Serve, publish the engine's address, start the components and then the sample world."""
@@ -107,19 +112,29 @@ def run_engine(
     The last thing that a process does: what still hangs STOP_SECONDS later is cut off with it.
     """
     start_logging()
-    stopping = threading.Event()
+    told: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda number, _: told.append(number))
     running = Running(data_dir, own, sample, SystemClock(), workload=workload)
     try:
         running.start()
         _greet(running, browser=browser)
-        stopping.wait(duration)
+        _wait(told, duration)
     finally:
         logger.info("stopping")
         _end_by_deadline(data_dir)
         running.stop()
     return 0
+
+
+def _wait(told: list[int], duration: float | None) -> None:
+    """Wait for a signal in slices: one that comes just before a wait wakes nobody, and its handler runs after it.
+
+    The handler takes no lock (an Event's may be held by the very thread that it interrupts).
+    """
+    idle, until = threading.Event(), None if duration is None else time.monotonic() + duration
+    while not told and (until is None or time.monotonic() < until):
+        idle.wait(SIGNAL_SECONDS)
 
 
 def _end_by_deadline(data_dir: Path) -> None:

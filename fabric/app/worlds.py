@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import msgspec
-
-from fabric.catalog.confighistory import canonical
+from fabric.app.engine import Engine
+from fabric.app.remembered import last_settings
 from fabric.core.config import Settings, with_environment
-from fabric.core.errors import ConfigError, CorruptError
-from fabric.core.files import write_whole
 from fabric.runtime.folder import folder_world
 from fabric.storage.fleet import Wrap
 
-if TYPE_CHECKING:
-    from fabric.app.engine import Engine
-
 SAMPLE, OWN = "sample", "own"
-SETTINGS_FILE = "settings.json"
 
 
 class SampleWorld(Protocol):
@@ -54,25 +47,3 @@ def settings_of(data_dir: Path, own: Settings | None, sample: SampleWorld) -> tu
     if folder_world(data_dir) == OWN:
         return OWN, with_environment(last_settings(data_dir))
     return SAMPLE, with_environment(sample.settings(data_dir))
-
-
-def last_settings(data_dir: Path) -> Settings:
-    """Return the settings that a folder of one's own world was last run with; ConfigError when there are none."""
-    try:
-        return msgspec.json.decode((data_dir / SETTINGS_FILE).read_bytes(), type=Settings)
-    except FileNotFoundError:
-        pass
-    except msgspec.DecodeError as error:
-        raise CorruptError(
-            "the data folder's settings are damaged", file=SETTINGS_FILE, hint="give --config FILE or --store NAME=URL"
-        ) from error
-    raise ConfigError(
-        "the data folder does not say which stores it is about",
-        path=str(data_dir),
-        hint="give --config FILE or --store NAME=URL",
-    )
-
-
-def remember_settings(data_dir: Path, settings: Settings) -> None:
-    """Keep what the folder is run with beside its catalog, which may be lost."""
-    write_whole(data_dir / SETTINGS_FILE, canonical(settings), durable=True, mode=0o600)

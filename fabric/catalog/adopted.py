@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, String, Table
+from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, String, Table, case, func, select
 
 from fabric.catalog.database import Database, metadata
 
@@ -277,6 +277,33 @@ class Adopted:
         with self._database.read() as connection:
             return [AdoptedObject(*row) for row in connection.exec_driver_sql(_SELECT + where, bounds)]
 
+    def found(self, search: str = "", *, after: str = "", limit: int = PAGE_MOST) -> list[AdoptedObject]:
+        """Return up to ``limit`` objects of all stores whose ``STORE/KEY`` holds ``search``, in that order.
+
+        Args:
+            after: ``STORE/KEY`` of the last object of the page before; "" for the first page.
+        """
+        store, _, key = after.partition("/")
+        where = " WHERE (store, key) > (?, ?) AND instr(store || '/' || key, ?) > 0 ORDER BY store, key LIMIT ?"
+        bounds = (store, key, search, min(limit, PAGE_MOST))
+        with self._database.read() as connection:
+            return [AdoptedObject(*row) for row in connection.exec_driver_sql(_SELECT + where, bounds)]
+
+    def count(self, search: str = "") -> int:
+        """Return how many objects of all stores `found` gives; without a search it is the sum over blocks."""
+        query, bounds = "SELECT COALESCE(SUM(objects), 0) FROM adopted_blocks", ()
+        searched = "SELECT COUNT(*) FROM adopted WHERE instr(store || '/' || key, ?) > 0"
+        with self._database.read() as connection:
+            found = connection.exec_driver_sql(searched, (search,)) if search else None
+            return int((found or connection.exec_driver_sql(query, bounds)).scalar_one())
+
+    def classes_of(self, store: str, keys: Sequence[str]) -> dict[str, str]:
+        """Return the storage class of each of ``keys`` that the last scan of a store saw."""
+        query = "SELECT key, storage_class FROM adopted WHERE store=? AND key IN (SELECT value FROM json_each(?))"
+        bounds = (store, msgspec.json.encode(list(keys)).decode())
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.exec_driver_sql(query, bounds)}
+
     def all(self, store: str, *, prefix: str = "") -> Iterator[AdoptedObject]:
         """Yield every object of a store in key order, a page at a time."""
         after = ""
@@ -304,14 +331,13 @@ class Adopted:
             days: limits, rising, from 0; an object counts under the largest one its age reaches.
         """
         assert column in ("modified", "accessed")
-        cases = " ".join(f"WHEN {column} <= ? THEN {limit:d}" for limit in sorted(days, reverse=True))
-        query = (
-            f"SELECT storage_class, CASE {cases} ELSE 0 END AS age, COUNT(*), SUM(size_bytes) FROM adopted "  # noqa: S608
-            f"WHERE store=? AND {column} IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2"
-        )
-        bounds = (*(now - limit * 86400.0 for limit in sorted(days, reverse=True)), store)
+        table, when = adopted.c, adopted.c[column]
+        reached = [(when <= now - limit * 86400.0, limit) for limit in sorted(days, reverse=True)]
+        age = case(*reached, else_=0).label("age")
+        counted = select(table.storage_class, age, func.count(), func.sum(table.size_bytes))
+        query = counted.where(table.store == store, when.is_not(None)).group_by(table.storage_class, age)
         with self._database.read() as connection:
-            return [Age(*row) for row in connection.exec_driver_sql(query, bounds)]
+            return [Age(*row) for row in connection.execute(query.order_by(table.storage_class, age))]
 
 
 _SELECT = "SELECT store, key, size_bytes, modified, accessed, tag, storage_class, seen FROM adopted"

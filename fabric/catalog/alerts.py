@@ -125,10 +125,14 @@ def fingerprint(rule: str, labels: dict[str, str]) -> str:
 
 
 class AlertRows:
-    """Keeps alerts, the outbox and silences."""
+    """Keeps alerts, the outbox and silences.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Args:
+        delivers: whether there is anyone to deliver to; without, nothing is owed.
+    """
+
+    def __init__(self, database: Database, *, delivers: bool = True) -> None:
+        self._database, self._delivers = database, delivers
 
     def change(self, changed: Sequence[Alert], events: Sequence[tuple[str, Alert]], now: float) -> None:
         """Keep ``changed`` and owe ``events`` (event, alert as it is then) in one transaction."""
@@ -136,7 +140,7 @@ class AlertRows:
         def work(connection: Connection) -> None:
             for alert in changed:
                 _put(connection, alert)
-            for event, alert in events:
+            for event, alert in events if self._delivers else ():
                 values = {"alert_id": alert.id, "event": event, "made": now, "record": _encode(alert)}
                 connection.execute(insert(alert_outbox).values(values))
             if events:
@@ -178,7 +182,9 @@ class AlertRows:
             return [Owed(row[0], row[1], row[2], _decode(row[3])) for row in rows]
 
     def owed_count(self) -> int:
-        """Return how many messages wait."""
+        """Return how many messages wait to be delivered; none where there is nobody to deliver to."""
+        if not self._delivers:
+            return 0
         with self._database.read() as connection:
             return int(connection.execute(select(func.count()).select_from(alert_outbox)).scalar_one())
 

@@ -175,12 +175,19 @@ def _checked(archive: Path) -> list[str]:
             if entry.name == MANIFEST:
                 manifest = json.loads(file.read())
             else:
-                hashes[entry.name] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+                hashes[entry.name] = _hash(file)
     if manifest.get("format", 0) > FORMAT:
         raise CorruptError("the archive was made by a newer release", hint="install that release", path=str(archive))
     if manifest.get("sha256") != hashes:
         raise CorruptError("the archive's files are not what was saved", path=str(archive), hint="use another backup")
     return sorted(hashes)
+
+
+def _hash(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while piece := file.read(CHUNK_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _target(name: str, catalog: Path, folders: Mapping[str, Path], files: Mapping[str, Path]) -> Path | None:

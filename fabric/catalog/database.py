@@ -21,6 +21,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from fabric.core.errors import CapacityError, CorruptError, UnavailableError
+from fabric.core.failing import Carried
 
 FORMAT_VERSION = 1
 GROUP_MOST = 256  # pieces of work in one commit
@@ -45,6 +46,9 @@ class Guard(Protocol):
 
     def flush(self) -> None:
         """Make durable what the group's work handed over; what it raises refuses the commit."""
+
+    def settle(self) -> None:
+        """The commit of what was flushed happened; said before its writers hear of it."""
 
     def abandon(self) -> None:
         """Take back what was flushed for a commit that did not happen; raises nothing."""
@@ -151,25 +155,29 @@ class Database:
         done: list[tuple[Future[Any], Any]] = []
         if self.guard is not None:
             self.guard.begin()
-        try:
-            with _translated(self.path), self._engine.connect() as connection:
-                connection.execute(_BEGIN)
-                for work, future in group:
-                    _run_one(connection, work, future, done, alone=len(group) == 1)
-                if not done:
-                    return  # leaving the connection rolls back what the one piece of work did before it failed
-                if self.guard is not None:
-                    self.guard.flush()
-                connection.commit()
-        except BaseException as error:  # noqa: BLE001 - carried to every caller that waits
+        refused = Carried(lambda error: self._refuse(group, done, error))
+        with refused, _translated(self.path), self._engine.connect() as connection:
+            connection.execute(_BEGIN)
+            for work, future in group:
+                _run_one(connection, work, future, done, alone=len(group) == 1)
+            if not done:
+                return  # leaving the connection rolls back what the one piece of work did before it failed
             if self.guard is not None:
-                self.guard.abandon()
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
-            return
+                self.guard.flush()
+            connection.commit()
+        if done and self.guard is not None:
+            self.guard.settle()
         for future, value in done:
             future.set_result(value)
+
+    def _refuse(self, group: list[_Item], done: list[tuple[Future[Any], Any]], error: BaseException) -> None:
+        """Tell every caller of a group that was not committed."""
+        done.clear()
+        if self.guard is not None:
+            self.guard.abandon()
+        for _, future in group:
+            if not future.done():
+                future.set_exception(error)
 
 
 def _run_one(
@@ -177,16 +185,13 @@ def _run_one(
 ) -> None:
     """Run one piece of work inside a savepoint; alone in its transaction it needs none."""
     savepoint = None if alone else connection.begin_nested()
-    try:
-        value = work(connection)
-    except Exception as error:  # noqa: BLE001 - carried to the caller
-        if savepoint is not None:
-            savepoint.rollback()
-        future.set_exception(error)
-    else:
-        if savepoint is not None:
-            savepoint.commit()
-        done.append((future, value))
+    value: list[Any] = []
+    with Carried(future.set_exception):
+        value.append(work(connection))
+    if savepoint is not None:
+        savepoint.commit() if value else savepoint.rollback()
+    if value:
+        done.append((future, value[0]))
 
 
 def _engine(path: Path) -> Engine:

@@ -1,46 +1,34 @@
 """The durable head log: every committed head, appended and flushed in each key-table folder before the commit.
 
-Segments ``heads-NNNNNN.log``: 8 bytes of magic, then frames of u32 length, u32 CRC-32, msgpack of [kind, sequence,
-head | list of sequences taken back]. A torn tail is cut off at the next opening. The copies are the same; one that
-fell behind or is missing is brought up from the longest.
+The copies are the same; one that fell behind or is missing is brought up from the best (`logfiles.recover`). The log
+is compacted to the last head of each key when it has grown, and to forget the name of an erased object.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import struct
 import threading
-import zlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import msgspec
-
+from fabric.catalog import logfiles
+from fabric.catalog.database import GROUP_MOST
 from fabric.catalog.heads import Head
-from fabric.core.errors import CapacityError, CorruptError, UnavailableError
-from fabric.core.files import sync_directory, write_whole
+from fabric.catalog.logfiles import Logged, decoded, frame, frames, segments, skimmed
+from fabric.core.errors import CapacityError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
-MAGIC = b"FABHLOG1"  # the last letter is the format number
-SEGMENT_BYTES = 64 << 20
-FRAME_MOST = 16 << 20
-_FRAME = struct.Struct("<II")
+RECENT = 2 * GROUP_MOST  # entries that are compared with the catalog at a start; a crash leaves one group unsettled
+COMPACT_LEAST_BYTES = 8 << 20  # a log smaller than this is left as it is
+LOOK_AGAIN_TIMES = 1.25  # growth after which that is asked again: the answer looks at every head
+COMPACT_TIMES = 4  # compacted when it is so many times as long as the heads it stands for
 
-
-class Logged(msgspec.Struct, frozen=True, array_like=True):
-    """One entry: a head about to be committed, or the sequences of entries whose commit did not happen."""
-
-    sequence: int
-    head: Head | None
-    taken_back: tuple[int, ...] = ()
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Logged).decode
+HeadsOf = Callable[[Sequence[str]], Mapping[str, Head]]
 
 
 class HeadLog:
@@ -56,14 +44,23 @@ class HeadLog:
     def __init__(self, folders: tuple[Path, ...]) -> None:
         self._folders = folders
         self._lock = threading.Lock()
+        self._tidying = threading.Lock()  # held while segments are replaced or copied away
         self._pending: list[Logged] = []
         self._flushed: list[int] = []
         self._to_take_back: tuple[int, ...] = ()  # could not be written when their commit failed
-        self._pool = ThreadPoolExecutor(max(1, len(folders) - 1), thread_name_prefix="head-log")
-        self.sequence = 0
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._recover()
+        logfiles.recover(folders)
+        self.sequence = self._last_sequence()
+        self._settled = 0  # everything up to here is committed or taken back; 0 before `reconcile`
+        self._looked_at_bytes = 0  # how long it was when last asked whether to compact
+        self._pool = ThreadPoolExecutor(max(1, len(folders) - 1), thread_name_prefix="head-log")
+
+    def close(self) -> None:
+        """End the threads; nothing is held open besides."""
+        self._pool.shutdown()
+
+    # ---------------------------------------------------------------- the database's guard
 
     def begin(self) -> None:
         """Forget the group before this one: it is committed or taken back."""
@@ -74,7 +71,7 @@ class HeadLog:
         """Take a head that is about to be committed; called inside its transaction."""
         with self._lock:
             self.sequence += 1
-            self._pending.append(Logged(self.sequence, head))
+            self._pending.append(Logged(self.sequence, head, settled=self._settled))
 
     def flush(self) -> None:
         """Write what was noted to every folder and flush it.
@@ -86,33 +83,27 @@ class HeadLog:
             entries, self._pending = self._pending, []
             self._flushed = [entry.sequence for entry in entries]
             if entries:
-                self._append(self._taking_back() + b"".join(_frame(entry) for entry in entries))
+                self._append(self._taking_back() + b"".join(frame(entry) for entry in entries))
                 self._to_take_back = ()
+
+    def settle(self) -> None:
+        """Take note that the commit of what was flushed happened."""
+        with self._lock:
+            self._settled = max((self._settled, *self._flushed))
+            self._flushed = []
 
     def abandon(self) -> None:
         """Take back what the last flush wrote: its commit did not happen."""
         with self._lock:
-            self._to_take_back += tuple(self._flushed)
+            self._take_back(self._flushed)
             self._pending, self._flushed = [], []
-            if not self._to_take_back:
-                return
-            try:
-                self._append(self._taking_back())
-                self._to_take_back = ()
-            except (CapacityError, UnavailableError):  # it goes before the next entry
-                logger.exception("head log entries wait to be taken back", extra={"entries": len(self._to_take_back)})
 
-    def _taking_back(self) -> bytes:
-        """Return the frame that takes back what waits for it, b"" for nothing."""
-        if not self._to_take_back:
-            return b""
-        self.sequence += 1
-        return _frame(Logged(self.sequence, None, self._to_take_back))
+    # ---------------------------------------------------------------- after a crash, and for a rebuild
 
     def entries(self) -> Iterator[Logged]:
         """Yield every whole entry in order, from the copies as they are."""
-        for path in _segments(self._folders[0]):
-            yield from _read(path)[0]
+        for path in segments(self._folders[0]):
+            yield from map(decoded, frames(path))
 
     def last(self) -> dict[str, Head]:
         """Return key -> the last head whose commit was not taken back."""
@@ -123,119 +114,186 @@ class HeadLog:
                 heads[entry.head.key] = entry.head
         return heads
 
+    def reconcile(self, heads_of: HeadsOf) -> list[Head]:
+        """Take back the entries whose commit a crash prevented; return their heads.
+
+        They are the last ones, each one revision ahead of the catalog. Where older ones are ahead too, the catalog
+        is older than the log (put back by hand): those were acknowledged, and nothing is taken back.
+
+        Args:
+            heads_of: what the catalog holds for at most RECENT keys (`Heads.get_many`).
+        """
+        with self._lock:
+            recent = self._recent()
+            stored = heads_of(list({head.key for _, head in recent}))
+            ahead = [head.revision - (stored[head.key].revision if head.key in stored else 0) for _, head in recent]
+            first = next((at for at in range(len(ahead), 0, -1) if ahead[at - 1] != 1), 0)
+            unsettled = recent[max(first, sum(sequence <= self._settled for sequence, _ in recent)) :]
+            if len(unsettled) > GROUP_MOST or any(by > 0 for by in ahead[: len(recent) - len(unsettled)]):
+                logger.error("the catalog is older than the head log; bring it up with: python -m fabric rebuild")
+                return []
+            self._take_back([sequence for sequence, _ in unsettled])
+            self._settled = self.sequence
+            return [head for _, head in unsettled]
+
+    def mark_restored(self) -> None:
+        """Say that all that is here was acknowledged, though the catalog that was restored with it is older."""
+        with self._lock:
+            settled, self.sequence = self.sequence, self.sequence + 1
+            self._append(frame(Logged(self.sequence, None, settled=settled)))
+
+    # ---------------------------------------------------------------- keeping it short
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Hold off compaction while the files are copied away; appends go on."""
+        with self._tidying:
+            yield
+
+    def compact_if_grown(self, live_bytes: Callable[[], int]) -> bool:
+        """Compact when the log is COMPACT_TIMES as long as ``live_bytes()``; return whether it was."""
+        if not self._tidying.acquire(blocking=False):  # a backup copies the files away: later
+            return False
+        try:
+            size = logfiles.size_bytes(self._folders[0])
+            if size < max(COMPACT_LEAST_BYTES, LOOK_AGAIN_TIMES * self._looked_at_bytes):
+                return False
+            self._looked_at_bytes = size
+            if size < COMPACT_TIMES * live_bytes():
+                return False
+            self._compact(frozenset())
+            self._looked_at_bytes = logfiles.size_bytes(self._folders[0])
+            return True
+        finally:
+            self._tidying.release()
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Remove every entry of those of ``keys`` that are deleted, in every folder. Names are gone when it returns.
+
+        Takes time in proportion to the log's length, and waits for a backup under way; commits go on meanwhile.
+
+        Raises:
+            CapacityError, UnavailableError: a folder does not take it; repeat.
+        """
+        if not keys:
+            return
+        with self._tidying:
+            named = [key for key in keys if any(logfiles.holds(folder, key) for folder in self._folders)]
+            if named:
+                self._compact(frozenset(named))
+
+    def _compact(self, erased: frozenset[str]) -> None:
+        """Rewrite the log so that it holds the last head of each key, and nothing of deleted keys in ``erased``.
+
+        A crash leaves the old log or the new one.
+        """
+        number, upto = self._seal()
+        sealed = segments(self._folders[0])[:-1]
+        kept = _kept(sealed, upto, erased)
+        mark = frame(Logged(upto, None, settled=upto, compacted=True))
+        try:
+            logfiles.replace_sealed(self._folders, number, _content(sealed, mark, upto, kept))
+        except OSError as error:
+            raise logfiles.translated(self._folders[0], error) from error
+
+    def _seal(self) -> tuple[int, int]:
+        """Let appends go to a new segment; return the number of the one before and the last settled entry in it."""
+        with self._lock:
+            if self._to_take_back:
+                self._append(self._taking_back())
+                self._to_take_back = ()
+            open_ones = [*self._flushed, *(entry.sequence for entry in self._pending), self.sequence + 1]
+            upto, number = min(open_ones) - 1, logfiles.last_number(self._folders[0])
+            self.sequence += 1
+            first = frame(Logged(self.sequence, None, settled=upto))
+            try:
+                self._everywhere(partial(logfiles.begin_segment, number=number + 1, first=first))
+            except (CapacityError, UnavailableError):
+                for folder in self._folders:
+                    logfiles.drop_segment(folder, number + 1)
+                raise
+            return number, upto
+
+    # ---------------------------------------------------------------- writing
+
+    def _take_back(self, sequences: Sequence[int]) -> None:
+        self._to_take_back += tuple(sequences)
+        if not self._to_take_back:
+            return
+        try:
+            self._append(self._taking_back())
+            self._to_take_back = ()
+        except (CapacityError, UnavailableError):  # it goes before the next entry
+            logger.exception("head log entries wait to be taken back", extra={"entries": len(self._to_take_back)})
+
+    def _taking_back(self) -> bytes:
+        """Return the frame that takes back what waits for it, b"" for nothing."""
+        if not self._to_take_back:
+            return b""
+        self.sequence += 1
+        return frame(Logged(self.sequence, None, self._to_take_back))
+
     def _append(self, data: bytes) -> None:
-        """Append to every copy, all at once: one disk's flush takes as long as all of them."""
-        others = [self._pool.submit(_append_to, folder, data) for folder in self._folders[1:]]
-        failed = [(self._folders[0], _caught(lambda: _append_to(self._folders[0], data)))]
-        failed += [(folder, _caught(put.result)) for folder, put in zip(self._folders[1:], others, strict=True)]
+        self._everywhere(lambda folder: logfiles.append_to(folder, data))
+
+    def _everywhere(self, act: Callable[[Path], None]) -> None:
+        """Do ``act`` in every folder, all at once: one disk's flush takes as long as all of them."""
+        others = [self._pool.submit(act, folder) for folder in self._folders[1:]]
+        failed = [(self._folders[0], logfiles.caught(lambda: act(self._folders[0])))]
+        failed += [(to, logfiles.caught(put.result)) for to, put in zip(self._folders[1:], others, strict=True)]
         for folder, error in failed:
             if error is not None:
-                kind = CapacityError if error.errno in (28, 122) else UnavailableError
-                raise kind(
-                    "the head log cannot be written, so nothing is acknowledged",
-                    hint="make the folder writable and free space on its disk",
-                    path=str(folder),
-                ) from error
+                raise logfiles.translated(folder, error) from error
 
-    def _recover(self) -> None:
-        """Cut torn tails and make all copies equal to the longest."""
-        best = max(self._folders, key=_extent)
-        if _segments(best):
-            _cut_tail(_segments(best)[-1])
-        for folder in self._folders:
-            if folder != best:
-                _equal(best, folder)
-        for path in reversed(_segments(best)):
-            entries, _ = _read(path)
-            if entries:
-                self.sequence = entries[-1].sequence
-                return
+    # ---------------------------------------------------------------- reading
 
+    def _last_sequence(self) -> int:
+        for path in reversed(segments(self._folders[0])):
+            if sequences := [skimmed(data).sequence for data in frames(path)]:
+                return max(sequences)
+        return 0
 
-def _caught(work: Callable[[], None]) -> OSError | None:
-    try:
-        work()
-    except OSError as error:
-        return error
-    return None
+    def _recent(self) -> list[tuple[int, Head]]:
+        """Return (sequence, head) of the last entries after the last mark, without those taken back.
+
+        Entries say what was settled when they were written; that is remembered.
+        """
+        found: list[Logged] = []
+        for path in reversed(segments(self._folders[0])):
+            found = [decoded(data) for data in deque(frames(path), 2 * RECENT)] + found
+            settled = max((entry.settled for entry in found), default=0)
+            if len(found) >= RECENT or (found and settled >= found[0].sequence - 1):
+                break
+        marked = max((entry.settled for entry in found if entry.head is None), default=0)
+        self._settled = max((entry.settled for entry in found), default=0)
+        taken = {sequence for entry in found for sequence in entry.taken_back}
+        heads = [(entry.sequence, entry.head) for entry in found if entry.head is not None]
+        return [(at, head) for at, head in heads if at > marked and at not in taken][-RECENT:]
 
 
-def _frame(entry: Logged) -> bytes:
-    payload = _encode(entry)
-    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+def _kept(sealed: Sequence[Path], upto: int, erased: frozenset[str]) -> set[int]:
+    """Return the sequences up to ``upto`` of the last committed head of each key, without deleted ones in ``erased``.
+
+    Memory: the keys' names.
+    """
+    taken = {sequence for path in sealed for data in frames(path) for sequence in skimmed(data).taken_back}
+    last: dict[str, int] = {}
+    gone: set[str] = set()
+    for data in (data for path in sealed for data in frames(path)):
+        entry = skimmed(data)
+        if entry.head is None or entry.sequence > upto or entry.sequence in taken:
+            continue
+        last[entry.head.key] = entry.sequence
+        if entry.head.key in erased:
+            head = decoded(data).head
+            (gone.add if head is not None and head.deleted else gone.discard)(entry.head.key)
+    return {sequence for key, sequence in last.items() if key not in gone}
 
 
-def _write_all(handle: int, data: bytes) -> None:
-    """Write every byte, however many calls the kernel asks for."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
-def _segments(folder: Path) -> list[Path]:
-    return sorted(folder.glob("heads-??????.log"))
-
-
-def _extent(folder: Path) -> tuple[int, int]:
-    """Return (segments, whole bytes of the last), by which copies are compared."""
-    segments = _segments(folder)
-    return (len(segments), _read(segments[-1])[1]) if segments else (0, 0)
-
-
-def _append_to(folder: Path, data: bytes) -> None:
-    segments = _segments(folder)
-    path = segments[-1] if segments else folder / "heads-000001.log"
-    if segments and path.stat().st_size > SEGMENT_BYTES:
-        path = folder / f"heads-{len(segments) + 1:06d}.log"
-    fresh = not path.exists()
-    with open(path, "ab", buffering=0, opener=_owner_only) as file:
-        before = file.tell()
-        try:
-            _write_all(file.fileno(), MAGIC + data if fresh else data)
-            os.fsync(file.fileno())
-        except OSError:
-            with suppress(OSError):
-                file.truncate(before)  # half an entry would hide every later one
-            raise
-    if fresh:
-        sync_directory(folder)
-
-
-def _owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)  # heads hold names and metadata of objects
-
-
-def _read(path: Path) -> tuple[list[Logged], int]:
-    """Return the whole entries of a segment and the length up to their end."""
-    data = path.read_bytes()
-    if data[:7] != MAGIC[:7]:
-        if len(data) < len(MAGIC):
-            return [], 0
-        raise CorruptError("the head log is not one", path=str(path), hint="restore the folder from a backup")
-    if data[:8] != MAGIC:
-        raise CorruptError("the head log was written by a newer release", path=str(path), hint="install that release")
-    entries, at = [], len(MAGIC)
-    while at + _FRAME.size <= len(data):
-        length, crc = _FRAME.unpack_from(data, at)
-        payload = data[at + _FRAME.size : at + _FRAME.size + length]
-        if length > FRAME_MOST or len(payload) < length or zlib.crc32(payload) != crc:
-            break
-        entries.append(_decode(payload))
-        at += _FRAME.size + length
-    return entries, at
-
-
-def _cut_tail(path: Path) -> None:
-    _, whole = _read(path)
-    if whole < path.stat().st_size:
-        logger.warning("a torn entry at the end of the head log was cut off", extra={"path": str(path)})
-        os.truncate(path, whole)
-
-
-def _equal(best: Path, folder: Path) -> None:
-    for path in _segments(best):
-        copy = folder / path.name
-        if not copy.exists() or copy.stat().st_size != path.stat().st_size or path == _segments(best)[-1]:
-            data = path.read_bytes()
-            if not copy.exists() or copy.read_bytes() != data:
-                write_whole(copy, data, durable=True, mode=0o600)
+def _content(sealed: Sequence[Path], mark: bytes, upto: int, kept: set[int]) -> Iterator[bytes]:
+    """Yield the frames of a compacted segment; what is not settled yet stays as it is."""
+    yield mark
+    for path in sealed:
+        for data in frames(path):
+            if (sequence := skimmed(data).sequence) > upto or sequence in kept:
+                yield data

@@ -106,6 +106,9 @@ class Head(msgspec.Struct, frozen=True):
     key_id: str = ""  # object key in the key table, "" for plain
     sample: bool = False  # made by the sample world
     pinned: bool = False  # placement leaves it where it is
+    erased: tuple[str, int] | None = (
+        None  # dot of the last erasure's tombstone; a write that had not seen it is refused
+    )
 
     @property
     def current(self) -> Version:
@@ -195,6 +198,11 @@ class Heads:
         query = select(heads.c.place, func.count(), func.sum(heads.c.size_bytes)).where(heads.c.deleted == 0)
         with self._database.read() as connection:
             return {place: (count, size) for place, count, size in connection.execute(query.group_by(heads.c.place))}
+
+    def record_bytes(self) -> int:
+        """Return the bytes of all heads, tombstones too. Looks at every row."""
+        with self._database.read() as connection:
+            return int(connection.execute(select(func.sum(func.length(heads.c.record)))).scalar() or 0)
 
     def commit(self, head: Head, *, idempotency_key: str = "", now: float = 0.0, along: Along | None = None) -> Head:
         """Replace the head whose stored revision is ``head.revision`` (0: none stored); return it with the next one.

@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from fabric.catalog.database import Database, metadata
 from fabric.core.errors import ConflictError, CorruptError, NotFoundError
+from fabric.core.words import Place
 
 PAGE_MOST = 1000
 RISKS = ("low", "medium", "high")
@@ -139,6 +140,7 @@ class Job(msgspec.Struct, frozen=True):
     performance: dict[str, float] = {}
     bytes_per_second: float = 0.0
     litter: bool = False  # a copy was left behind at a store that did not answer
+    ordered_by: str = ""  # who applied the plan; "" where placement's moves are carried out by themselves
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -195,6 +197,10 @@ _COUNT = text(
 )
 _OPEN = text(
     "SELECT id FROM jobs WHERE key = :key AND state IN"
+    " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
+)
+_IN_HAND = text(
+    "SELECT record, checkpoint FROM jobs WHERE due > 0 OR state IN"
     " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
 )
 _OPEN_RUN = text("INSERT INTO job_runs (run_id, spent_usd, jobs) VALUES (:run_id, 0, 0) ON CONFLICT DO NOTHING")
@@ -364,6 +370,16 @@ class Jobs:
         query = text("SELECT job_id, store, blob FROM job_litter ORDER BY recorded LIMIT :limit")
         with self._database.read() as connection:
             return [(row[0], row[1], row[2]) for row in connection.execute(query, {"limit": limit})]
+
+    def blobs_in_hand(self) -> set[tuple[str, str]]:
+        """Return (store, blob) of what jobs with something left to do may have written, and of their litter."""
+        with self._database.read() as connection:
+            found = {(row[0], row[1]) for row in connection.execute(text("SELECT store, blob FROM job_litter"))}
+            for record, saved in connection.execute(_IN_HAND):
+                job = _decode(record)
+                copy = self._unsaved.get(job.id) or (_decode_checkpoint(saved) if saved is not None else Checkpoint())
+                found.add((Place.parse(job.target).store, copy.blob))
+            return found
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return (jobs, bytes) per state; kept up to date by every change, so it costs nothing to ask."""

@@ -100,6 +100,11 @@ class Owed:
         with self._database.read() as connection:
             return {(store, kind): count for store, kind, count in connection.execute(query)}
 
+    def all(self, store: str) -> list[Debt]:
+        """Return everything owed to one store."""
+        with self._database.read() as connection:
+            return [Debt(**row._mapping) for row in connection.execute(select(owed).where(owed.c.store == store))]
+
     def page(self, *, after: tuple[str, str] = ("", ""), search: str = "", limit: int = 100) -> list[Debt]:
         """Return up to ``limit`` debts after (store, blob), in that order."""
         store, blob = after

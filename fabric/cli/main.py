@@ -14,6 +14,7 @@ import msgspec
 from fabric import __version__
 from fabric.cli.arguments import json_first, read_plan_file
 from fabric.cli.client import CHUNK_BYTES, Client, HttpClient, LocalClient, act, call, object_path
+from fabric.cli.lint import lint
 from fabric.cli.replay import replay
 from fabric.cli.show import show, show_error, show_problem, transfer_progress, while_working
 from fabric.core.config import Settings, own_settings
@@ -273,11 +274,15 @@ def ls(session: Session, prefix: str, limit: int) -> None:
 
 @cli.command()
 @click.argument("prefix", default="")
+@click.option("--remove", multiple=True, metavar="STORE/BLOB", help="Remove this orphan; may be given more than once.")
 @click.pass_obj
-def verify(session: Session, prefix: str) -> int:
-    """Read every replica under PREFIX and check its SHA-256; repairs from a good copy what is wrong."""
+def verify(session: Session, prefix: str, remove: tuple[str, ...]) -> int:
+    """Read every replica under PREFIX and check its SHA-256; repairs from a good copy what is wrong.
+
+    Without PREFIX it also lists orphans: blobs in managed stores that no object, job or removal names.
+    """
     with session.client() as client:
-        found = act(client, "verify", prefix=prefix)
+        found = act(client, "verify", prefix=prefix, remove=list(remove))
     session.show(found, "verify")
     return 0 if not found.get("lost") else 8
 
@@ -474,6 +479,7 @@ def config_rollback(session: Session, number: int) -> None:
 
 
 cli.add_command(replay)
+cli.add_command(lint)
 
 
 def main(sample: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -101,7 +101,12 @@ class StoreCounts:
 
 
 class Consistency:
-    """Runs health, repairs and the scrub. ``counts`` may be None where nobody counts requests."""
+    """Runs health, repairs and the scrub.
+
+    Args:
+        counts: None where nobody counts requests.
+        housekeeping: done every CONFLICT_SECONDS on the repair thread; FabricError of it is logged.
+    """
 
     name = "consistency"
 
@@ -115,6 +120,7 @@ class Consistency:
         owed: Owed,
         clock: Clock,
         counts: StoreCounts | None = None,
+        housekeeping: Callable[[], object] = lambda: None,
     ) -> None:
         self._heads = heads
         self._fleet = fleet
@@ -123,6 +129,7 @@ class Consistency:
         self._owed = owed
         self._clock = clock
         self._counts = counts or StoreCounts()
+        self._housekeeping = housekeeping
         self._stopping = threading.Event()
         self._worker: Future[None] | None = None
         self._report: Report = {}
@@ -323,6 +330,7 @@ class Consistency:
         self._heads.forget_idempotency(self._clock.now() - IDEMPOTENCY_SECONDS)
         self._conflicts = found
         self._conflicts_due = self._clock.monotonic() + CONFLICT_SECONDS
+        self._housekeeping()
 
 
 def _done(future: Future[None]) -> threading.Event:

@@ -13,6 +13,7 @@ from fabric.consistency.tee import SLOW_SECONDS, CutOffError, Tee
 from fabric.consistency.threads import spawn
 from fabric.core.clock import Clock
 from fabric.core.errors import FabricError, NotFoundError, PreconditionError, UnavailableError, UnknownOutcomeError
+from fabric.core.failing import undoing
 from fabric.core.words import Criticality, Place, Suite
 from fabric.formats.blob import Draft, blob_key
 
@@ -71,12 +72,9 @@ class Copier:
         if len(tried) < least:
             raise _too_few(draft.key, len(tried), least)
         spread = _Spread(draft, blob_key(draft.version_id), tried)
-        try:
+        with undoing(lambda: self.remove(spread.blob, [place for place, put in spread.puts.items() if put.done()])):
             self._write(spread, pieces, min(wanted, len(tried)), least)
             self._await(spread, wanted, least)
-        except BaseException:
-            self.remove(spread.blob, [place for place, put in spread.puts.items() if put.done()])
-            raise
         return _copied(spread, suites)
 
     def remove(self, blob: str, places: Iterable[Place]) -> list[Place]:

@@ -11,7 +11,7 @@ import msgspec
 
 from fabric.catalog.heads import Head, Heads, Version
 from fabric.catalog.owed import Debt, Owed
-from fabric.consistency.causality import Merged, find, joined_context, merge_write
+from fabric.consistency.causality import Merged, find, joined_context, merge_write, saw
 from fabric.consistency.copying import Copied, Copier
 from fabric.consistency.lanes import Lanes
 from fabric.consistency.levels import Outcome, majority, write_quorum
@@ -25,12 +25,14 @@ from fabric.core.errors import (
     PreconditionError,
     UnknownOutcomeError,
 )
+from fabric.core.failing import undoing
 from fabric.core.ids import new_id
 from fabric.core.words import Criticality, ObjectPolicy, Place, Suite
 from fabric.formats.blob import Draft, blob_key
 
 logger = logging.getLogger(__name__)
 
+ERASE_ATTEMPTS = 16  # tombstones before an erasure gives up
 COMMIT_ATTEMPTS = 64  # rounds of read, merge, compare-and-set before a write gives up
 READERS_SECONDS = 30.0  # a replaced version's blobs stay this long for reads under way
 STRAGGLER_SECONDS = 180.0  # after a failed write, when its late blobs are looked for
@@ -79,6 +81,7 @@ class WriteResult:
     replayed: bool = False  # an earlier request with this idempotency key did it
     conflict: bool = False  # it met a write it had not seen
     error: FabricError | None = None
+    warning: str = ""  # the outcome stands, but something beside it went wrong
 
 
 class Replication:
@@ -167,13 +170,37 @@ class Replication:
                 version, draft, condition, idempotency_key=idempotency_key, copies_asked=asked, places=places
             )
 
+    def erase(self, key: str) -> WriteResult:
+        """Make a tombstone current that nothing is kept beneath and that refuses every write that had not seen it.
+
+        A write that is committed after the tombstone saw the head and before its own commit is kept by the first
+        tombstone, and dropped by a second one that saw it.
+
+        Raises:
+            NotFoundError, ModeError: as `delete`.
+            ConflictError: the object's class changes all the time; repeat.
+            UnknownOutcomeError: the commit was not answered; repeat.
+        """
+        for attempt in range(ERASE_ATTEMPTS):
+            try:
+                result = self.delete(key, erasing=True)
+            except ConflictError:  # a write of another class came between
+                if attempt == ERASE_ATTEMPTS - 1:
+                    raise
+                continue
+            if result.error is not None:
+                raise result.error
+            if result.head is not None and len(result.head.versions) == 1 and not result.head.retained:
+                return result
+        raise ConflictError("the object is written too often to be erased now", hint="repeat it", key=key)
+
     def delete(
-        self, key: str, *, condition: Condition = Condition(), idempotency_key: str = "", kept_too: bool = False
+        self, key: str, *, condition: Condition = Condition(), idempotency_key: str = "", erasing: bool = False
     ) -> WriteResult:
         """Make a tombstone current; the blobs are removed once reads under way have ended.
 
         Args:
-            kept_too: also where the object is deleted already but versions that lost to the tombstone are kept.
+            erasing: also where the object is deleted already, and against writes under way; see `erase`.
 
         Raises:
             NotFoundError: nothing is under ``key``.
@@ -183,7 +210,7 @@ class Replication:
             head = self._heads.get(key)
             if (done := self._replayed(key, idempotency_key)) is not None:
                 return done
-            if head is None or (head.deleted and not (kept_too and head.retained)):
+            if head is None or (head.deleted and not erasing):
                 raise NotFoundError("there is no such object", key=key)
             condition.check(head, key)
             for replica in (replica for version in head.versions for replica in version.replicas):
@@ -194,7 +221,13 @@ class Replication:
             tombstone = Version(new_id(now), 0, "", now, dot, seen, tombstone=True)
             draft = Draft(key, tombstone.id, now, dot, seen, head.policy, sample=head.sample, key_id=head.key_id)
             return self._commit(
-                tombstone, draft, condition, idempotency_key=idempotency_key, copies_asked=head.copies_asked, places=()
+                tombstone,
+                draft,
+                condition,
+                idempotency_key=idempotency_key,
+                copies_asked=head.copies_asked,
+                places=(),
+                erasing=erasing,
             )
 
     def _spread(
@@ -206,11 +239,8 @@ class Replication:
         wanted = write_quorum(draft.policy.criticality, len(places))
         lenient = draft.policy.criticality is Criticality.CRITICAL and not self._strict_critical
         least = majority(len(places)) if lenient else wanted
-        try:
+        with undoing(lambda: self._owe_removal(draft, places, self._clock.now() + STRAGGLER_SECONDS)):
             copied = self._copier.spread(draft, suites, chunks, wanted=wanted, least=least)
-        except BaseException:
-            self._owe_removal(draft, places, self._clock.now() + STRAGGLER_SECONDS)
-            raise
         if expected and copied.sha256 != expected.lower():
             self._abandon(draft, places)
             raise BadInputError(
@@ -231,6 +261,7 @@ class Replication:
         idempotency_key: str,
         copies_asked: int,
         places: Sequence[Place],
+        erasing: bool = False,
     ) -> WriteResult:
         """Merge and compare-and-set until it holds; what fails before the commit leaves nothing behind."""
         try:
@@ -242,8 +273,10 @@ class Replication:
                 condition.check(head, draft.key)
                 merged = merge_write(head, version, draft.policy.merge)
                 _check_class(head, merged, draft)
-                self._check_key(draft, places)
+                self._check_not_erased(head, version, draft)
                 fresh = _next_head(head, merged, draft, copies_asked, dropped=_dropped_member(draft, version))
+                if erasing:
+                    fresh = msgspec.structs.replace(fresh, erased=version.dot)
                 try:
                     stored = self._heads.commit(
                         fresh,
@@ -262,10 +295,16 @@ class Replication:
         except FabricError as error:
             return self._settle(draft, version, places, error)
 
-    def _check_key(self, draft: Draft, places: Sequence[Place]) -> None:
-        """Refuse bytes whose key was destroyed meanwhile. Asked after the head was read, and `erase` destroys the key
-        before it changes the head, so that no such version is ever committed behind it."""
-        if places and draft.key_id and not self._vault.alive(draft.key_id):
+    def _check_not_erased(self, head: Head | None, version: Version, draft: Draft) -> None:
+        """Refuse bytes that were under way while their object was erased, so that none is ever committed behind it.
+
+        Encrypted ones are known by their key, which is destroyed before the head is changed (and asked for after the
+        head was read); plain ones by the erasure's dot, which they have not seen.
+        """
+        if version.tombstone:
+            return
+        unseen = head is not None and head.erased is not None and not saw(version.context, head.erased)
+        if unseen or (draft.key_id and not self._vault.alive(draft.key_id)):
             raise ConflictError(
                 "the object was erased while it was written", hint="write it again if it is to exist", key=draft.key
             )
@@ -359,6 +398,7 @@ def _next_head(head: Head | None, merged: Merged, draft: Draft, copies_asked: in
         key_id=draft.key_id or (head.key_id if head is not None else ""),
         sample=draft.sample,
         pinned=head.pinned if head is not None else False,
+        erased=head.erased if head is not None else None,
     )
 
 

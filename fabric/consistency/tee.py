@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from fabric.consistency.ports import Chunk
 from fabric.core.clock import Clock
 from fabric.core.errors import UnavailableError
+from fabric.core.failing import undoing
 
 PIPE_PIECES = 4  # pieces that wait in one pipe; each at most 4 x CHUNK_BYTES
 SLOW_SECONDS = 2.0  # a pipe that is full so long while enough others have room is cut off
@@ -42,12 +43,9 @@ class Tee:
         Raises:
             UnavailableError: fewer than ``needed`` consumers are left.
         """
-        try:
+        with undoing(self.cut_all):
             for piece in pieces:
                 self._push(memoryview(piece) if isinstance(piece, bytearray) else piece)
-        except BaseException:
-            self.cut_all()
-            raise
         with self.changed:
             for pipe in self.pipes:
                 pipe.ended = True

@@ -129,6 +129,7 @@ class ConsistencySettings(_Strict, frozen=True, forbid_unknown_fields=True):
     reprobe_seconds: Positive = 0.5
     suspect_failures: Count = 2
     strict_critical: bool = False
+    near: str = ""  # the region of a store: reads go there first and are priced from there; "" by measured latency
 
 
 class SecuritySettings(_Strict, frozen=True, forbid_unknown_fields=True):

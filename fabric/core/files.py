@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+from fabric.core.failing import undoing
+
 TEMP_MARK = ".~"
 
 
@@ -39,16 +41,13 @@ def write_whole(path: Path, data: bytes, *, durable: bool, mode: int = 0o644) ->
     """
     temporary = path.with_name(f"{TEMP_MARK}{path.name}.{secrets.token_hex(4)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
+    with undoing(lambda: temporary.unlink(missing_ok=True)):
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     if durable:
         sync_directory(path.parent)
 

@@ -131,6 +131,7 @@ class Api:
         return json_response(handler(who, json_body()))
 
     def _explain(self, key: str) -> dict[str, Any]:
+        self._ports.may_see(principal(), key)
         return explain(key, self._ports.sources, self._hub, self._ports.clock)
 
     def _page_of_report(self, section: str, kind: str, search: str) -> dict[str, Any]:

@@ -86,6 +86,10 @@ def _no_key(_version_id: str) -> str | None:
     return None
 
 
+def _anyone(_who: Principal | None, _key: str) -> None:
+    """Let everybody see everything: a display process passes such questions on to the engine."""
+
+
 @dataclass(frozen=True, slots=True)
 class DashboardPorts:
     """Everything the dashboard is given. The defaults are a display process: it reads the files and no more.
@@ -100,6 +104,7 @@ class DashboardPorts:
         acts: name -> what carries it out; each checks the principal's role itself.
         measures: the latest measured figures, for ``/api/metrics`` and ``/metrics``.
         freezes: the freezes in force.
+        may_see: raises ForbiddenError where who asks (None: nobody in particular) may not read the object of a key.
         resolve: the key of a version id, None for an unknown one.
         ready: "" when requests can be served, else one sentence on what is missing.
         hosts: Host names accepted beside the loopback ones.
@@ -117,6 +122,7 @@ class DashboardPorts:
     acts: Mapping[str, Act] = field(default_factory=dict)
     measures: Callable[[], Sequence[Measure]] = tuple
     freezes: Callable[[], Sequence[Freeze]] = tuple
+    may_see: Callable[[Principal | None, str], None] = _anyone
     resolve: Callable[[str], str | None] = _no_key
     ready: Callable[[], str] = str
     exposure: Exposure = Exposure.LOOPBACK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import logging
 import socket
 import ssl
@@ -138,7 +139,9 @@ class DashboardServer:
     def url(self) -> str:
         """The address to open, without a one-time code."""
         host, port = self._listener.getsockname()[:2]
-        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        own = "::1" if ":" in host else "127.0.0.1"
+        host = own if ipaddress.ip_address(host).is_unspecified else host
+        shown = f"[{host}]" if ":" in host else host
         return f"{'https' if self._context else 'http'}://{shown}:{port}/"
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Response, redirect, request
 from flask_socketio import SocketIO
@@ -20,6 +21,9 @@ from fabric.dashboard.ports import DashboardPorts, Exposure, Principal
 from fabric.dashboard.sessions import LOCAL, SESSION_SECONDS, OneTimeLinks, Sessions
 from fabric.dashboard.watch import ExportWatcher
 from fabric.runtime.problems import install_problem_handlers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PAGE = "dashboard_interactive.html"
 SIGN_IN = "sign_in.html"
@@ -38,6 +42,15 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+
+
+class Guarded(Flask):
+    """Flask behind the guard: whatever calls the application calls that."""
+
+    guard: Guard
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self.guard(environ, start_response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,7 @@ def create_app(ports: DashboardPorts) -> tuple[Flask, SocketIO]:
 
 def build(ports: DashboardPorts) -> Dashboard:
     """Build everything; starts no thread."""
-    app = Flask("fabric.dashboard", static_folder=str(ports.web / "static"), template_folder=None)
+    app = Guarded("fabric.dashboard", static_folder=str(ports.web / "static"), template_folder=None)
     socketio = SocketIO(
         app,
         async_mode="threading",
@@ -78,7 +91,7 @@ def build(ports: DashboardPorts) -> Dashboard:
     app.after_request(_secured)
     app.after_request(_tagged_and_packed)
     _install_sockets(socketio, hub)
-    app.wsgi_app = Guard(  # type: ignore[method-assign]
+    app.guard = Guard(
         app.wsgi_app,
         who=ports.who,
         sessions=sessions,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fabric.app.engine import Engine
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.config import Settings
 from fabric.core.words import ObjectPolicy, Place
@@ -21,9 +22,6 @@ from fabric.storage.fault import Failure, Fault, Switch
 from fabric.storage.fleet import Wrap
 from fabric.storage.limits import Shape
 from fabric.storage.store import Store
-
-if TYPE_CHECKING:
-    from fabric.app.engine import Engine
 
 AGENT = "sample-workload"
 CALLER = Caller(LOCAL, agent=AGENT, source="sample")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from fabric.app.web import pages
 from fabric.catalog.jobs import Job
 from fabric.core.errors import FabricError, ForbiddenError, UnavailableError
 from fabric.core.units import format_size, format_usd
@@ -268,7 +269,7 @@ def _followed(world: Scratch) -> Iterator[tuple[Origin, Clients, Shipper]]:
 
 
 def _web(world: Scratch) -> DashboardServer:
-    return DashboardServer(world.engine.web(Exposure.LOOPBACK), bind_free_port("127.0.0.1", 0, 0), world.clock)
+    return DashboardServer(pages(world.engine, Exposure.LOOPBACK), bind_free_port("127.0.0.1", 0, 0), world.clock)
 
 
 def _smallest(world: Scratch) -> list[SampleObject]:

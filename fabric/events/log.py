@@ -22,6 +22,7 @@ import msgspec
 
 from fabric.core.clock import Clock
 from fabric.core.errors import CapacityError, CorruptError, InUseError, NotFoundError, UnavailableError
+from fabric.core.failing import undoing
 from fabric.core.files import sync_directory
 from fabric.events import codec, segment
 from fabric.events.batch import AccessBatch
@@ -89,13 +90,10 @@ class EventLog:
         self._broken: Exception | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._lock_handle = _locked(folder / "lock")
-        try:
+        with undoing(lambda: os.close(self._lock_handle)):
             self._segments = [_Segment(path, int(path.stem)) for path in sorted(folder.glob(f"*{segment.SUFFIX}"))]
             self._end = self._recover()
             self._handle, self._size = self._open_last()
-        except BaseException:
-            os.close(self._lock_handle)
-            raise
 
     @property
     def end(self) -> int:

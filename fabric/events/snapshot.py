@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fabric.core.errors import CorruptError
+from fabric.core.failing import undoing
 from fabric.core.files import TEMP_MARK, sync_directory
 
 FORMAT_VERSION = 1
@@ -43,7 +44,7 @@ def save(path: Path, state: State, arrays: Arrays) -> None:
     described = [(name, len(array), array.nbytes) for name, array in arrays.items()]
     head = msgspec.msgpack.encode(msgspec.structs.replace(state, arrays=described))
     temporary = path.with_name(f"{TEMP_MARK}{path.name}.{secrets.token_hex(4)}")
-    try:
+    with undoing(lambda: temporary.unlink(missing_ok=True)):
         with temporary.open("xb") as file:
             file.write(_OPENING.pack(_MARK, FORMAT_VERSION, 0, len(head)) + head)
             crc = zlib.crc32(head)
@@ -55,9 +56,6 @@ def save(path: Path, state: State, arrays: Arrays) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     sync_directory(path.parent)
 
 

@@ -329,10 +329,10 @@ def same_bytes(data: Any, start: int, end: int, other: Any, begin: int, stop: in
     """Whether two spans hold the same bytes."""
     if end - start != stop - begin:
         return False
-    for k in range(end - start):
-        if data[start + k] != other[begin + k]:
-            return False
-    return True
+    at = 0
+    while at < end - start and data[start + at] == other[begin + at]:
+        at += 1
+    return at == end - start
 
 
 def place_marks(table: Any, marks: Any, count: int) -> None:

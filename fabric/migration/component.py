@@ -10,12 +10,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from fabric.catalog.decisions import Decision
 from fabric.catalog.jobs import Job, Jobs, JournalRow, LostLeaseError
 from fabric.core.clock import Clock
 from fabric.core.config import MigrationSettings
 from fabric.core.errors import BadInputError, ConflictError, FabricError, FrozenError, NotFoundError
 from fabric.migration import machine, report
+from fabric.migration.approval import approve
 from fabric.migration.gate import Throttle
 from fabric.migration.intake import job_of
 from fabric.migration.machine import State
@@ -24,6 +27,7 @@ from fabric.migration.ports import Audit, Decisions, Fleet, Freeze, Heads, Healt
 from fabric.migration.reap import RETRY_SECONDS, sweep, tidy
 from fabric.migration.recovery import recover, wake
 from fabric.migration.risk import Level, is_off_peak
+from fabric.migration.stall import Stalls, leave
 from fabric.migration.tools import Meter, Tools
 from fabric.migration.undo import begin_undo
 from fabric.migration.validate import store_names
@@ -63,6 +67,8 @@ class Migration:
     Args:
         undo_cost: dollars that a move back would cost; by default what the decision's receipt says.
         read_rate: reads per hour of a key, for the risk; 0 where nothing is known.
+        ordered_by: who ordered that a decision (its id) be carried out; "" where nobody did.
+        four_eyes: whether a high-risk job needs a second person.
         reached: called at the named points of `points`; for crash tests.
     """
 
@@ -84,6 +90,8 @@ class Migration:
         settings: MigrationSettings,
         undo_cost: UndoCost = _receipt_undo_cost,
         read_rate: ReadRate = lambda _key: 0.0,
+        ordered_by: Callable[[str], str] = lambda _decision: "",
+        four_eyes: Callable[[], bool] = lambda: False,
         reached: Reached = nothing,
     ) -> None:
         stopping = threading.Event()
@@ -107,10 +115,13 @@ class Migration:
         self._tasks_most = settings.workers * QUEUED_FOR_EACH_WORKER
         self._undo_cost = undo_cost
         self._read_rate = read_rate
+        self._ordered_by, self._four_eyes = ordered_by, four_eyes
         self._worker = Worker(self.tools)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.RLock()  # over _tasks and _not_before
         self._tasks: dict[str, _Task] = {}
+        self._stranded: list[_Task] = []  # their jobs wait; their requests have not ended yet
+        self._stalls = Stalls(self.tools)
         self._not_before: dict[str, float] = {}
         self._scan_after = ""
         self._recovered = 0
@@ -125,7 +136,7 @@ class Migration:
         """Finish or roll back every job that a crash left behind, then accept new ones."""
         tools = self.tools
         tools.stopping.clear()
-        self._pool = ThreadPoolExecutor(tools.settings.workers, thread_name_prefix="migration")
+        self._pool = self._new_pool()
         found = recover(tools)
         self._recovered = len(found)
         self._publish()
@@ -133,6 +144,7 @@ class Migration:
     def tick(self) -> float:
         """Collect what ended, take decisions, start what may start; return seconds to wait."""
         self._collect()
+        self._leave_stalled()
         self._take_decisions()
         started = 0
         if not self._is_frozen():
@@ -180,11 +192,9 @@ class Migration:
     # ---------------------------------------------------------------- what people ask for
 
     def approve(self, job_id: str, who: str) -> Job:
-        """Let a job that waits for an approval start; who and when are recorded."""
-        job = self.tools.jobs.get(job_id)
-        self.tools.audit.append("migration.approved", who, job.key, job=job.id, plan=job.plan_hash)
-        now = self.tools.clock.now()
-        return self.tools.go(job, State.PENDING, who=who, approved_by=who, approved_at=now)
+        """Let a job that waits for an approval start, or wait for a second one; as `approval.approve`."""
+        with self._lock:
+            return approve(self.tools, self.tools.jobs.get(job_id), who, four_eyes=self._four_eyes())
 
     def cancel(self, job_id: str, who: str) -> Job:
         """End a job that has not ended: one that wrote nothing FAILED, any other is rolled back."""
@@ -195,6 +205,7 @@ class Migration:
                 raise ConflictError("the job has ended", job=job_id, state=state, hint="a completed one is rolled back")
             if job_id in self._tasks:
                 return self._wish(job, "cancel", who)
+            self._check_not_stranded(job)
             if state in machine.FAILED_FINAL_FROM:
                 return self.tools.go(
                     job, State.FAILED, reason=f"cancelled by {who}", who=who, ended=self.tools.clock.now()
@@ -215,6 +226,7 @@ class Migration:
             job = self.tools.jobs.get(job_id)
             if job.state != State.PAUSED:
                 raise ConflictError("the job is not paused", job=job_id, state=job.state)
+            self._check_not_stranded(job)
             fresh = self._resumed(job, f"resumed by {who}", who)
             self._submit(fresh)
             return fresh
@@ -230,6 +242,12 @@ class Migration:
             fresh = begin_undo(self.tools, job, who)
             self._submit(fresh)
             return fresh
+
+    def _check_not_stranded(self, job: Job) -> None:
+        if self._is_busy(job.key):
+            raise ConflictError(
+                "the store has not answered the job's last request yet", job=job.id, hint="try again in a minute"
+            )
 
     def _wish(self, job: Job, wish: str, who: str) -> Job:
         self.tools.jobs.note(job, self.tools.clock.now(), "wish", wish=wish, who=who)
@@ -257,6 +275,7 @@ class Migration:
         """Make a job of a decision; one that cannot be carried out now is dropped: placement decides anew."""
         try:
             job, reasons = job_of(self.tools, decision, self._undo_cost, self._read_rate)
+            job = msgspec.structs.replace(job, ordered_by=self._ordered_by(decision.id))
         except FabricError as error:
             refused: Future[Job] = Future()
             refused.set_exception(error)
@@ -306,7 +325,7 @@ class Migration:
         return not all(self.tools.health.healthy(store) for store in store_names(job))
 
     def _is_busy(self, key: str) -> bool:
-        return any(task.key == key for task in self._tasks.values())
+        return any(task.key == key for task in (*self._tasks.values(), *self._stranded))
 
     def _submit(self, job: Job) -> None:
         self._not_before[job.id] = self.tools.clock.monotonic() + BACK_OFF_SECONDS
@@ -358,9 +377,27 @@ class Migration:
         state = State(job.paused_from)
         return self.tools.go(job, state, reason=reason, who=who, pause_kind="", epoch=job.epoch + 1)
 
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.tools.settings.workers, thread_name_prefix="migration")
+
+    def _leave_stalled(self) -> None:
+        """Let jobs whose request hangs at a store wait, and give the others fresh threads.
+
+        The request ends by itself, at the latest by its driver's limit; until then its object is left alone.
+        """
+        with self._lock:
+            running = {name: task.stores for name, task in self._tasks.items() if task.future.running()}
+            left = [name for name in self._stalls.found(running) if leave(self.tools, name)]
+            if not left or self._pool is None:
+                return
+            self._stranded += [self._tasks.pop(name) for name in left]
+            self._pool.shutdown(wait=False, cancel_futures=True)  # what had not begun is tried again soon
+            self._pool = self._new_pool()
+
     def _collect(self) -> None:
         """Forget tasks that ended; a job whose task ended by a bug is rolled back."""
         with self._lock:
+            self._stranded = [task for task in self._stranded if not task.future.done()]
             ended = [name for name, task in self._tasks.items() if task.future.done()]
             for name in ended:
                 task = self._tasks.pop(name)
@@ -400,12 +437,13 @@ class Migration:
         rate = self._measure()
         counts = tools.jobs.counts()
         running = [(tools.jobs.get(job_id), gate) for job_id, gate in list(tools.gates.items())]
-        tools.measures.gauge("jobs_running", float(tools.meter.carried))
+        carried = max(0, tools.meter.carried - len(self._stranded))
+        tools.measures.gauge("jobs_running", float(carried))
         self._body = report.body(
             counts=counts,
             bytes_moved=tools.meter.total_bytes,
             rate=rate,
-            carried=tools.meter.carried,
+            carried=carried,
             overlap_most=tools.meter.carried_most,
             recovered=self._recovered,
             frozen=self._is_frozen(),

@@ -55,15 +55,18 @@ def _reap(tools: Tools, job: Job) -> Job:
     head = tools.head(job)
     if head is None:
         return _close(tools, job, "the object is not known any more")
-    blob = _listed_blob(head, job, place)
+    blob, store = _listed_blob(head, job, place), Place.parse(place).store
     if blob is None:
         return _close(tools, job, "the copy is in use again")
-    tools.fleet.require(Place.parse(place).store, "delete")
+    if _is_retained(head, job, store, blob):
+        return _close(tools, job, "the version was replaced and is kept, and this copy with it")
+    tools.fleet.require(store, "delete")
     tools.jobs.note(job, tools.clock.now(), "reap", place=place, blob=blob)
     tools.reached("reap.noted")
     head = _unlist(tools, job, place)
     tools.reached("reap.unlisted")
-    remove_unlisted(tools, head, Place.parse(place).store, Checkpoint(blob=blob))
+    if not remove_unlisted(tools, head, store, Checkpoint(blob=blob)):
+        return _close(tools, job, "there was no copy to remove")
     tools.reached("reap.deleted")
     tools.audit.append("migration.reaped", "migration", job.key, job=job.id, place=place)
     return _close(tools, job, "the copy in grace was removed")
@@ -78,6 +81,12 @@ def _listed_blob(head: Head, job: Job, place: str) -> str | None:
     if replica is None:
         return blob_key(job.version_id)
     return replica.blob if replica.state == "grace" else None
+
+
+def _is_retained(head: Head, job: Job, store: str, blob: str) -> bool:
+    """Say whether the copy belongs to a version that is no longer current and is kept: it goes when that one does."""
+    kept = [replica for version in head.retained if version.id == job.version_id for replica in version.replicas]
+    return any((replica.store, replica.blob) == (store, blob) for replica in kept)
 
 
 def _unlist(tools: Tools, job: Job, place: str) -> Head | None:

@@ -64,6 +64,7 @@ def job_row(job: Job, gate: Gate | None) -> dict[str, Any]:
         "updated": job.updated,
         "decision": job.decision_id,
         "run": job.run_id,
+        "ordered_by": job.ordered_by,
         "approved_by": job.approved_by,
         "approved_at": job.approved_at or None,
         "checksums": dict(job.checksums),

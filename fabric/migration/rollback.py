@@ -117,8 +117,8 @@ def _remove_shadow(tools: Tools, job: Job, target: str) -> None:
         tools.fleet.member(target).store.delete(SHADOW_PREFIX + job.id)
 
 
-def remove_unlisted(tools: Tools, head: Head | None, store_name: str, copy: Checkpoint) -> None:
-    """Abort unfinished uploads of the copy and delete it, unless a head lists it.
+def remove_unlisted(tools: Tools, head: Head | None, store_name: str, copy: Checkpoint) -> bool:
+    """Abort unfinished uploads of the copy and delete it, unless a head lists it; return whether it was deleted.
 
     Raises:
         ModeError: the store's mode forbids deleting and there is something to delete.
@@ -129,13 +129,14 @@ def remove_unlisted(tools: Tools, head: Head | None, store_name: str, copy: Chec
         raise UnavailableError("the store does not answer", store=store_name)
     abandon_uploads(store, copy.blob)
     if lists(head, store_name, copy.blob):
-        return
+        return False
     try:
         info = store.head(copy.blob)
     except NotFoundError:
-        return
+        return False
     tools.fleet.require(store_name, "delete")
     store.delete(copy.blob, tag=info.tag)
+    return True
 
 
 def _class_back(tools: Tools, job: Job) -> bool:

@@ -305,6 +305,7 @@ def successor(job: Job, head: Head | None, now: float) -> Job | None:
         run_id=job.run_id,
         risk=job.risk,
         risk_reasons=job.risk_reasons,
+        ordered_by=job.ordered_by,
         approved_by=job.approved_by,
         approved_at=job.approved_at,
         cost_usd=job.cost_usd,

@@ -1,6 +1,7 @@
 """What a store costs that was only scanned: today's storage bill, what each class would cost, and the break-evens.
 
-Reads are not known from a scan, so nothing here is a point estimate of a saving: a class *pays while* each object is
+A scan does not tell reads: those that were fed are priced beside the storage, with the number of objects they are known
+for. Of the classes, nothing here is a point estimate of a saving: a class *pays while* each object is
 read less often than a rate, and that rate is given for the worst case (every read takes the whole object, prices at
 their least favourable end, the transition paid off within the minimum duration) and the best (reads of a few bytes).
 """
@@ -8,19 +9,22 @@ their least favourable end, the transition paid off within the minimum duration)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
 from fabric.core.units import DAYS_PER_MONTH, GIB
-from fabric.placement.ports import AdoptedRow, AgeBand
-from fabric.pricing.cost import billable_bytes
-from fabric.pricing.sheet import ClassPrice, PriceBook, Site
+from fabric.placement.ports import AdoptedRow, AgeBand, KnownReads
+from fabric.pricing.cost import billable_bytes, egress_line, requests_line, retrieval_line
+from fabric.pricing.sheet import ClassPrice, EgressPrice, PriceBook, Site
 
 SMALL_BYTES = 131072  # what a scan counts as small
+NOTHING_KNOWN: Mapping[tuple[str, str, str], KnownReads] = MappingProxyType({})
+AT_HOME = Site("onprem")
 
 
 class BillRow(msgspec.Struct, frozen=True):
-    """Today's storage bill of one prefix in one store and class; USD a month."""
+    """Today's bill of one prefix in one store and class: storage, and the reads that are known; USD a month."""
 
     store: str
     storage_class: str
@@ -34,6 +38,14 @@ class BillRow(msgspec.Struct, frozen=True):
     sunk: bool
     age: str  # the age bands with the trust they deserve, for people
     source: str
+    known: KnownReads = KnownReads()
+    reads_usd: float | None = None  # of the known reads; None where no object's reads are known
+    egress_usd: float | None = None
+
+    @property
+    def known_usd(self) -> float:
+        """What the known reads cost."""
+        return (self.reads_usd or 0.0) + (self.egress_usd or 0.0)
 
 
 class ClassRow(msgspec.Struct, frozen=True):
@@ -58,11 +70,21 @@ def unpriced(rows: Sequence[AdoptedRow], sites: Mapping[str, Site], book: PriceB
     return [row for row in rows if row.storage_class not in book.classes(sites[row.store].provider)]
 
 
-def bill_rows(rows: Sequence[AdoptedRow], sites: Mapping[str, Site], book: PriceBook) -> list[BillRow]:
-    """Return today's storage bill per store, class and prefix, the dearest first."""
-    found = [
-        _bill(row, book.price(sites[row.store].provider, row.storage_class, sites[row.store].region)) for row in rows
-    ]
+def bill_rows(
+    rows: Sequence[AdoptedRow],
+    sites: Mapping[str, Site],
+    book: PriceBook,
+    known: Mapping[tuple[str, str, str], KnownReads] = NOTHING_KNOWN,
+    reader: Site = AT_HOME,
+) -> list[BillRow]:
+    """Return today's bill per store, class and prefix, the dearest first; ``known`` reads go to ``reader``."""
+    found = []
+    for row in rows:
+        site = sites[row.store]
+        price = book.price(site.provider, row.storage_class, site.region)
+        reads = known.get((row.store, row.storage_class, row.prefix))
+        bill = _bill(row, price)
+        found.append(bill if reads is None else _with_reads(bill, reads, price, book.egress(site, reader)))
     return sorted(found, key=lambda row: (-row.usd, row.store, row.prefix))
 
 
@@ -109,6 +131,17 @@ def _bill(row: AdoptedRow, price: ClassPrice) -> BillRow:
         sunk=price.sunk,
         age=_ages(row.ages),
         source=f"listing of {row.objects} objects, prices {price.label()}",
+    )
+
+
+def _with_reads(bill: BillRow, known: KnownReads, price: ClassPrice, egress: EgressPrice) -> BillRow:
+    requests, retrieval = requests_line(price, known.reads), retrieval_line(price, known.read_bytes, known.reads)
+    return msgspec.structs.replace(
+        bill,
+        known=known,
+        reads_usd=requests.usd + retrieval.usd,
+        egress_usd=egress_line(egress, known.read_bytes).usd,
+        source=f"{bill.source}; accesses fed of {known.objects} of its objects, reads of the others not known",
     )
 
 

@@ -18,6 +18,7 @@ from fabric.core.units import format_usd
 from fabric.placement.bill import bill_rows, class_rows, unpriced
 from fabric.placement.demand import Prior
 from fabric.placement.facts import prior_of
+from fabric.placement.known import known_reads
 from fabric.placement.listed import explain_listed, reads_of
 from fabric.placement.ports import Adopted, AdoptedRow, Freeze, Gauges, Heads
 from fabric.placement.receipt import decode_survey, replay
@@ -30,6 +31,7 @@ from fabric.placement.report import (
     Standing,
     billed_now,
     decision_row,
+    listed_row,
     report_body,
     sunk_now,
     table_rows,
@@ -115,12 +117,14 @@ class Placement:
         return {"optimization": report_body(self._standing)}
 
     def page(self, kind: str, *, search: str = "", cursor: str | None = None, limit: int = 100) -> Page:
-        """Return a page of decisions (newest first), bill, classes or places."""
+        """Return a page of decisions (newest first), listed objects, bill, classes or places."""
         if kind not in COLUMNS:
             raise NotFoundError("placement has no such table", kind=kind, hint=f"known are {', '.join(COLUMNS)}")
         most = max(1, min(limit, PAGE_MOST))
         if kind == "decisions":
             return self._decisions(search, cursor or "", most)
+        if kind == "listed_objects":
+            return self._listed_objects(search, cursor or "", most)
         rows = [row for row in table_rows(kind, self._standing) if search in str(row["id"])]
         first = _position(cursor)
         after = str(first + most) if first + most < len(rows) else None
@@ -168,6 +172,16 @@ class Placement:
         rows: list[Row] = [decision_row(item) for item in found]
         cursor = found[-1].id if len(found) == limit else None
         return Page(COLUMNS["decisions"], rows, self._sources.decisions.count(search), cursor)
+
+    def _listed_objects(self, search: str, after: str, limit: int) -> Page:
+        rows = self._listed(search, after, limit)
+        total = 0 if self._adopted is None else self._adopted.count(search)
+        return Page(COLUMNS["listed_objects"], rows, total, str(rows[-1]["id"]) if len(rows) == limit else None)
+
+    def _listed(self, search: str, after: str, limit: int) -> list[Row]:
+        found = [] if self._adopted is None else self._adopted.found(search, after=after, limit=limit)
+        now, history = self._clock.now(), self._sources.history
+        return [listed_row(one, reads_of(history, f"{one.store}/{one.key}", now)) for one in found]
 
     def _advance(self, scene: Scene, triggers: Mapping[str, Trigger]) -> int:
         """Score the next batch of the pass in key order; return how many were scored."""
@@ -253,15 +267,18 @@ class Placement:
         book = self._rules.book
         lacking = unpriced(found, sites, book)
         rows = [row for row in found if row not in lacking]
-        bill, classes = tuple(bill_rows(rows, sites, book)), tuple(class_rows(rows, sites, book))
+        known = known_reads(self._adopted, self._sources.history, rows, self._clock.now())
+        bill = tuple(bill_rows(rows, sites, book, known, self._rules.reader))
+        classes, listed = tuple(class_rows(rows, sites, book)), tuple(self._listed("", "", ROWS_MOST))
         note = standing.note.removesuffix(self._lacking)
         self._lacking = _lacking(lacking)
+        standing = replace(standing, listed=listed, listed_total=self._adopted.count())
         return replace(standing, bill=bill, classes=classes, note=note + self._lacking)
 
     def _measure(self, standing: Standing, usd: float) -> None:
         stores = dict(standing.tally.by_store()) if standing.tally else {}
         for row in standing.bill:
-            stores[row.store] = stores.get(row.store, 0.0) + (0.0 if row.sunk else row.usd)
+            stores[row.store] = stores.get(row.store, 0.0) + row.known_usd + (0.0 if row.sunk else row.usd)
         self._measures.gauge("monthly_cost_usd", usd, scope="total")
         for store in self._billed - set(stores):
             self._measures.gauge("monthly_cost_usd", 0.0, scope=store)

@@ -167,6 +167,14 @@ class Listed(msgspec.Struct, frozen=True):
     trust: str  # of the access time, in words
 
 
+class KnownReads(msgspec.Struct, frozen=True):
+    """Reads of the last 30 days under one prefix of one store and class, of the objects whose reads are known."""
+
+    objects: int = 0
+    reads: float = 0.0
+    read_bytes: float = 0.0
+
+
 class Adopted(Protocol):
     """What scans saw; no object of theirs is opened or read for it."""
 
@@ -176,6 +184,15 @@ class Adopted(Protocol):
 
     def completed(self) -> Mapping[str, float]:
         """Return when the last whole scan of each store ended."""
+
+    def found(self, search: str = "", *, after: str = "", limit: int = 100) -> Sequence[Listed]:
+        """Return objects whose ``STORE/KEY`` holds ``search``, in that order, behind ``after``."""
+
+    def count(self, search: str = "") -> int:
+        """Return how many objects `found` gives in all."""
+
+    def classes_of(self, store: str, keys: Sequence[str]) -> Mapping[str, str]:
+        """Return the storage class of each of a store's own keys that the last scan saw."""
 
 
 class Busy(Protocol):

@@ -10,7 +10,9 @@ import msgspec
 
 from fabric.catalog.decisions import Decision, DecisionTotals
 from fabric.placement.bill import BillRow, ClassRow
+from fabric.placement.listed import Reads
 from fabric.placement.places import View
+from fabric.placement.ports import Listed
 from fabric.placement.score import WEIGHTS, Gate
 from fabric.placement.tally import Tally
 from fabric.runtime.component import Report
@@ -49,6 +51,7 @@ COLUMNS: dict[str, list[dict[str, str]]] = {
         {"name": "storage_usd", "label": "Storage a month", "unit": "usd"},
         {"name": "low_usd", "label": "At least", "unit": "usd"},
         {"name": "high_usd", "label": "At most", "unit": "usd"},
+        {"name": "reads_known", "label": "Reads known"},
         {"name": "reads_usd", "label": "Reads, last 30 days", "unit": "usd"},
         {"name": "egress_usd", "label": "Egress, last 30 days", "unit": "usd"},
         {"name": "sunk_usd", "label": "Own capacity, estimate", "unit": "usd"},
@@ -67,6 +70,16 @@ COLUMNS: dict[str, list[dict[str, str]]] = {
         {"name": "pays_below_worst", "label": "Pays below (reads a month, worst)"},
         {"name": "pays_below_best", "label": "Pays below (best)"},
         {"name": "verdict", "label": "In words"},
+    ],
+    "listed_objects": [
+        {"name": "key", "label": "Object"},
+        {"name": "storage_class", "label": "Class"},
+        {"name": "size_bytes", "label": "Size", "unit": "bytes"},
+        {"name": "reads", "label": "Reads, last 30 days"},
+        {"name": "modified", "label": "Written", "unit": "time"},
+        {"name": "accessed", "label": "Last read, by atime", "unit": "time"},
+        {"name": "trust", "label": "Trust in atime"},
+        {"name": "seen", "label": "Listed", "unit": "time"},
     ],
     "places": [
         {"name": "place", "label": "Place"},
@@ -99,6 +112,8 @@ class Standing:
     best: tuple[Decision, ...] = ()  # open moves, the greatest saving first
     bill: tuple[BillRow, ...] = ()  # of scanned stores
     classes: tuple[ClassRow, ...] = ()
+    listed: tuple[Row, ...] = ()  # the first objects of scanned stores
+    listed_total: int = 0
     views: tuple[View, ...] = ()
     series: tuple[tuple[float, float], ...] = ()
     gate: Gate = field(default_factory=Gate)
@@ -106,14 +121,15 @@ class Standing:
 
 
 def billed_now(standing: Standing) -> tuple[float, float, float]:
-    """Return (usd, low, high) billed a month: managed objects with their reads, scanned ones without."""
+    """Return (usd, low, high) billed a month: storage, reads of managed objects, known reads of scanned ones."""
     tally = standing.tally
     managed = tally.billed_usd if tally else 0.0
     doubt = [(s.storage_usd - s.low_usd, s.high_usd - s.storage_usd) for s in tally.places.values()] if tally else []
     adopted = [row for row in standing.bill if not row.sunk]
-    usd = managed + sum(row.usd for row in adopted)
-    low = managed - sum(less for less, _ in doubt) + sum(row.low for row in adopted)
-    return usd, low, managed + sum(more for _, more in doubt) + sum(row.high for row in adopted)
+    sure = managed + sum(row.known_usd for row in standing.bill)
+    usd = sure + sum(row.usd for row in adopted)
+    low = sure - sum(less for less, _ in doubt) + sum(row.low for row in adopted)
+    return usd, low, sure + sum(more for _, more in doubt) + sum(row.high for row in adopted)
 
 
 def sunk_now(standing: Standing) -> float:
@@ -126,6 +142,8 @@ def report_body(standing: Standing) -> Report:
     """Build the section ``optimization``."""
     tables = {kind: table_rows(kind, standing) for kind in ("bill", "classes", "places")}
     shown = {kind: _table(kind, rows[:ROWS_MOST], len(rows)) for kind, rows in tables.items()}
+    if standing.listed_total:
+        shown["listed_objects"] = _table("listed_objects", standing.listed, standing.listed_total)
     totals = standing.totals
     count = totals.moves_open + totals.moves_taken + totals.moves_superseded + totals.kept + totals.refused
     decisions = [decision_row(item) for item in standing.newest[:ROWS_MOST]]
@@ -183,6 +201,7 @@ def _headline(standing: Standing) -> list[Row]:
     source = f"storage of {objects} objects and their reads of 30 days, prices {prices}"
     if standing.bill:
         source += f"; storage of {sum(row.objects for row in standing.bill)} listed objects"
+        source += f", reads of the {sum(row.known.objects for row in standing.bill)} that accesses were fed of"
     usd, low, high = billed_now(standing) if _priced(standing) else (None, None, None)
     after = None if usd is None or standing.tally is None else usd - standing.tally.saved_usd
     freed = standing.tally.freed_bytes if standing.tally else None
@@ -256,6 +275,7 @@ def _managed_rows(standing: Standing) -> list[Row]:
                 "high_usd": sums.high_usd,
                 "reads_usd": sums.reads_usd,
                 "egress_usd": sums.egress_usd,
+                "reads_known": f"all {sums.copies} objects",
                 "sunk_usd": sums.sunk_usd,
                 "mark": sums.mark,
                 "age": "",
@@ -277,13 +297,27 @@ def _adopted_row(row: BillRow) -> Row:
         "storage_usd": row.usd * billed,
         "low_usd": row.low * billed,
         "high_usd": row.high * billed,
-        "reads_usd": None,
-        "egress_usd": None,
+        "reads_usd": row.reads_usd,
+        "egress_usd": row.egress_usd,
+        "reads_known": _known_words(row),
         "sunk_usd": row.usd * (1.0 - billed),
         "mark": row.mark,
         "age": row.age,
         "source": row.source,
     }
+
+
+def _known_words(row: BillRow) -> str:
+    """Say for how many objects reads are known: ``2 of 40 objects: 345 reads in 30 days``."""
+    share = f"{row.known.objects} of {row.objects} objects"
+    return f"{share}: {row.known.reads:.0f} reads in 30 days" if row.known.objects else share
+
+
+def listed_row(found: Listed, known: Reads | None) -> Row:
+    """Return a listed object as a row; ``known`` is None where no access of it was fed."""
+    row: Row = {name: getattr(found, name) for name in ("storage_class", "size_bytes", "modified", "accessed", "trust")}
+    key = f"{found.store}/{found.key}"
+    return row | {"id": key, "key": key, "reads": None if known is None else known.reads, "seen": found.seen}
 
 
 def _place_row(view: View) -> Row:

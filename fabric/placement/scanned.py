@@ -49,6 +49,10 @@ class Seen(Protocol):
     """One object as the last scan saw it."""
 
     @property
+    def store(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
     def size_bytes(self) -> int: ...
     @property
     def modified(self) -> float: ...
@@ -73,6 +77,9 @@ class ScanTable(Protocol):
     def state(self, store: str) -> Scan | None: ...
     def get(self, store: str, key: str) -> Seen | None: ...
     def completed(self) -> Mapping[str, float]: ...
+    def found(self, search: str = "", *, after: str = "", limit: int = 100) -> Sequence[Seen]: ...
+    def count(self, search: str = "") -> int: ...
+    def classes_of(self, store: str, keys: Sequence[str]) -> Mapping[str, str]: ...
     def totals(self) -> Sequence[Total]: ...
     def ages(self, store: str, column: str, now: float, days: Sequence[int]) -> Sequence[Age]: ...
 
@@ -99,12 +106,21 @@ class Scans:
         """Return what the last scan saw of ``STORE/KEY``; None where it saw nothing."""
         store, slash, inner = key.partition("/")
         found = self._table.get(store, inner) if slash else None
-        if found is None:
-            return None
-        level, why = self._trust(store)
-        accessed = None if level == "none" else found.accessed
-        trust = _trust_words(level, why)
-        return Listed(store, inner, found.size_bytes, found.modified, accessed, found.storage_class, found.seen, trust)
+        return None if found is None else _listed(found, self._trust(store))
+
+    def found(self, search: str = "", *, after: str = "", limit: int = 100) -> list[Listed]:
+        """Return objects of every scanned store whose ``STORE/KEY`` holds ``search``, in that order."""
+        rows = self._table.found(search, after=after, limit=limit)
+        trusts = {store: self._trust(store) for store in {row.store for row in rows}}
+        return [_listed(row, trusts[row.store]) for row in rows]
+
+    def count(self, search: str = "") -> int:
+        """Return how many objects `found` gives in all."""
+        return self._table.count(search)
+
+    def classes_of(self, store: str, keys: Sequence[str]) -> Mapping[str, str]:
+        """Return the storage class of each of a store's own keys that the last scan saw."""
+        return self._table.classes_of(store, keys)
 
     def completed(self) -> Mapping[str, float]:
         """Return when the last whole scan of each store ended."""
@@ -135,6 +151,12 @@ class Scans:
             label = f"over {age.days} days" if age.days else f"under {AGE_DAYS[1]} days"
             band = AgeBand(label, age.objects, age.size_bytes, float(age.days), source, trust)
             bands.setdefault(age.storage_class, []).append(band)
+
+
+def _listed(found: Seen, trust: tuple[str, str]) -> Listed:
+    accessed = None if trust[0] == "none" else found.accessed
+    facts = (found.store, found.key, found.size_bytes, found.modified, accessed, found.storage_class, found.seen)
+    return Listed(*facts, _trust_words(*trust))
 
 
 def _trust_words(level: str, why: str) -> str:

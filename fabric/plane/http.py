@@ -101,7 +101,7 @@ class _Handler:
         )
         if result.outcome is Outcome.UNKNOWN:
             return _written(result)
-        return Response(status=204, headers={"X-Fabric-Trace": result.version_id})
+        return Response(status=204, headers={"X-Fabric-Trace": result.version_id} | _warning(result))
 
     def get(self, key: str) -> Response:
         """Send the object or a range of it; for HEAD its figures alone."""
@@ -265,12 +265,19 @@ def _written(result: WriteResult) -> Response:
             body |= {"size_bytes": result.version.size_bytes, "sha256": result.version.sha256}
             body |= {"copies": [replica.place for replica in result.version.replicas if replica.state == "live"]}
             body |= {"copies_owed": [r.place for r in result.version.replicas if r.state == "intended"]}
+        if result.warning:
+            body["warning"] = result.warning
         response = _json(body, status=201 if result.created else 200)
         response.headers["ETag"] = _quoted(result.version_id)
         if result.version is not None:
             response.headers["X-Fabric-SHA256"] = result.version.sha256
     response.headers["X-Fabric-Trace"] = result.version_id
+    response.headers.update(_warning(result))
     return response
+
+
+def _warning(result: WriteResult) -> dict[str, str]:
+    return {"X-Fabric-Warning": result.warning} if result.warning else {}
 
 
 def _condition() -> Condition:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +19,22 @@ from fabric.consistency.reading import Reader, Reading
 from fabric.consistency.replication import Condition, Replication, WriteResult
 from fabric.core.clock import Clock
 from fabric.core.config import Settings
-from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, NotFoundError
+from fabric.core.errors import (
+    BadInputError,
+    CapacityError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    UnavailableError,
+)
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.events.batch import AccessBatch, Op
 from fabric.plane.ports import AuditView, FreezeView, IntakeView, PlaceChooserView, PrincipalView
 from fabric.storage.keys import WORK_FOLDER
 from fabric.storage.store import ObjectInfo
 from fabric.storage.store import Reading as StoreReading
+
+logger = logging.getLogger(__name__)
 
 KEY_BYTES_MOST = 1024
 LIST_MOST = 1000
@@ -115,7 +126,10 @@ class Objects:
         self._policy_for = policy_for or settings.policy_for
 
     def put(self, key: str, chunks: Iterable[Chunk], options: PutOptions, caller: Caller) -> WriteResult:
-        """Write an object whole; see `Replication.write` for outcomes and errors. FrozenError during a freeze."""
+        """Write an object whole; see `Replication.write` for outcomes and errors. FrozenError during a freeze.
+
+        What goes wrong after the commit is the result's warning, never an error.
+        """
         self._may_write(key)
         policy = options.policy or self._policy_for(key)
         began = self._clock.monotonic()
@@ -136,9 +150,7 @@ class Objects:
             copies_asked=self._settings.placement.copies,
             expected_sha256=options.expected_sha256,
         )
-        if not result.replayed:
-            self._wrote(key, result, caller, self._clock.monotonic() - began)
-        return result
+        return result if result.replayed else self._wrote(key, result, caller, self._clock.monotonic() - began)
 
     def delete(
         self, key: str, caller: Caller, *, condition: Condition = ANYTHING, idempotency_key: str = ""
@@ -147,18 +159,24 @@ class Objects:
         self._may_write(key)
         began = self._clock.monotonic()
         result = self._replication.delete(key, condition=condition, idempotency_key=idempotency_key)
-        if not result.replayed:
-            self._audit.append("object.delete", caller.principal.name, key, version=result.version_id)
-            self._note(Op.DELETE, key, caller, seconds=self._clock.monotonic() - began)
-        return result
+        if result.replayed:
+            return result
+        audited = self._audit.append_done("object.delete", caller.principal.name, key, version=result.version_id)
+        noted = self._note_done(Op.DELETE, key, caller, seconds=self._clock.monotonic() - began)
+        return _warned(result, audited=audited, noted=noted)
 
     def head(self, key: str, caller: Caller) -> Head:
         """Return the head of a managed object that the caller may read; NotFoundError where there is none."""
         head = self._heads.get(_checked_key(key))
         if head is None or head.deleted:
             raise NotFoundError("there is no such object", key=key)
-        _may_read(head.policy, caller)
+        _may_read(head.policy, caller.principal)
         return head
+
+    def check_read(self, key: str, principal: PrincipalView) -> None:
+        """Raise ForbiddenError unless ``principal`` may read ``key``'s class (of its prefix, where it is none)."""
+        head = self._heads.get(key)
+        _may_read(self._policy_for(key) if head is None else head.policy, principal)
 
     def version(self, head: Head, version_id: str = "") -> Version:
         """Return one live or retained version, or the current one."""
@@ -199,7 +217,7 @@ class Objects:
 
     def stat_adopted(self, member: MemberView, inner: str, caller: Caller) -> ObjectInfo:
         """Return what the store says of its own object; no byte of it is opened."""
-        _may_read(self._policy_for(f"{member.name}/{inner}"), caller)
+        _may_read(self._policy_for(f"{member.name}/{inner}"), caller.principal)
         return member.store.head(inner)
 
     def open_adopted(
@@ -255,15 +273,26 @@ class Objects:
                 key=key,
             )
         self._freeze.check()
+        self._audit.ready()
 
-    def _wrote(self, key: str, result: WriteResult, caller: Caller, seconds: float) -> None:
+    def _wrote(self, key: str, result: WriteResult, caller: Caller, seconds: float) -> WriteResult:
         version = result.version
         size = version.money_bytes if version is not None else 0
         store = version.replicas[0].store if version is not None and version.replicas else ""
-        self._audit.append(
+        audited = self._audit.append_done(
             "object.put", caller.principal.name, key, version=result.version_id, outcome=result.outcome.value
         )
-        self._note(Op.WRITE, key, caller, seconds=seconds, moved=size, size=size, store=store)
+        noted = self._note_done(Op.WRITE, key, caller, seconds=seconds, moved=size, size=size, store=store)
+        return _warned(result, audited=audited, noted=noted)
+
+    def _note_done(self, op: Op, key: str, caller: Caller, **figures: Any) -> bool:
+        """Note the access of a change that is committed; return whether the access history took it."""
+        try:
+            self._note(op, key, caller, **figures)
+        except (CapacityError, UnavailableError) as error:
+            logger.warning("an access waits for its log", extra={"fault": str(error)})
+            return False
+        return True
 
     def _note(
         self, op: Op, key: str, caller: Caller, *, seconds: float, moved: float = 0, size: float = -1, store: str = ""
@@ -287,6 +316,14 @@ class Objects:
         )
 
 
+def _warned(result: WriteResult, *, audited: bool, noted: bool) -> WriteResult:
+    """Return the result with what went wrong beside it."""
+    late = [name for name, done in (("audit line", audited), ("entry in the access history", noted)) if not done]
+    if not late:
+        return result
+    return replace(result, warning=f"the change stands, but its {' and its '.join(late)} could not be written yet")
+
+
 def _checked_key(key: str) -> str:
     """Return ``key``, or BadInputError saying what is wrong with it."""
     segments = key.split("/")
@@ -297,8 +334,8 @@ def _checked_key(key: str) -> str:
     return key
 
 
-def _may_read(policy: ObjectPolicy, caller: Caller) -> None:
-    if not caller.principal.may_read(policy.classification):
+def _may_read(policy: ObjectPolicy, principal: PrincipalView) -> None:
+    if not principal.may_read(policy.classification):
         raise ForbiddenError(
             "your token does not read objects of this class",
             hint="ask for a token with the class: python -m fabric token add",

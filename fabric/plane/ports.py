@@ -37,8 +37,11 @@ class DecoderView(Protocol):
 class AuditView(Protocol):
     """`security/audit.py`."""
 
-    def append(self, action: str, who: str, subject: str, **details: object) -> object:
-        """Add one line to the chain, durably."""
+    def append_done(self, action: str, who: str, subject: str, **details: object) -> bool:
+        """Add one line for what is done; False where it waits for its disk."""
+
+    def ready(self) -> None:
+        """CapacityError or UnavailableError while lines wait."""
 
 
 class FreezeView(Protocol):

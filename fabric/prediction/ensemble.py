@@ -6,7 +6,6 @@ Everything here rests on outcomes: forecasts whose horizon has passed, beside wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,9 @@ from fabric.prediction.features import Floats
 MODELS = ("linear", "forest", "statistical")
 ORIGINS = 4  # weekly origins that weights and residuals rest on
 ORIGIN_KEEP = 0.7  # an origin weighs this much of the one a week later
-WEIGHT_STEP = 0.05  # grid of the weights
+ERROR_POWER = 8  # how much more a better model weighs
+WEIGHT_LEAST = 0.001  # of the best model's; with less, a model only hurts and has none
+ERROR_TINY = 1e-30  # scaled error under which models are alike
 POOL_LEAST = 40  # residuals in a pool; with fewer, all volumes share one
 VOLUME_EDGES = np.array([1.0, 5.0, 20.0, 100.0, 1000.0])  # expected reads a week that part the pools
 ERROR_MOST = 10.0  # scaled error of one object, in usual changes: one object that woke up must not decide for all
@@ -105,34 +106,28 @@ def mixed(totals: Floats, weights: Floats) -> Floats:
 
 
 def stack(outcomes: Outcomes) -> Floats:
-    """Return shape (MODELS,): weights >= 0 with sum 1 that would have had the least scaled error on ``outcomes``.
+    """Return shape (MODELS,): weights with sum 1 by recent accuracy, one over each model's mean error to the 8th power.
 
-    The best point of a grid over the simplex, so that it is global, repeatable and never negative. A model without a
-    forecast in the newest origin gets 0; with no outcome at all the statistical model stands alone.
+    Every model that is about as good has a say; one that is half as good has under one part in two hundred. With no
+    outcome at all the statistical model stands alone.
 
-    Source: stacked regressions with non-negative weights, L. Breiman, Machine Learning 24, 1996, 49-64.
+    Source: the power chosen on the earlier half of real origins, docs/design/prediction.md; inverse-error weights:
+    J. M. Bates and C. W. J. Granger, The Combination of Forecasts, Operational Research Quarterly 20, 1969, 451-468.
     """
     rows = outcomes.where(np.asarray(~np.isnan(outcomes.models).any(axis=1)))
     if not len(rows.day):
         return np.array([0.0, 0.0, 1.0])
     share = origin_weights(rows)
-    logs = np.log1p(rows.models)
-    errors = [share @ scaled_error(rows, np.expm1(logs @ weights)) for weights in SIMPLEX]
-    return np.asarray(SIMPLEX[int(np.argmin(errors))])
+    errors = np.array([share @ scaled_error(rows, rows.models[:, model]) for model in range(len(MODELS))])
+    least = max(float(errors.min()), ERROR_TINY)
+    weights = (least / np.maximum(errors, ERROR_TINY)) ** ERROR_POWER
+    kept = np.where(weights < WEIGHT_LEAST, 0.0, weights)
+    return np.asarray(kept / kept.sum())
 
 
 def scaled_error(rows: Outcomes, forecast: Floats) -> Floats:
     """Return shape (rows,), each absolute error over the object's usual change from week to week, at most 10."""
     return np.asarray(np.minimum(np.abs(forecast - rows.actual) / rows.scale, ERROR_MOST))
-
-
-def _simplex(step: float) -> Floats:
-    steps = round(1 / step)
-    points = [(a, b, steps - a - b) for a, b in product(range(steps + 1), repeat=2) if a + b <= steps]
-    return np.array(points) / steps
-
-
-SIMPLEX = _simplex(WEIGHT_STEP)
 
 
 @dataclass(frozen=True, slots=True)

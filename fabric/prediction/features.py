@@ -17,7 +17,6 @@ LAGS = 7
 LEVEL_DAYS = 14  # days whose mean is the scale that the other features are relative to
 LONG_DAYS = 30
 HISTORY_LEAST = 14  # days of history under which only the seasonal naive forecast is made
-DAYS_PER_YEAR = 365.25
 EPOCH = date(1970, 1, 1)
 
 FEATURES = (
@@ -30,7 +29,7 @@ FEATURES = (
     "spread",
     "quiet_share",
 )
-CALENDAR = ("weekday_sin", "weekday_cos", "year_sin", "year_cos", "week_of_month")
+CALENDAR = ("weekday_sin", "weekday_cos")  # in a window of nine weeks time of year and month would name the day alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +102,9 @@ def features(window: Window, day: int) -> Floats:
 
 
 def calendar(rows: int, day: int) -> Floats:
-    """Return shape (rows, CALENDAR): weekday, time of year and week of the month of ``day``, the same in each row."""
-    when = EPOCH + timedelta(days=day)
-    weekday = 2 * np.pi * when.weekday() / WEEK
-    year = 2 * np.pi * when.timetuple().tm_yday / DAYS_PER_YEAR
-    values = [np.sin(weekday), np.cos(weekday), np.sin(year), np.cos(year), (when.day - 1) // WEEK]
-    return np.tile(np.asarray(values, dtype=np.float64), (rows, 1))
+    """Return shape (rows, CALENDAR): the weekday of ``day``, the same in each row."""
+    angle = 2 * np.pi * (EPOCH + timedelta(days=day)).weekday() / WEEK
+    return np.tile(np.array([np.sin(angle), np.cos(angle)]), (rows, 1))
 
 
 def target(window: Window, day: int) -> Floats:

@@ -20,7 +20,7 @@ from fabric.prediction.forest import Forest
 from fabric.prediction.linear import Linear
 from fabric.prediction.work import Forecasts, Idents, Models, Plan, Update
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: forecasts relative to the level; such models are learned again, the history is whole
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -83,8 +83,11 @@ def _models_arrays(models: Models) -> Arrays:
 
 
 def _models(arrays: Arrays, path: Path) -> Models:
-    if "format" not in arrays or int(arrays["format"]) != FORMAT_VERSION:
+    found = int(arrays["format"]) if "format" in arrays else 0
+    if found not in (1, FORMAT_VERSION):
         raise _damaged(path)
+    if found == 1:
+        return Models(updates=int(arrays["updates"]))
     return Models(
         linear=Linear(arrays["linear.gram"], arrays["linear.moment"], float(arrays["linear.rows"])),
         forest=Forest(**{name: arrays[f"forest.{name}"] for name in Forest.__slots__}),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fabric.prediction import ensemble as ens
 from fabric.prediction.ensemble import MODELS, Outcomes, Residuals, Score
 from fabric.prediction.features import (
+    CALENDAR,
     FEATURES,
     HISTORY_LEAST,
     HORIZON_DAYS,
@@ -32,7 +33,7 @@ from fabric.prediction.statistical import seasonal_naive, shape_of_week, smoothe
 Idents = NDArray[np.uint64]  # one hash per key
 
 HALF_LIFE_DAYS = 45.0  # of what the linear model has seen
-GROW_DAYS = 28  # newest training origins that new trees grow on
+GROW_DAYS = 35  # newest training origins that new trees grow on
 ROLL_SHARE = 0.1  # of the trees replaced a day
 TRAIN_LEAST = 50  # rows under which a model has learned nothing
 REPLAY_DAYS = (28, 21, 14, 7, 0)  # days back at which a fresh model forecasts, to be scored
@@ -40,7 +41,7 @@ FRESH_AFTER_DAYS = 7  # a gap after which the models start again from the window
 OUTCOMES_MOST = 2_000  # objects whose outcomes are kept, per origin
 OUTCOME_DAYS = 42  # days that outcomes are kept
 SCALE_DAYS = 35  # days that the usual change from week to week is taken from
-LINEAR_FEATURES = 1 + len(FEATURES) + 2  # smoothed level and weekday; a line would run away with the time of year
+LINEAR_FEATURES = 1 + len(FEATURES) + len(CALENDAR)  # the first is the statistical forecast
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ def _learned(models: Models, window: Window, plan: Plan) -> Models:
     linear = models.linear
     for day in range(max(first, newest + 1), last + 1):
         x, y = _training(window, day)
-        linear = linear.updated(x[:, :LINEAR_FEATURES], y, keep=0.5 ** (1 / HALF_LIFE_DAYS))
+        linear = linear.learned(x, y, keep=0.5 ** (1 / HALF_LIFE_DAYS))
     return replace(
         models, linear=linear, forest=_rolled(models, window, range(max(first, last - GROW_DAYS + 1), last + 1), plan)
     )
@@ -189,9 +190,13 @@ def _rolled(models: Models, window: Window, days: range, plan: Plan) -> Forest:
 
 
 def _training(window: Window, day: int) -> tuple[Floats, Floats]:
-    """Return features and targets of the objects that were old enough on ``day``, quiet ones in their true share."""
+    """Return features and targets of the objects that were old enough on ``day``, quiet ones in their true share.
+
+    The target is what the statistical forecast lacked: a model that learned nothing repeats that forecast.
+    """
     some = window.take(np.flatnonzero(window.old_enough(day)))
-    return _design(some, day), target(some, day)
+    x = _design(some, day)
+    return x, target(some, day) - x[:, 0]
 
 
 def _design(window: Window, day: int) -> Floats:
@@ -234,9 +239,9 @@ def _totals(models: Models, window: Window, day: int) -> Floats:
     x, base = _design(window, day), level(window, day)
     totals = np.full((len(x), len(MODELS)), np.nan)
     if models.linear.rows >= TRAIN_LEAST:
-        totals[:, 0] = total_from(models.linear.predict(x[:, :LINEAR_FEATURES]), base)
+        totals[:, 0] = total_from(models.linear.predict(x) + x[:, 0], base)
     if models.forest.trees:
-        totals[:, 1] = total_from(models.forest.predict(x), base)
+        totals[:, 1] = total_from(models.forest.predict(x) + x[:, 0], base)
     totals[:, 2] = smoothed_total(window, day)
     return totals
 

@@ -44,12 +44,8 @@ class Explanation(msgspec.Struct, frozen=True):
     facts: dict[str, Any]  # JSON-ready: receipt, forecast, jobs, replicas, policy: what the object's page shows
 
 
-class Component(Protocol):
-    """A part of the fabric that the supervisor runs on a thread of its own.
-
-    ``start``, ``tick`` and ``stop`` are called from that thread alone, in that order; ``report`` from any thread at
-    any time after ``start``, so it reads from memory what the last tick left (build it whole, then swap it in).
-    """
+class Task(Protocol):
+    """What the supervisor runs on a thread of its own: ``start``, ``tick`` and ``stop`` are called from it alone."""
 
     name: str
 
@@ -64,6 +60,14 @@ class Component(Protocol):
 
     def stop(self) -> None:
         """Leave nothing half done; at most 2 s."""
+
+
+class Component(Task, Protocol):
+    """A part of the fabric that speaks for itself.
+
+    The methods below are called from any thread at any time after ``start``, so they read from memory what the last
+    tick left (build it whole, then swap it in).
+    """
 
     def reports(self) -> Mapping[str, Report]:
         """Return the body of each section this component writes (most have one), from memory."""

@@ -139,6 +139,7 @@ class ReportPublisher:
             sequence = self._sequence + 1
             report = self._bounded(self._enveloped(section, body, sequence, next_in_seconds))
             report["digest"] = digest(report, self._key)
+            self._folder.mkdir(parents=True, exist_ok=True)  # it may have been removed meanwhile
             write_whole(self._folder / SECTIONS[section], _compact.encode(report), durable=False)
             self._sequence = sequence
         return report

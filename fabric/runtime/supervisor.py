@@ -1,4 +1,4 @@
-"""Runs each component on a thread of its own: wake, back off, mark what a retry cannot mend, stop in reverse order."""
+"""Runs each task on a thread of its own: wake, back off, mark what a retry cannot mend, stop in reverse order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from fabric.core.clock import Clock
 from fabric.core.errors import FabricError
-from fabric.runtime.component import Component
+from fabric.runtime.component import Task
 
 BACK_OFF_FIRST = 0.5  # seconds after the first failure of a row of them
 BACK_OFF_MOST = 30.0
@@ -18,12 +18,12 @@ STOP_SECONDS = 4.0  # for all components together
 FAULTS_MOST = 5  # unforeseen errors in a row before a component is FAILED
 
 logger = logging.getLogger(__name__)
-Observer = Callable[[Component], None]
+Observer = Callable[[Task], None]
 
 
 @dataclass(slots=True)
 class _Running:
-    component: Component
+    component: Task
     thread: threading.Thread | None = None
     wake: threading.Event = field(default_factory=threading.Event)
     state: str = "starting"  # starting | running | backing_off | failed | stopped
@@ -40,7 +40,7 @@ class Supervisor:
         after_tick: called on the component's thread after each tick, to publish its reports.
     """
 
-    def __init__(self, components: Sequence[Component], clock: Clock, *, after_tick: Observer | None = None) -> None:
+    def __init__(self, components: Sequence[Task], clock: Clock, *, after_tick: Observer | None = None) -> None:
         self._clock = clock
         self._after_tick = after_tick
         self._stopping = threading.Event()
@@ -108,8 +108,9 @@ class Supervisor:
         return _back_off(running.failures)
 
     def _pause(self, running: _Running, seconds: float) -> None:
+        waking = running.wake if running.state == "running" else self._stopping  # a doorbell cuts no back-off short
         if seconds > 0 and not self._stopping.is_set():
-            self._clock.wait(running.wake, seconds)
+            self._clock.wait(waking, seconds)
         running.wake.clear()
 
     def _guarded(self, running: _Running, act: Callable[[], object]) -> bool:

@@ -27,8 +27,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fabric.core.clock import Clock
-from fabric.core.errors import BadInputError, CorruptError
+from fabric.core.errors import BadInputError, CapacityError, CorruptError, UnavailableError
 from fabric.core.files import write_whole
+from fabric.security.auditpages import AuditLine, lines_before, lines_with
 from fabric.security.commit import GroupCommit, disk_errors
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ PUBLIC_FILE = "audit.pub"
 CHECKPOINT = "checkpoint"
 CHECKPOINT_RECORDS = 256
 DETAIL_MOST = 16 << 10  # bytes of one line
+LATE_MOST = 10_000  # lines that may wait for their disk
 START = "0" * 64
 _PLAIN = (
     "alert audit backup checkpoint config engine freeze job plan rebuild restore root rule scan store token unfreeze"
@@ -94,6 +96,7 @@ class Audit:
         self._signer = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"sign" + seed).digest())
         self._name_key = hashlib.sha256(b"name" + seed).digest()
         self._commit: GroupCommit[dict[str, object]] = GroupCommit(self._write)
+        self._late: list[dict[str, object]] = []  # lines of acts that are done, waiting for their disk
         self._records, self._head, self._unsigned = 0, START, 0
         with disk_errors("the audit log", folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -116,6 +119,35 @@ class Audit:
             BadInputError: the details are not JSON, or longer than a line may be.
             CapacityError, UnavailableError: not recorded; the act must not be acknowledged.
         """
+        self._commit.settle(self._commit.add(self._record(action, who, subject, details)))
+
+    def append_done(self, action: str, who: str, subject: str, **details: object) -> bool:
+        """Record what cannot be undone any more, as `append`; return whether the line is on disk.
+
+        Where the disk does not take it, it is kept in memory and goes before the next line; `ready` says so until
+        then. With LATE_MOST waiting it is as `append`.
+        """
+        if len(self._late) >= LATE_MOST:
+            self.ready()
+        record = self._record(action, who, subject, details)
+        try:
+            self._commit.settle(self._commit.add(record))
+        except (CapacityError, UnavailableError):
+            logger.exception("an audit line waits for its disk; changes are refused until it is written")
+            self._late.append(record)
+            return False
+        return True
+
+    def ready(self) -> None:
+        """Write the lines that wait; to be asked before a change begins.
+
+        Raises:
+            CapacityError, UnavailableError: they still wait; nothing that makes another line may begin.
+        """
+        if self._late:
+            self._commit.settle(self._commit.add({"action": CHECKPOINT}))
+
+    def _record(self, action: str, who: str, subject: str, details: dict[str, object]) -> dict[str, object]:
         record: dict[str, object] = {
             "at": round(self._clock.now(), 3),
             "action": action,
@@ -129,7 +161,7 @@ class Audit:
             raise BadInputError("the details of an audit line are not JSON", action=action) from error
         if length > DETAIL_MOST:
             raise BadInputError("an audit line is too long", action=action, hint=f"keep it under {DETAIL_MOST} bytes")
-        self._commit.settle(self._commit.add(record))
+        return record
 
     def subject(self, key: str) -> str:
         """Return what stands in the log for the object ``key``."""
@@ -137,7 +169,7 @@ class Audit:
 
     def checkpoint(self) -> None:
         """Sign what is not signed yet; at a stop and now and then."""
-        if self._unsigned:
+        if self._unsigned or self._late:
             self._commit.settle(self._commit.add({"action": CHECKPOINT}))
 
     def recent(self, count: int) -> list[dict[str, object]]:
@@ -146,9 +178,17 @@ class Audit:
             lines = _tail(self._path).splitlines()
         return [json.loads(line) for line in reversed(lines[-count:])]
 
+    def page(self, *, before: int | None = None, search: str = "", limit: int = 100) -> tuple[list[AuditLine], int]:
+        """Return lines numbered under ``before``, newest first, and how many there are that hold ``search``."""
+        records = self._records
+        number = records if before is None else min(before, records)
+        if search:
+            return lines_with(self._path, search, number, limit)
+        return lines_before(self._path, number, limit), records
+
     def _write(self, group: list[dict[str, object]]) -> None:
-        chain, lines = _Chain(self._records, self._head, self._unsigned), []
-        for record in group:
+        chain, lines, late = _Chain(self._records, self._head, self._unsigned), [], len(self._late)
+        for record in [*self._late[:late], *group]:
             wants_signature = record["action"] == CHECKPOINT
             if not wants_signature:
                 lines.append(chain.add(record))
@@ -157,6 +197,7 @@ class Audit:
         with disk_errors("the audit log", self._path):
             _append(self._path, b"".join(lines))
         self._records, self._head, self._unsigned = chain.records, chain.head, chain.unsigned
+        del self._late[:late]
 
     def _signature(self, chain: _Chain) -> dict[str, object]:
         signature = self._signer.sign(_signed_text(chain.records, chain.head))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from fabric.core.errors import CapacityError, UnavailableError
+from fabric.core.failing import Carried
 
 GROUP_MOST = 512  # items written with one flush
 
@@ -54,14 +55,11 @@ class GroupCommit(Generic[T]):
     def _write_group(self) -> None:
         with self._order:
             group, self._waiting = self._waiting[:GROUP_MOST], self._waiting[GROUP_MOST:]
-        try:
+        outcome: list[BaseException] = []
+        with Carried(outcome.append):
             self._write([item for item, _ in group])
-        except BaseException as error:  # noqa: BLE001 - carried to every caller that waits
-            for _, future in group:
-                future.set_exception(error)
-            return
         for _, future in group:
-            future.set_result(None)
+            future.set_exception(outcome[0]) if outcome else future.set_result(None)
 
 
 @contextmanager

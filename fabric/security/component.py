@@ -18,6 +18,7 @@ from fabric.security.ports import AuditPort, FleetPort, HeadsPort, KeysPort
 from fabric.security.tokens import Tokens
 from fabric.security.webhook import Webhook
 
+FAILURES_MOST = 5  # in a row, before what is still tried again counts as failed
 LOOK_SECONDS = 0.5  # a condition is seen, kept and reported well under the specification's 2 s
 CHECKPOINT_SECONDS = 60.0
 SLOW_SECONDS = 5.0  # between two readings of tokens, audit lines and counts for the report
@@ -31,7 +32,7 @@ class Security:
     Args:
         fleet: the stores, for their zones; None where there are none to ask.
         webhook: where alerts are delivered; None keeps them here.
-        states: the supervisor's ``states``, from which ``component_failed{component}`` is measured.
+        states: the supervisors' ``states``, from which ``component_failed{component}`` is measured.
     """
 
     name = "security"
@@ -73,7 +74,7 @@ class Security:
     def tick(self) -> float:
         """Judge every figure, count a part of the heads, and sign the audit chain once a minute."""
         for name, running in (self._states() if self._states is not None else {}).items():
-            self._measures.gauge("component_failed", float(running.get("state") == "failed"), component=name)
+            self._measures.gauge("component_failed", float(_has_failed(running)), component=name)
         self._alerts.look(self._measures.snapshot())
         self._census.step()
         if self._clock.monotonic() >= self._next_checkpoint:
@@ -98,6 +99,8 @@ class Security:
         """Return a page of alerts, history, rules, policies, ciphers, controls, tokens, audit, stores or wrong."""
         if kind == "history":
             return tables.history_page(self._rows, search, cursor, limit)
+        if kind == "audit":
+            return report.audit_page(self._audit, search, cursor, limit)
         return tables.page(self._tables(), kind, search, cursor, limit)
 
     def explain(self, key: str) -> Explanation:
@@ -134,7 +137,7 @@ class Security:
 
     def _tables(self) -> dict[str, tables.Table]:
         return {
-            **report.security_tables(self._census.latest, self._tokens, self._audit, self._fleet),
+            **report.security_tables(self._census.latest, self._tokens, self._fleet),
             **report.alert_tables(self._alerts),
         }
 
@@ -153,5 +156,11 @@ class Security:
 
     def _security(self) -> Report:
         counts = self._census.latest
-        shown = report.security_tables(counts, self._tokens, self._audit, self._fleet)
-        return report.security_body(counts, self._keys.state(), self._tokens, self._audit.head, shown)
+        shown = report.security_tables(counts, self._tokens, self._fleet)
+        lines = report.audit_page(self._audit, "", None, tables.REPORT_ROWS)
+        return report.security_body(counts, self._keys.state(), self._tokens, lines, self._audit.head, shown)
+
+
+def _has_failed(running: Mapping[str, object]) -> bool:
+    failures = running.get("failures", 0)
+    return running.get("state") == "failed" or (isinstance(failures, int) and failures >= FAILURES_MOST)

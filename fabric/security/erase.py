@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fabric.catalog.heads import Head
 from fabric.core.clock import Clock
 from fabric.core.errors import ForbiddenError, NotFoundError
 from fabric.security.ports import HeadsPort, KeysPort, Record, Tombstone
@@ -26,12 +27,23 @@ class Eraser:
     """Makes every replica of every version of an object unreadable, at once and for good.
 
     Args:
-        tombstone: deletes the object through the data plane; replicas are removed from stores as ever.
+        tombstone: deletes the object through the data plane, and refuses the writes under way; replicas are removed
+            from stores as ever.
+        forget: removes the object's name from the head log once it is deleted.
     """
 
-    def __init__(self, keys: KeysPort, heads: HeadsPort, tombstone: Tombstone, record: Record, clock: Clock) -> None:
+    def __init__(
+        self,
+        keys: KeysPort,
+        heads: HeadsPort,
+        tombstone: Tombstone,
+        record: Record,
+        clock: Clock,
+        *,
+        forget: Tombstone = lambda _key: None,
+    ) -> None:
         self._keys, self._heads, self._tombstone = keys, heads, tombstone
-        self._record, self._clock = record, clock
+        self._record, self._clock, self._forget = record, clock, forget
 
     def erase(self, key: str, who: Principal, second: Principal | None = None, *, four_eyes: bool = False) -> Erasure:
         """Erase ``key``. Safe to repeat after a failure: each step that was done is done.
@@ -41,7 +53,7 @@ class Eraser:
         Raises:
             ForbiddenError: the role does not allow it, or a second person is needed.
             NotFoundError: there is no such object.
-            CapacityError, UnavailableError: a copy of the key table could not be rewritten; repeat.
+            CapacityError, UnavailableError: a copy of the key table or head log could not be rewritten; repeat.
         """
         _allowed(who, second, four_eyes=four_eyes)
         head = self._heads.get(key)
@@ -63,9 +75,15 @@ class Eraser:
         if key_id:
             self._keys.shred(key_id)
         head = self._heads.get(key)  # again: a write may have been committed before its key was destroyed
-        if head is not None and (not head.deleted or head.retained):
+        if head is not None and not _is_buried(head):
             self._tombstone(key)
+        self._forget(key)
         return done
+
+
+def _is_buried(head: Head) -> bool:
+    """Say whether the last thing that happened to the object was an erasure that was carried out."""
+    return head.deleted and not head.retained and head.erased == head.current.dot
 
 
 def _allowed(who: Principal, second: Principal | None, *, four_eyes: bool) -> None:

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from fabric.catalog.heads import Head
 from fabric.core.config import StoreAddress, StoreSettings
+from fabric.security.auditpages import AuditLine
 
-Tombstone = Callable[[str], object]  # deletes an object by its key
+Tombstone = Callable[[str], object]  # buries an object by its key
 
 
 class HeadsPort(Protocol):
@@ -39,7 +40,9 @@ class AuditPort(Protocol):
     def head(self) -> tuple[int, str]: ...
     def append(self, action: str, who: str, subject: str, **details: object) -> None: ...
     def checkpoint(self) -> None: ...
-    def recent(self, count: int) -> list[dict[str, object]]: ...
+    def page(
+        self, *, before: int | None = None, search: str = "", limit: int = 100
+    ) -> tuple[Sequence[AuditLine], int]: ...
 
 
 class StoreFacts(Protocol):

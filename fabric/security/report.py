@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from fabric.catalog.alerts import Alert
 from fabric.core.clock import iso
+from fabric.core.errors import BadInputError
 from fabric.core.words import Classification, Zone
 from fabric.runtime.component import Page, Report
 from fabric.security.alerts import Alerts
@@ -15,16 +18,21 @@ from fabric.security.machine import ACTIVE
 from fabric.security.matrix import CIPHERS, suite_or_none
 from fabric.security.ports import AuditPort, FleetPort
 from fabric.security.rules import DEADLINE_SECONDS, Severity
-from fabric.security.tables import ALERT_COLUMNS, REPORT_ROWS, Table, alert_row, column
+from fabric.security.tables import ALERT_COLUMNS, LIMIT_MOST, REPORT_ROWS, Table, alert_row, column
 from fabric.security.tokens import Tokens
 
-AUDIT_ROWS = 100
+SECURITY_TABLES = ("policies", "ciphers", "wrong", "stores", "tokens", "audit", "controls")  # as the card shows them
+AUDIT_COLUMNS = [
+    column("n", "Line"),
+    column("at", "When", "time"),
+    column("action", "What"),
+    column("who", "Who"),
+    column("subject", "On what"),
+]
 _WORST_FIRST = {severity.value: rank for rank, severity in enumerate(Severity)}
 
 
-def security_tables(
-    counts: Counts | None, tokens: Tokens, audit: AuditPort, fleet: FleetPort | None
-) -> dict[str, Table]:
+def security_tables(counts: Counts | None, tokens: Tokens, fleet: FleetPort | None) -> dict[str, Table]:
     """Return the tables of the security card."""
     return {
         "policies": _policies(),
@@ -32,9 +40,19 @@ def security_tables(
         "wrong": _wrong(counts),
         "stores": _stores(fleet),
         "tokens": _tokens(tokens),
-        "audit": _audit(audit),
         "controls": _controls(),
     }
+
+
+def audit_page(audit: AuditPort, search: str, cursor: str | None, limit: int) -> Page:
+    """Return audit lines, newest first; the cursor is the number of the last line of the page before."""
+    if cursor is not None and not cursor.isdigit():
+        raise BadInputError("the cursor is none of ours", cursor=cursor, hint="start without a cursor")
+    most = min(max(limit, 1), LIMIT_MOST)
+    found, total = audit.page(before=None if cursor is None else int(cursor), search=search, limit=most)
+    rows = [{"id": str(line.n), **msgspec.to_builtins(line)} for line in found]
+    more = len(found) == most and found[-1].n > 0
+    return Page(AUDIT_COLUMNS, rows, total, str(found[-1].n) if more else None)
 
 
 def alert_tables(alerts: Alerts) -> dict[str, Table]:
@@ -44,18 +62,24 @@ def alert_tables(alerts: Alerts) -> dict[str, Table]:
 
 
 def security_body(
-    counts: Counts | None, keys: dict[str, object], tokens: Tokens, head: tuple[int, str], tables: dict[str, Table]
+    counts: Counts | None,
+    keys: dict[str, object],
+    tokens: Tokens,
+    audit: Page,
+    head: tuple[int, str],
+    tables: dict[str, Table],
 ) -> Report:
     """Return the body of section ``security``."""
     wrong = counts.wrong_total if counts is not None else None
-    shown = ("policies", "ciphers", "wrong", "stores", "tokens", "audit", "controls")
+    shown = {name: table.body() for name, table in tables.items()}
+    shown["audit"] = {"columns": audit.columns, "rows": audit.rows, "total": audit.total}
     return {
         "state": "degraded" if wrong else "ok" if counts is not None else "busy",
         "note": _note(counts),
         "headline": _security_headline(counts, keys, tokens, head),
         "progress": [],
         "series": [],
-        "tables": {name: tables[name].body() for name in shown},
+        "tables": {name: shown[name] for name in SECURITY_TABLES},
         "encryption": {"replicas": counts.replicas, "stored_bytes": counts.stored_bytes} if counts else None,
         "replicas_not_as_asked": wrong,
         "key_table": keys,
@@ -199,21 +223,6 @@ def _tokens(tokens: Tokens) -> Table:
             "made_by": row.made_by,
         }
         for row in tokens.all()
-    ]
-    return Table(columns, rows)
-
-
-def _audit(audit: AuditPort) -> Table:
-    columns = [
-        column("n", "Line"),
-        column("at", "When", "time"),
-        column("action", "What"),
-        column("who", "Who"),
-        column("subject", "On what"),
-    ]
-    rows = [
-        {"id": str(line["n"]), **{name: line[name] for name in ("n", "at", "action", "who", "subject")}}
-        for line in audit.recent(AUDIT_ROWS)
     ]
     return Table(columns, rows)
 

@@ -60,7 +60,9 @@ def page(tables: dict[str, Table], kind: str, search: str, cursor: str | None, l
     """Cut a page out of a table; the cursor is the number of rows before it."""
     table = tables.get(kind)
     if table is None:
-        raise NotFoundError("there is no such table", kind=kind, hint=f"known are {', '.join(sorted(tables))}, history")
+        raise NotFoundError(
+            "there is no such table", kind=kind, hint=f"known are {', '.join(sorted(tables))}, audit, history"
+        )
     try:
         start = int(cursor or 0)
     except ValueError:

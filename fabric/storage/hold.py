@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from fabric.storage.store import ObjectInfo, Part, Store
-from fabric.storage.wrappers import Around, Chunks
+from fabric.storage.store import Store
+from fabric.storage.wrappers import WRITES, Around, Chunks
 
+T = TypeVar("T")
 Check = Callable[[], None]
 
 
@@ -21,62 +23,15 @@ class Hold(Around):
         super().__init__(inner)
         self._check = check
 
-    def put(
-        self,
-        key: str,
-        chunks: Chunks,
-        *,
-        only_if_absent: bool = False,
-        only_if_tag: str | None = None,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> ObjectInfo:
-        self._check()
-        return self.inner.put(
-            key,
-            chunks if isinstance(chunks, (list, tuple)) else self._checked(chunks),
-            only_if_absent=only_if_absent,
-            only_if_tag=only_if_tag,
-            storage_class=storage_class,
-            metadata=metadata,
-            content_type=content_type,
-        )
+    def _through(self, operation: str, call: Callable[[], T], /) -> T:
+        if operation in WRITES:
+            self._check()
+        return call()
+
+    def _incoming(self, chunks: Chunks) -> Chunks:
+        return chunks if isinstance(chunks, (list, tuple)) else self._checked(chunks)
 
     def _checked(self, chunks: Chunks) -> Iterator[bytes | memoryview]:
         for chunk in chunks:
             self._check()
             yield chunk
-
-    def delete(self, key: str, *, tag: str | None = None) -> None:
-        self._check()
-        self.inner.delete(key, tag=tag)
-
-    def set_class(self, key: str, storage_class: str, *, tag: str | None = None) -> ObjectInfo:
-        self._check()
-        return self.inner.set_class(key, storage_class, tag=tag)
-
-    def begin(
-        self,
-        key: str,
-        *,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> str:
-        self._check()
-        return self.inner.begin(key, storage_class=storage_class, metadata=metadata, content_type=content_type)
-
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
-        self._check()
-        return self.inner.put_part(key, upload_id, number, data)
-
-    def complete(
-        self, key: str, upload_id: str, parts: tuple[Part, ...], *, only_if_absent: bool = False
-    ) -> ObjectInfo:
-        self._check()
-        return self.inner.complete(key, upload_id, parts, only_if_absent=only_if_absent)
-
-    def abort(self, key: str, upload_id: str) -> None:
-        self._check()
-        self.inner.abort(key, upload_id)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 from fabric.core.clock import Clock
-from fabric.storage.keys import OpenReading
-from fabric.storage.store import ObjectInfo, Part, Reading, Store
+from fabric.storage.store import Reading, Store
 from fabric.storage.wrappers import Around, Chunks
+
+T = TypeVar("T")
 
 BURST_SECONDS = 1.0  # unused allowance that may be kept
 
@@ -52,65 +54,18 @@ class Limit(Around):
         self._requests = None if requests_per_second is None else Bucket(requests_per_second, clock)
         self._bytes = None if bytes_per_second is None else Bucket(bytes_per_second, clock)
 
-    @contextmanager
-    def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
-        self._ask()
-        with self.inner.open(key, start=start, end=end, tag=tag) as reading:
-            yield OpenReading(reading.info, self._paced(reading))
-
-    def head(self, key: str) -> ObjectInfo:
-        self._ask()
-        return self.inner.head(key)
-
-    def put(
-        self,
-        key: str,
-        chunks: Chunks,
-        *,
-        only_if_absent: bool = False,
-        only_if_tag: str | None = None,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> ObjectInfo:
-        self._ask()
-        return self.inner.put(
-            key,
-            self._paced(chunks),
-            only_if_absent=only_if_absent,
-            only_if_tag=only_if_tag,
-            storage_class=storage_class,
-            metadata=metadata,
-            content_type=content_type,
-        )
-
-    def list(self, prefix: str = "", *, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
-        self._ask()
-        return self.inner.list(prefix, after=after, limit=limit)
-
-    def delete(self, key: str, *, tag: str | None = None) -> None:
-        self._ask()
-        self.inner.delete(key, tag=tag)
-
-    def set_class(self, key: str, storage_class: str, *, tag: str | None = None) -> ObjectInfo:
-        self._ask()
-        return self.inner.set_class(key, storage_class, tag=tag)
-
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
-        self._ask()
-        if self._bytes is not None:
-            self._bytes.take(len(data))
-        return self.inner.put_part(key, upload_id, number, data)
-
-    def _ask(self) -> None:
+    def _through(self, _operation: str, call: Callable[[], T], /) -> T:
         if self._requests is not None:
             self._requests.take(1)
+        return call()
 
-    def _paced(self, chunks: Iterable[bytes | memoryview]) -> Chunks:
+    def _incoming(self, chunks: Chunks) -> Chunks:
         return chunks if self._bytes is None else self._wait_for(chunks, self._bytes)
 
+    _outgoing = _incoming
+
     @staticmethod
-    def _wait_for(chunks: Iterable[bytes | memoryview], bucket: Bucket) -> Iterator[bytes | memoryview]:
+    def _wait_for(chunks: Chunks, bucket: Bucket) -> Iterator[bytes | memoryview]:
         for chunk in chunks:
             bucket.take(len(chunk))
             yield chunk
@@ -138,31 +93,10 @@ class Shape(Around):
             self._wait(reading.info.storage_class)
             yield reading
 
-    def head(self, key: str) -> ObjectInfo:
-        self._wait(self.classes[0])
-        return self.inner.head(key)
-
-    def put(
-        self,
-        key: str,
-        chunks: Chunks,
-        *,
-        only_if_absent: bool = False,
-        only_if_tag: str | None = None,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> ObjectInfo:
-        self._wait(self.classes[0])
-        return self.inner.put(
-            key,
-            chunks,
-            only_if_absent=only_if_absent,
-            only_if_tag=only_if_tag,
-            storage_class=storage_class,
-            metadata=metadata,
-            content_type=content_type,
-        )
+    def _through(self, operation: str, call: Callable[[], T], /) -> T:
+        if operation in ("head", "put"):
+            self._wait(self.classes[0])
+        return call()
 
     def _wait(self, storage_class: str) -> None:
         milliseconds = self._first_byte_ms.get(storage_class, 0.0)

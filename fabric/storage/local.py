@@ -22,12 +22,13 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from fabric.core.errors import BadInputError, ConflictError, PreconditionError
+from fabric.core.failing import undoing
 from fabric.core.files import sync_directory
 from fabric.storage.folders import file_tag, folder, open_root, sorted_files, stat_file, translated, write_all
 from fabric.storage.keys import (
@@ -42,7 +43,7 @@ from fabric.storage.keys import (
     span,
 )
 from fabric.storage.parts import Upload, Uploads
-from fabric.storage.room import Room
+from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
 
 DEFAULT_TYPE = "application/octet-stream"
@@ -178,8 +179,11 @@ class LocalStore:
         wanted = None if storage_class is None else check_class(self.name, self.classes, storage_class)
         notes = _Notes(check_metadata(metadata), content_type or DEFAULT_TYPE)
         self._check_before(key, only_if_absent=only_if_absent, only_if_tag=only_if_tag)
-        temporary = self._write_temporary(key, chunks, notes)
-        return self._publish(key, temporary, wanted, notes, only_if_absent=only_if_absent, only_if_tag=only_if_tag)
+        with self._room.reserved() as room:
+            temporary = self._write_temporary(key, chunks, notes, room)
+            return self._publish(
+                key, temporary, wanted, notes, room, only_if_absent=only_if_absent, only_if_tag=only_if_tag
+            )
 
     def _check_before(self, key: str, *, only_if_absent: bool, only_if_tag: str | None) -> None:
         """Refuse at once what would be refused after the bytes were sent; the answer that counts comes later."""
@@ -195,25 +199,23 @@ class LocalStore:
             raise PreconditionError("the key exists already", store=self.name, key=key)
         check_tag(self.name, key, only_if_tag, "" if found is None else file_tag(found[1]))
 
-    def _write_temporary(self, key: str, chunks: Iterable[bytes | memoryview], notes: _Notes) -> Path:
+    def _write_temporary(
+        self, key: str, chunks: Iterable[bytes | memoryview], notes: _Notes, room: Reservation
+    ) -> Path:
         """Write ``chunks`` durably beside the objects; what ``chunks`` raises passes through and leaves nothing."""
         with translated(store=self.name, path=self.root, key=key):
             handle, path = self._temporary()
         source = iter(chunks)
         written = 0
-        try:
+        with ExitStack() as done, undoing(lambda: path.unlink(missing_ok=True)):
+            done.callback(os.close, handle)
             while (piece := next(source, None)) is not None:
                 written += len(piece)
-                self._room.check(written)
+                room.grow(written)
                 with translated(store=self.name, path=self.root, key=key):
                     write_all(handle, piece)
             with translated(store=self.name, path=self.root, key=key):
                 self._finish(handle, notes)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(handle)
         return path
 
     def _temporary(self) -> tuple[int, Path]:
@@ -239,6 +241,7 @@ class LocalStore:
         temporary: Path,
         wanted: str | None,
         notes: _Notes,
+        room: Reservation,
         *,
         only_if_absent: bool,
         only_if_tag: str | None,
@@ -254,7 +257,7 @@ class LocalStore:
                     self._move(key, at, target)
                 with self._folder(target, key.split("/")[:-1]) as handle:
                     state = os.stat(key.rsplit("/", 1)[-1], dir_fd=handle, follow_symlinks=False)
-                self._room.changed(state.st_size - (found[1].st_size if found is not None else 0))
+                room.used(state.st_size - (found[1].st_size if found is not None else 0))
                 return _info(key, state, target, notes)
         finally:
             temporary.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -14,12 +15,15 @@ from fabric.core.clock import Clock
 from fabric.core.errors import UnavailableError, UnknownOutcomeError
 from fabric.storage.keys import OpenReading
 from fabric.storage.store import ObjectInfo, Part, Reading, Store
-from fabric.storage.wrappers import Around, Chunks
+from fabric.storage.wrappers import Around
+
+T = TypeVar("T")
 
 SAMPLES_KEPT = 1024  # latest first-byte latencies per storage class
 SAMPLES_LEAST = 20  # fewer say nothing about a p99
 LIST_PAGE = 1000  # keys a server sends per listing request: what the bill counts
 CLASSES_MOST = 64
+TIMED = frozenset({"head", "put", "delete", "set_class", "put_part", "complete"})
 
 
 class LatencyView(msgspec.Struct, frozen=True):
@@ -69,6 +73,15 @@ class Meter(Around):
         with self._lock:
             return Figures(dict(self._requests), self._failures, self._bytes_read, self._bytes_written)
 
+    def _through(self, operation: str, call: Callable[[], T], /) -> T:
+        if operation not in TIMED:
+            return call()
+        with self._watched(operation, _Watch(self._clock)) as watch:
+            answer = call()
+            if isinstance(answer, (ObjectInfo, Part)):
+                watch.note(operation, answer)
+            return answer
+
     @contextmanager
     def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
         watch = _Watch(self._clock)
@@ -76,36 +89,6 @@ class Meter(Around):
             watch.storage_class = reading.info.storage_class
             watch.lap()
             yield OpenReading(reading.info, _counted(reading, watch))
-
-    def head(self, key: str) -> ObjectInfo:
-        with self._watched("head", _Watch(self._clock)) as watch:
-            info = self.inner.head(key)
-            watch.storage_class = info.storage_class
-            return info
-
-    def put(
-        self,
-        key: str,
-        chunks: Chunks,
-        *,
-        only_if_absent: bool = False,
-        only_if_tag: str | None = None,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> ObjectInfo:
-        with self._watched("put", _Watch(self._clock)) as watch:
-            info = self.inner.put(
-                key,
-                chunks,
-                only_if_absent=only_if_absent,
-                only_if_tag=only_if_tag,
-                storage_class=storage_class,
-                metadata=metadata,
-                content_type=content_type,
-            )
-            watch.size_bytes, watch.storage_class = info.size_bytes, info.storage_class
-            return info
 
     def list(self, prefix: str = "", *, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
         count = 0
@@ -116,27 +99,6 @@ class Meter(Around):
                 count += 1
         with self._lock:
             self._requests["list"] += count // LIST_PAGE
-
-    def delete(self, key: str, *, tag: str | None = None) -> None:
-        with self._watched("delete", _Watch(self._clock)):
-            self.inner.delete(key, tag=tag)
-
-    def set_class(self, key: str, storage_class: str, *, tag: str | None = None) -> ObjectInfo:
-        with self._watched("set_class", _Watch(self._clock)) as watch:
-            watch.storage_class = storage_class
-            return self.inner.set_class(key, storage_class, tag=tag)
-
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
-        with self._watched("put_part", _Watch(self._clock)) as watch:
-            part = self.inner.put_part(key, upload_id, number, data)
-            watch.size_bytes = part.size_bytes
-            return part
-
-    def complete(
-        self, key: str, upload_id: str, parts: tuple[Part, ...], *, only_if_absent: bool = False
-    ) -> ObjectInfo:
-        with self._watched("complete", _Watch(self._clock)):
-            return self.inner.complete(key, upload_id, parts, only_if_absent=only_if_absent)
 
     @contextmanager
     def _watched(self, operation: str, watch: _Watch) -> Iterator[_Watch]:
@@ -187,6 +149,13 @@ class _Watch:
         if not self.first_byte:
             self.seconds = (self.seconds or 0.0) + seconds
             self.first_byte = True
+
+    def note(self, operation: str, answer: ObjectInfo | Part) -> None:
+        """Keep the class that answered, and the bytes that came to rest."""
+        if isinstance(answer, ObjectInfo):
+            self.storage_class = answer.storage_class
+        if operation in ("put", "put_part"):
+            self.size_bytes = answer.size_bytes
 
     def now(self) -> float:
         return self._clock.monotonic()

@@ -16,7 +16,7 @@ from functools import partial
 import msgspec
 
 from fabric.core.clock import Clock
-from fabric.core.errors import ConflictError, FabricError, ModeError, PreconditionError
+from fabric.core.errors import FabricError, ModeError, PreconditionError
 from fabric.core.ids import new_id
 from fabric.core.words import Mode
 from fabric.storage.keys import WORK_FOLDER
@@ -58,16 +58,6 @@ def probe(store: Store, clock: Clock, *, mode: Mode) -> Findings:
         return trial.run()
     finally:
         trial.clean()
-
-
-def check_home_of_heads(store: Store) -> None:
-    """Raise ConflictError when the store lets two writers of one head both win."""
-    if not store.capabilities.may_hold_heads:
-        raise ConflictError(
-            "the store ignores preconditions and cannot be a home for heads",
-            hint="let it hold data, and keep the heads in another store or in the catalog",
-            store=store.name,
-        )
 
 
 class _Trial:

@@ -1,9 +1,13 @@
-"""How many bytes a store with a declared capacity holds: listed once, then kept up by what is written through it."""
+"""How many bytes a store with a declared capacity holds: listed once, then kept up by what is written through it.
+
+Writers reserve room as their bytes come, so that those side by side cannot pass the capacity together.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from fabric.core.errors import CapacityError
@@ -26,27 +30,68 @@ class Room:
         self.capacity_bytes = capacity_bytes
         self._store = store
         self._used: int | None = None
+        self._promised = 0  # bytes of writers under way
         self._lock = threading.Lock()
 
-    def check(self, more_bytes: int) -> None:
-        """Raise CapacityError when ``more_bytes`` would pass the declared capacity."""
-        if self.capacity_bytes is not None and self.used() + more_bytes > self.capacity_bytes:
-            raise CapacityError(
-                "the store's declared capacity is used up",
-                hint="free space, raise capacity_bytes or choose another place",
-                store=self._store.name,
-                capacity_bytes=self.capacity_bytes,
-            )
+    @contextmanager
+    def reserved(self) -> Iterator[Reservation]:
+        """Give a reservation of no bytes; what it still holds at the end of the block is given back."""
+        reservation = Reservation(self)
+        try:
+            yield reservation
+        finally:
+            self.take(-reservation.bytes)
 
-    def changed(self, by_bytes: int) -> None:
-        """Note that the store holds ``by_bytes`` more (or fewer, below 0)."""
+    def check(self, more_bytes: int) -> None:
+        """Raise CapacityError when ``more_bytes`` would pass the declared capacity; nothing is reserved."""
+        with self.reserved() as room:
+            room.grow(more_bytes)
+
+    def take(self, more_bytes: int) -> None:
+        """Promise ``more_bytes`` to a writer (below 0: take them back); CapacityError where they are not there."""
+        if self.capacity_bytes is None:
+            return
+        with self._lock:
+            if more_bytes > 0 and self._listed() + self._promised + more_bytes > self.capacity_bytes:
+                raise CapacityError(
+                    "the store's declared capacity is used up",
+                    hint="free space, raise capacity_bytes or choose another place",
+                    store=self._store.name,
+                    capacity_bytes=self.capacity_bytes,
+                )
+            self._promised += more_bytes
+
+    def changed(self, by_bytes: int, *, promised: int = 0) -> None:
+        """Note that the store holds ``by_bytes`` more (or fewer, below 0), of which ``promised`` were reserved."""
         with self._lock:
             if self._used is not None:
                 self._used += by_bytes
+                self._promised -= promised
 
     def used(self) -> int:
         """Return the bytes held; the first call lists the store."""
         with self._lock:
-            if self._used is None:
-                self._used = sum(info.size_bytes for info in self._store.list())
-            return self._used
+            return self._listed()
+
+    def _listed(self) -> int:
+        if self._used is None:
+            self._used = sum(info.size_bytes for info in self._store.list())
+        return self._used
+
+
+class Reservation:
+    """Room promised to one writer, on whose thread it is used."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.bytes = 0
+
+    def grow(self, to_bytes: int) -> None:
+        """Hold ``to_bytes`` in all; CapacityError leaves what was held."""
+        self._room.take(to_bytes - self.bytes)
+        self.bytes = to_bytes
+
+    def used(self, by_bytes: int) -> None:
+        """Say that the store now holds ``by_bytes`` more for what was promised."""
+        self._room.changed(by_bytes, promised=self.bytes)
+        self.bytes = 0

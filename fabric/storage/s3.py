@@ -7,6 +7,7 @@ carries the condition. A tag is the server's ETag without its quotes.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.errors import ConflictError, FabricError, NotFoundError, PreconditionError, RangeError
+from fabric.core.failing import undoing
 from fabric.storage.keys import (
     OpenReading,
     check_class,
@@ -26,7 +28,7 @@ from fabric.storage.keys import (
     nothing_to_close,
     span,
 )
-from fabric.storage.room import Room
+from fabric.storage.room import Reservation, Room
 from fabric.storage.s3_clients import Clients, Target
 from fabric.storage.s3_errors import translated
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
@@ -210,26 +212,50 @@ class S3Store:
         wanted = check_class(self.name, self.classes, storage_class)
         notes = check_metadata(metadata)
         source = _blocks(chunks, SINGLE_MOST_BYTES)
-        first = next(source)
-        self._room.check(len(first))
+        with self._room.reserved() as room:
+            room.grow(len(first := next(source)))
+            size, tag = self._send(
+                key,
+                first,
+                source,
+                room,
+                wanted,
+                notes,
+                content_type,
+                only_if_absent=only_if_absent,
+                only_if_tag=only_if_tag,
+            )
+            room.used(size)
+        return ObjectInfo(key, size, tag, self._clock.now(), wanted, None, notes, content_type or DEFAULT_TYPE)
+
+    def _send(
+        self,
+        key: str,
+        first: bytearray,
+        rest: Iterator[bytearray],
+        room: Reservation,
+        storage_class: str,
+        notes: dict[str, str],
+        content_type: str | None,
+        *,
+        only_if_absent: bool,
+        only_if_tag: str | None,
+    ) -> tuple[int, str]:
+        """Send one request where the object is small, parts where it is not; return its size and tag."""
         if len(first) < SINGLE_MOST_BYTES:
             tag = self._put_single(
                 key,
                 first,
                 only_if_absent=only_if_absent,
                 only_if_tag=only_if_tag,
-                storage_class=wanted,
+                storage_class=storage_class,
                 metadata=notes,
                 content_type=content_type,
             )
-            size = len(first)
-        else:
-            self._check_before(key, only_if_absent, only_if_tag)
-            upload_id = self.begin(key, storage_class=wanted, metadata=notes, content_type=content_type)
-            condition = _condition(only_if_absent, only_if_tag)
-            size, tag = self._put_parts(key, upload_id, first, source, condition)
-        self._room.changed(size)
-        return ObjectInfo(key, size, tag, self._clock.now(), wanted, None, notes, content_type or DEFAULT_TYPE)
+            return len(first), tag
+        self._check_before(key, only_if_absent, only_if_tag)
+        upload_id = self.begin(key, storage_class=storage_class, metadata=notes, content_type=content_type)
+        return self._put_parts(key, upload_id, first, rest, room, _condition(only_if_absent, only_if_tag))
 
     def _check_before(self, key: str, only_if_absent: bool, only_if_tag: str | None) -> None:
         """Refuse at once what would be refused after the bytes were sent; the answer that counts comes later."""
@@ -276,32 +302,40 @@ class S3Store:
             return _tag(result["e_tag"] or "")
 
     def _put_parts(
-        self, key: str, upload_id: str, first: bytearray, rest: Iterator[bytearray], condition: dict[str, str]
+        self,
+        key: str,
+        upload_id: str,
+        first: bytearray,
+        rest: Iterator[bytearray],
+        room: Reservation,
+        condition: dict[str, str],
     ) -> tuple[int, str]:
         """Send parts, a few at a time; whatever goes wrong before the end, the upload is forgotten."""
         waiting: deque[Future[Part]] = deque()
         parts: list[Part] = []
         size = 0
-        try:
+        with undoing(lambda: self._forget(key, upload_id, waiting)):
             for number, block in enumerate(_parts(first, rest), 1):
                 size += len(block)
-                self._room.check(size)
+                room.grow(size)
                 waiting.append(self._sender().submit(self.put_part, key, upload_id, number, memoryview(block)))
                 if len(waiting) >= PARTS_IN_FLIGHT:
                     parts.append(waiting.popleft().result())
             parts += [future.result() for future in waiting]
-            return size, self._complete(key, upload_id, tuple(parts), condition)
-        except BaseException as error:
-            for future in waiting:
-                future.exception()
-            self._forget(key, upload_id, error)
-            raise
+            tag = self._complete(key, upload_id, tuple(parts), condition)
+        return size, tag
 
-    def _forget(self, key: str, upload_id: str, error: BaseException) -> None:
+    def _forget(self, key: str, upload_id: str, waiting: Iterable[Future[Part]]) -> None:
+        """Abort an upload once nothing is sent to it any more; say so in the failure under way where that fails."""
+        failure = sys.exception()
+        for future in waiting:
+            future.exception()
         try:
             self.abort(key, upload_id)
         except FabricError as second:
-            error.add_note(f"the unfinished upload {upload_id} is left behind: {second}")
+            if failure is None:
+                raise
+            failure.add_note(f"the unfinished upload {upload_id} is left behind: {second}")
 
     def delete(self, key: str, *, tag: str | None = None) -> None:
         """Remove ``key``; the tag is compared by a request before, and by a server that knows conditional deletes."""
@@ -391,9 +425,11 @@ class S3Store:
     def complete(
         self, key: str, upload_id: str, parts: tuple[Part, ...], *, only_if_absent: bool = False
     ) -> ObjectInfo:
-        self._complete(check_key(key), upload_id, parts, _condition(only_if_absent, None))
-        info = self.head(key)
-        self._room.changed(info.size_bytes)
+        with self._room.reserved() as room:
+            room.grow(sum(part.size_bytes for part in parts))
+            self._complete(check_key(key), upload_id, parts, _condition(only_if_absent, None))
+            info = self.head(key)
+            room.used(info.size_bytes)
         return info
 
     def _complete(self, key: str, upload_id: str, parts: tuple[Part, ...], condition: dict[str, str]) -> str:

@@ -1,36 +1,54 @@
 """Stores around stores: each keeps the protocol and adds one thing.
 
 `Around` passes every method on, `Retry` repeats what is safe to repeat. `limits.py` bounds and shapes, `fault.py`
-breaks on command, `meter.py` measures.
+breaks on command, `hold.py` obeys a freeze, `meter.py` measures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import stamina
 
 from fabric.core.errors import FabricError
+from fabric.storage.keys import OpenReading
 from fabric.storage.store import Capabilities, ObjectInfo, Part, Reading, Store
 
 T = TypeVar("T")
 Chunks = Iterable[bytes | memoryview]
 
+WRITES = frozenset({"put", "delete", "set_class", "begin", "put_part", "complete", "abort"})
+
 RETRY_ATTEMPTS = 4
 RETRY_FIRST_SECONDS = 0.1
 RETRY_MOST_SECONDS = 2.0
 RETRY_TOTAL_SECONDS = 10.0
+REPEATED = frozenset({"head", "put_part", "list_parts", "abort"})  # safe to repeat as they stand
 
 
 class Around:
-    """Passes everything on to the store inside."""
+    """Passes everything on to the store inside; three hooks see all that passes.
+
+    A wrapper overrides what it needs of `_through` (one request), `_incoming` (pieces on their way into the store) and
+    `_outgoing` (pieces on their way to the reader).
+    """
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
         self.name = inner.name
         self.classes = inner.classes
+
+    def _through(self, _operation: str, call: Callable[[], T], /) -> T:
+        """Make the request (named by its method) and return its answer."""
+        return call()
+
+    def _incoming(self, chunks: Chunks) -> Chunks:
+        return chunks
+
+    def _outgoing(self, chunks: Chunks) -> Chunks:
+        return chunks
 
     @property
     def capabilities(self) -> Capabilities:
@@ -40,13 +58,13 @@ class Around:
     def capabilities(self, found: Capabilities) -> None:
         self.inner.capabilities = found
 
-    def open(
-        self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None
-    ) -> AbstractContextManager[Reading]:
-        return self.inner.open(key, start=start, end=end, tag=tag)
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
+        with self._through("open", lambda: self.inner.open(key, start=start, end=end, tag=tag)) as reading:
+            yield OpenReading(reading.info, self._outgoing(reading))
 
     def head(self, key: str) -> ObjectInfo:
-        return self.inner.head(key)
+        return self._through("head", lambda: self.inner.head(key))
 
     def put(
         self,
@@ -59,24 +77,27 @@ class Around:
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
     ) -> ObjectInfo:
-        return self.inner.put(
-            key,
-            chunks,
-            only_if_absent=only_if_absent,
-            only_if_tag=only_if_tag,
-            storage_class=storage_class,
-            metadata=metadata,
-            content_type=content_type,
+        return self._through(
+            "put",
+            lambda: self.inner.put(
+                key,
+                self._incoming(chunks),
+                only_if_absent=only_if_absent,
+                only_if_tag=only_if_tag,
+                storage_class=storage_class,
+                metadata=metadata,
+                content_type=content_type,
+            ),
         )
 
     def list(self, prefix: str = "", *, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
-        return self.inner.list(prefix, after=after, limit=limit)
+        return self._through("list", lambda: self.inner.list(prefix, after=after, limit=limit))
 
     def delete(self, key: str, *, tag: str | None = None) -> None:
-        self.inner.delete(key, tag=tag)
+        self._through("delete", lambda: self.inner.delete(key, tag=tag))
 
     def set_class(self, key: str, storage_class: str, *, tag: str | None = None) -> ObjectInfo:
-        return self.inner.set_class(key, storage_class, tag=tag)
+        return self._through("set_class", lambda: self.inner.set_class(key, storage_class, tag=tag))
 
     def begin(
         self,
@@ -86,27 +107,36 @@ class Around:
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
     ) -> str:
-        return self.inner.begin(key, storage_class=storage_class, metadata=metadata, content_type=content_type)
+        return self._through(
+            "begin",
+            lambda: self.inner.begin(key, storage_class=storage_class, metadata=metadata, content_type=content_type),
+        )
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
-        return self.inner.put_part(key, upload_id, number, data)
+        return self._through("put_part", lambda: self.inner.put_part(key, upload_id, number, self._whole(data)))
+
+    def _whole(self, data: bytes | memoryview) -> bytes | memoryview:
+        pieces = list(self._incoming([data]))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
-        return self.inner.list_parts(key, upload_id)
+        return self._through("list_parts", lambda: self.inner.list_parts(key, upload_id))
 
     def complete(
         self, key: str, upload_id: str, parts: tuple[Part, ...], *, only_if_absent: bool = False
     ) -> ObjectInfo:
-        return self.inner.complete(key, upload_id, parts, only_if_absent=only_if_absent)
+        return self._through(
+            "complete", lambda: self.inner.complete(key, upload_id, parts, only_if_absent=only_if_absent)
+        )
 
     def abort(self, key: str, upload_id: str) -> None:
-        self.inner.abort(key, upload_id)
+        self._through("abort", lambda: self.inner.abort(key, upload_id))
 
     def uploads(self, prefix: str = "") -> Iterator[tuple[str, str]]:
-        return self.inner.uploads(prefix)
+        return self._through("uploads", lambda: self.inner.uploads(prefix))
 
     def usage(self) -> tuple[int, int | None]:
-        return self.inner.usage()
+        return self._through("usage", self.inner.usage)
 
     def close(self) -> None:
         self.inner.close()
@@ -139,8 +169,8 @@ class Retry(Around):
         stack = ExitStack()
         return stack, stack.enter_context(self.inner.open(key, start=start, end=end, tag=tag))
 
-    def head(self, key: str) -> ObjectInfo:
-        return self._caller(self.inner.head, key)
+    def _through(self, operation: str, call: Callable[[], T], /) -> T:
+        return self._caller(call) if operation in REPEATED else call()
 
     def put(
         self,
@@ -193,15 +223,6 @@ class Retry(Around):
             self.inner.delete(key, tag=tag)
         else:
             self._caller(self.inner.delete, key)
-
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
-        return self._caller(lambda: self.inner.put_part(key, upload_id, number, data))  # arguments would be logged
-
-    def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
-        return self._caller(self.inner.list_parts, key, upload_id)
-
-    def abort(self, key: str, upload_id: str) -> None:
-        self._caller(self.inner.abort, key, upload_id)
 
 
 def _is_retryable(error: Exception) -> bool:

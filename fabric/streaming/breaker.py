@@ -55,14 +55,17 @@ class Breaker:
             UnavailableError: the breaker is open, or another trial is under way; ``work`` was not run.
         """
         self._enter()
+        counted = False
         try:
             value = work()
+            counted = True
         except (FabricError, OSError):
+            counted = True
             self._failed()
             raise
-        except BaseException:
-            self._leave()
-            raise
+        finally:
+            if not counted:
+                self._leave()
         self._worked()
         return value
 

@@ -78,8 +78,8 @@ def _write_file(folder: Path, first: int, at: list[int], obj: list[int], keys: l
         out.append(
             f"{OWNER} bench-bucket [{stamp}] 198.51.100.{i % 250} arn:aws:iam::123456789012:user/app-{i % 40} "
             f'{(first + i) * 2654435761 % (1 << 64):016X} {op} {key} "{verb} /{key} HTTP/1.1" 200 - {sent} {n} 38 35 '
-            f'"-" "{AGENTS[i % 4]}" - U4WvVRIYm+n+VYNArVY/+fjDV3PZesvSaclnyALtK7rsaZ/8sTq8H1JnNAyMj/xuitYxXNUCZ+U= SigV4 '
-            "ECDHE-RSA-AES128-GCM-SHA256 AuthHeader bench-bucket.s3.us-east-1.amazonaws.com TLSv1.2 - -\n"
+            f'"-" "{AGENTS[i % 4]}" - U4WvVRIYm+n+VYNArVY/+fjDV3PZesvSaclnyALtK7rsaZ/8sTq8H1JnNAyMj/xuitYxXNUCZ+U= '
+            "SigV4 ECDHE-RSA-AES128-GCM-SHA256 AuthHeader bench-bucket.s3.us-east-1.amazonaws.com TLSv1.2 - -\n"
         )
     delivered = datetime.fromtimestamp(at[-1] + 600, UTC).strftime("%Y-%m-%d-%H-%M-%S")
     data = "".join(out).encode()

@@ -210,6 +210,8 @@ def test_an_objects_page_shows_why_and_the_nine_stages(page: Any) -> None:
 def test_an_address_opens_a_dialog(chromium: Any, world: World) -> None:
     for page in opened(chromium, f"{world.url}#card/streaming/windows"):
         page.wait_for_selector("#tab-windows[aria-selected=true]")
+        assert page.locator("#panel[open]").count() == 1
+        assert page.locator("#panel [aria-selected=true]").count() == 1
 
 
 def test_the_scale_multiplies_money_alone_and_only_in_the_sample_world(page: Any) -> None:
@@ -246,13 +248,15 @@ def test_a_card_whose_next_report_is_overdue_turns_grey_with_its_age(chromium: A
             assert page.locator("#card-streaming.stale").count() == 0
 
 
-def test_a_page_whose_server_ends_says_so_and_comes_back(chromium: Any, tmp_path: Path) -> None:
+def test_a_page_whose_server_ends_says_so_and_keeps_what_it_showed(chromium: Any, tmp_path: Path) -> None:
     with running(tmp_path) as world:
         context = chromium.new_context()
         page = context.new_page()
         page.goto(world.url)
         page.wait_for_selector(".connection[data-state=live]")
     page.wait_for_selector(".connection[data-state=off]")
+    assert page.locator(".connection[data-state=live]").count() == 0
+    assert page.locator("#card-migration .figure").count() > 0  # what was last seen stays
     context.close()
 
 

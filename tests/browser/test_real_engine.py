@@ -277,8 +277,10 @@ def test_a_freeze_from_the_page_can_be_undone_at_once(page: Any, engine: Program
     page.locator("#confirm-why").fill("looking")
     page.locator("#confirm button[type=submit]").click()
     page.wait_for_selector("#banners .banner:has-text('looking')")
+    assert [one["name"] for one in engine.get("api/session")["freezes"]] == ["by-hand"]
     order(page, page.locator("#done").get_by_role("button", name="Undo"))
     page.wait_for_selector("#banners .banner", state="detached")
+    assert engine.get("api/session")["freezes"] == []
 
 
 def test_an_objects_page_says_why_first_and_can_be_pinned(page: Any, engine: Program) -> None:

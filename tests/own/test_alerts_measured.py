@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from worlds import still
 
+from fabric.app.acts import Acts
 from fabric.app.engine import Engine
 from fabric.catalog.alerts import Alert
 from fabric.core.clock import ManualClock
@@ -252,7 +253,7 @@ def test_an_acknowledged_alert_does_not_escalate(tmp_path: Path) -> None:
         found.put("most", 8_600_000)
         probe(found)
         (alert,) = found.firing("capacity")
-        found.engine.acts.table()["acknowledge"](LOCAL, {"id": alert.id})
+        Acts(found.engine).table()["acknowledge"](LOCAL, {"id": alert.id})
         found.clock.advance(2 * HOUR)
         probe(found)
         (after,) = [one for one in found.engine.alerts.current() if one.rule == "capacity"]

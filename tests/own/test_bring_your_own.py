@@ -269,6 +269,61 @@ def test_accesses_that_are_fed_turn_unknown_reads_into_costs(own: Own) -> None:
     assert standard["saving_with_reads_usd"] > standard["saving_before_reads_usd"]
 
 
+def test_the_bill_of_a_prefix_says_what_its_known_reads_cost_and_for_how_many_objects(own: Own) -> None:
+    key = next(key for key, found in own.bucket.items() if found == (200_000, "standard_ia") and key.startswith("ph"))
+    reads, when = 40, time.time()
+    own.running.events(
+        time=[when] * reads,
+        key=[f"cloud/{key}"] * reads,
+        op=["read"] * reads,
+        bytes=[200_000] * reads,
+        size=[200_000] * reads,
+    )
+
+    def counted() -> Any:
+        found = {row["id"]: row for row in rows(own.running, "bill")}["adopted:cloud/standard_ia/photos/"]
+        return found if found["reads_usd"] and key in read_keys(own) else None
+
+    row = until(counted, seconds=60, what="the reads in the bill")
+    fed = {name: count for name, count in read_keys(own).items() if own.bucket[name][1] == "standard_ia"}
+    fed = {name: count for name, count in fed.items() if name.startswith("photos/")}
+    price, objects = tier("aws", "standard_ia"), sum(1 for name in own.bucket if name.startswith("photos/"))
+    total = sum(fed.values())
+    cost = total * price["get_per_1k"] / 1000 + total * 200_000 / GIB * price["retrieval_per_gb"]
+    assert row["reads_usd"] == pytest.approx(cost)
+    assert row["reads_known"] == f"{len(fed)} of {row['objects']} objects: {total:.0f} reads in 30 days"
+    assert row["objects"] <= objects
+    other = {one["id"]: one for one in rows(own.running, "bill")}["adopted:nas/hdd/films/"]
+    assert other["reads_usd"] is None
+    assert other["reads_known"] == f"0 of {other['objects']} objects"
+
+
+def read_keys(own: Own) -> dict[str, float]:
+    """Return the bucket's objects whose reads the page of listed objects knows."""
+    found = own.running.get("/api/pages/optimization/listed_objects?search=cloud/&limit=1000")["rows"]
+    return {row["key"].removeprefix("cloud/"): row["reads"] for row in found if row["reads"]}
+
+
+def test_every_listed_object_is_on_a_page_can_be_searched_and_opens_its_own(own: Own) -> None:
+    seen, cursor = [], ""
+    while True:
+        page = own.running.get(f"/api/pages/optimization/listed_objects?limit=1000{cursor}")
+        seen += [row["key"] for row in page["rows"]]
+        assert page["total"] == FILES + OBJECTS
+        if not page["cursor"]:
+            break
+        cursor = f"&cursor={quote(page['cursor'])}"
+    files = {f"nas/{path.relative_to(own.nas)}" for path in own.nas.rglob("*") if path.is_file()}
+    assert len(seen) == FILES + OBJECTS
+    assert set(seen) == files | {f"cloud/{key}" for key in own.bucket}
+    wanted = "cloud/photos/ä 1"
+    found = own.running.get(f"/api/pages/optimization/listed_objects?search={quote(wanted)}&limit=5")
+    assert found["total"] == sum(1 for key in seen if wanted in key)
+    assert explain(own, found["rows"][0]["key"])["facts"]["optimization"]["object"]["store"] == "cloud"
+    table = own.running.get("/api/status")["optimization"]["tables"]["listed_objects"]
+    assert (table["total"], len(table["rows"])) == (FILES + OBJECTS, 20)
+
+
 def test_the_bucket_is_listed_and_priced_under_its_own_keys(own: Own) -> None:
     found, cursor = [], ""
     while True:

@@ -33,6 +33,7 @@ MATRIX = {  # the design's table, written down once more
 ZONES = {"disk": "on_premise", "vault": "private_cloud", "cloud": "aws"}
 PAUSE_LIMIT = 3.0
 FAIL_OVER_SECONDS = 15.0
+THREE_PROBES_SECONDS = 3 * (1.0 + 3.0) + 3.0  # each begins a second after the last and is given 3 s; then the tick
 SLOW = 2 << 20  # bytes a second that a move may take, so that a stop meets one under way
 
 
@@ -272,6 +273,23 @@ def test_a_server_that_hangs_costs_no_read_and_is_told_until_it_answers_again(wo
     until(lambda: not firing(world, "store_down", "cloud"), seconds=30, what="the end of the alert")
     past = world.program.get("/api/pages/alerts/history")["rows"]
     assert [row for row in past if row["rule"] == "store_down" and row["state"] == "resolved"]
+
+
+def test_a_server_that_hangs_pauses_the_move_to_it_long_before_its_request_gives_up(world: World) -> None:
+    until(lambda: world.engine.health.healthy("cloud"), what="a healthy cloud")
+    text = only_on_disk(world, "hung-up", 12_000_000)
+    decide(world.engine, "hung-up", "disk/hdd", "cloud/standard")
+    world.job("hung-up", "IN_PROGRESS")
+    os.kill(world.server.pid, signal.SIGSTOP)
+    try:
+        job = world.job("hung-up", "PAUSED", seconds=THREE_PROBES_SECONDS)
+        assert job.pause_kind == "store"
+        assert world.program.ask("GET", "/api/objects/hung-up").body == text
+    finally:
+        os.kill(world.server.pid, signal.SIGCONT)
+    job = world.job("hung-up", "COMPLETED", "ROLLED_BACK")  # as the pause's limit falls
+    assert set(world.replicas("hung-up")) == ({"cloud"} if str(job.state) == "COMPLETED" else {"disk"})
+    assert world.program.ask("GET", "/api/objects/hung-up").body == text
 
 
 def test_a_server_that_is_killed_pauses_the_move_which_then_goes_back(world: World) -> None:

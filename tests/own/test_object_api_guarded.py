@@ -131,6 +131,20 @@ def test_a_token_reads_its_own_classes_and_nobody_reads_more_than_public_without
     assert {status for pair, status in reads.items() if pair not in allowed} <= {401, 403}
 
 
+@pytest.mark.parametrize("path", ["/api/explain/{key}", "/api/status?trace={key}", "/api/status?trace={version}"])
+def test_what_is_known_of_an_object_is_shown_to_who_may_read_it(world: World, path: str) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for name in ("confidential", "private", "public"):
+        version = world.get(f"{name}/k").headers["x-fabric-trace"]
+        asked = path.format(key=f"{name}/k", version=version)
+        for who, token in (("viewer", world.tokens["viewer"]), ("nobody", None), ("engine", "")):
+            answer = world.program.ask("GET", asked, token=token)
+            seen[name, who] = answer.status
+            assert answer.status == 200 or b"places" not in answer.body
+    refused = {("confidential", "viewer"), ("confidential", "nobody"), ("private", "nobody")}
+    assert seen == {pair: 403 if pair in refused else 200 for pair in seen}
+
+
 def test_a_listing_shows_only_what_the_token_may_read(world: World) -> None:
     def listed(token: str | None) -> set[str]:
         pages = [f"/api/objects?prefix={name}/" for name in ("confidential", "private", "public")]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fabric.app.engine import Engine
+from fabric.catalog.decisions import Decision
 from fabric.core.clock import SECONDS_PER_DAY, SystemClock
 from fabric.core.config import (
     ConsistencySettings,
@@ -17,6 +18,7 @@ from fabric.core.config import (
     Settings,
     StoreSettings,
 )
+from fabric.core.ids import new_id
 from fabric.core.words import Classification, Criticality, Merge, Mode
 from fabric.plane.objects import Caller, PutOptions
 from fabric.runtime.folder import DataFolder
@@ -91,3 +93,17 @@ def put(engine: Engine, key: str, data: bytes, options: PutOptions | None = None
 def blobs(engine: Engine) -> set[tuple[str, str]]:
     """Return what lies in the stores, as (store, blob)."""
     return {(one.name, info.key) for one in engine.fleet.members for info in one.store.list("objects/")}
+
+
+def decide(engine: Engine, key: str, source: str, target: str) -> None:
+    """Record a decision that ``key``'s copy in one place shall move to another, and have it taken up."""
+    head, now = engine.heads.get(key), engine.clock.now()
+    assert head is not None
+    decision = Decision(
+        id=new_id(now), key=key, version_id=head.current.id, made=now, source=source, target=target,
+        verdict="move", reason="the test asks for it", rule="gate", factors={}, score=1.0, confidence=1.0,
+        saving_usd_month=1.0, move_cost_usd=0.0, money_bytes=head.current.money_bytes,
+        receipt={"undo_cost_usd": 0.0},
+    )  # fmt: skip
+    engine.decisions.record([decision])
+    engine.wake("migration")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from safety_world import CALLER, blobs, opened, put, settings
 
+from fabric.app.acts import Acts
 from fabric.consistency import replication
 from fabric.core.errors import FabricError, FrozenError
 from fabric.plane.objects import PutOptions
@@ -42,7 +43,7 @@ def test_a_freeze_stops_probes_hand_offs_and_removals_and_lifting_it_lets_them_g
         time.sleep(WITHIN_SECONDS)
         assert changes(tmp_path / "places") == before
         assert {row["state"] for row in engine.consistency.page("nodes").rows} == {"UP"}
-        engine.acts.table()["unfreeze"](LOCAL, {"name": "audit"})
+        Acts(engine).table()["unfreeze"](LOCAL, {"name": "audit"})
         until = time.monotonic() + 15
         while engine.owed.counts() and time.monotonic() < until:
             time.sleep(0.1)
@@ -90,8 +91,8 @@ def test_an_engine_that_starts_frozen_writes_nothing_and_attaches_its_stores_whe
         time.sleep(1.0)
         assert changes(tmp_path / "places") == before
         with pytest.raises(FrozenError):
-            engine.acts.table()["erase"](LOCAL, {"key": "a"})
+            Acts(engine).table()["erase"](LOCAL, {"key": "a"})
         assert engine.fleet.findings("north") is None
-        engine.acts.table()["unfreeze"](LOCAL, {"name": "audit"})
+        Acts(engine).table()["unfreeze"](LOCAL, {"name": "audit"})
         assert engine.fleet.findings("north") is not None
         put(engine, "a", b"2")

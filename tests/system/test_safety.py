@@ -6,18 +6,21 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from safety_world import CALLER, blobs, opened, put, settings
+from safety_world import CALLER, blobs, decide, opened, put, settings
 
+from fabric.app.acts import Acts
+from fabric.app.engine import Engine
 from fabric.app.maintenance import rebuild_catalog, restore_folder, verify_audit
 from fabric.app.operations import back_up
 from fabric.catalog.jobs import Job
 from fabric.core.errors import ConflictError, CorruptError, FabricError, NotFoundError
-from fabric.core.words import Classification, ObjectPolicy
+from fabric.core.words import Classification, Merge, ObjectPolicy
 from fabric.demos.sample import Sample
 from fabric.plane.objects import PutOptions
 from fabric.security.tokens import LOCAL
@@ -69,7 +72,7 @@ def test_erasing_removes_the_kept_plain_bytes_of_an_object_that_was_deleted_mean
         assert head is not None
         assert head.deleted
         assert head.retained  # the write lost to the later delete and is kept
-        engine.acts.table()["erase"](LOCAL, {"key": "plain/a"})
+        Acts(engine).table()["erase"](LOCAL, {"key": "plain/a"})
         until = time.monotonic() + 10
         while blobs(engine) and time.monotonic() < until:
             time.sleep(0.05)
@@ -95,12 +98,136 @@ def test_a_write_under_way_while_its_object_is_erased_is_refused_and_leaves_noth
         writer = threading.Thread(target=write)
         writer.start()
         arrived.wait(10)
-        engine.acts.table()["erase"](LOCAL, {"key": "carts/a"})
+        Acts(engine).table()["erase"](LOCAL, {"key": "carts/a"})
         sent.set()
         writer.join(10)
         assert [error.code for error in errors] == ["conflict"]
         with pytest.raises(NotFoundError):
             engine.objects.head("carts/a", CALLER)
+
+
+def during(engine: Engine, key: str, act: Callable[[], object]) -> list[FabricError]:
+    """Begin a write of ``key``, do ``act`` while its bytes are under way, end it; return what it raised."""
+    arrived, sent, errors = threading.Event(), threading.Event(), list[FabricError]()
+
+    def slowly() -> Iterator[bytes]:
+        arrived.set()
+        sent.wait(10)
+        yield b"a person's data"
+
+    def write() -> None:
+        try:
+            engine.objects.put(key, slowly(), PutOptions(), CALLER)
+        except FabricError as error:
+            errors.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert arrived.wait(10)
+    act()
+    sent.set()
+    writer.join(10)
+    return errors
+
+
+def gone(engine: Engine) -> bool:
+    """Wait until the stores hold nothing."""
+    until = time.monotonic() + 10
+    while blobs(engine) and time.monotonic() < until:
+        time.sleep(0.05)
+    return blobs(engine) == set()
+
+
+@pytest.mark.parametrize("before", ["live", "deleted", "written anew"])
+def test_a_plain_write_under_way_while_its_object_is_erased_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    monkeypatch.setattr("fabric.consistency.replication.READERS_SECONDS", 0.0)
+    with opened(tmp_path) as (engine, _):
+        erase = Acts(engine).table()["erase"]
+        put(engine, "plain/a", b"one")
+
+        def act() -> None:
+            if before == "deleted":
+                engine.objects.delete("plain/a", CALLER)
+            erase(LOCAL, {"key": "plain/a"})
+            if before == "written anew":
+                put(engine, "plain/a", b"anew")
+
+        errors = during(engine, "plain/a", act)
+        assert [error.code for error in errors] == ["conflict"]
+        head = engine.heads.get("plain/a")
+        assert head is not None
+        assert not head.retained
+        if before == "written anew":  # a write that begins after the erasure is a write like any other
+            with engine.reader.open(head, head.current) as reading:
+                assert b"".join(bytes(piece) for piece in reading) == b"anew"
+            engine.objects.delete("plain/a", CALLER)
+        assert gone(engine)
+        with pytest.raises(NotFoundError):
+            engine.objects.head("plain/a", CALLER)
+
+
+@pytest.mark.parametrize("key", ["plain/a", "carts/a"])
+def test_a_write_committed_between_an_erasures_look_and_its_tombstone_is_erased_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setattr("fabric.consistency.replication.READERS_SECONDS", 0.0)
+    policy = ObjectPolicy(Classification.PUBLIC, merge=Merge.MULTI_VALUE if key == "carts/a" else Merge.LAST_WRITE_WINS)
+    options = PutOptions(policy, size_bytes=3)
+    with opened(tmp_path) as (engine, _):
+        put(engine, key, b"one", options)
+        written, real = list[str](), engine.replication._lanes.dot
+
+        def dot(*given: Any) -> Any:
+            found = real(*given)
+            if not written:  # the tombstone has read the head, and takes its own mark now
+                written.append("")
+                written.append(put(engine, key, b"two", options))
+            return found
+
+        monkeypatch.setattr(engine.replication._lanes, "dot", dot)
+        Acts(engine).table()["erase"](LOCAL, {"key": key})
+        assert written[1]
+        head = engine.heads.get(key)
+        assert head is not None
+        assert [version.tombstone for version in (*head.versions, *head.retained)] == [True]
+        assert gone(engine)
+
+
+def test_a_plain_object_erased_while_it_moves_and_is_read_leaves_no_byte_in_either_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fabric.consistency.replication.READERS_SECONDS", 0.0)
+    monkeypatch.setattr("fabric.migration.component.BACK_OFF_SECONDS", 0.1)
+    with opened(tmp_path) as (engine, _):
+        text = b"plain" * 100_000
+        put(engine, "plain/a", text)
+        head = engine.heads.get("plain/a")
+        assert head is not None
+        free = ({"north", "south", "west"} - {one.store for one in head.current.replicas}).pop()
+        real, erased = engine.migration.tools.reached, list[bool]()
+
+        def reached(point: str) -> None:
+            real(point)
+            if point == "copy.put" and not erased:
+                erased.append(True)
+                Acts(engine).table()["erase"](LOCAL, {"key": "plain/a"})
+
+        object.__setattr__(engine.migration.tools, "reached", reached)
+        reading = engine.reader.open(head, head.current)
+        decide(engine, "plain/a", head.current.replicas[0].place, f"{free}/hdd")
+        until = time.monotonic() + 20
+        while not [job for job in engine.jobs.of_key("plain/a") if job.state == "ROLLED_BACK"]:
+            assert time.monotonic() < until, [(job.state, job.reason) for job in engine.jobs.of_key("plain/a")]
+            time.sleep(0.05)
+        with reading:  # what had begun to be read is read to its end
+            assert b"".join(bytes(piece) for piece in reading) == text
+        assert erased
+        assert gone(engine)
+        with pytest.raises(NotFoundError):
+            engine.objects.head("plain/a", CALLER)
+        assert len(engine.jobs.of_key("plain/a")) == 1  # nothing is moved after it
 
 
 def test_what_a_delete_owes_is_on_disk_when_it_is_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

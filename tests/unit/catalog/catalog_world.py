@@ -1,17 +1,20 @@
 """Stores, keys, head log and catalog in one folder, opened again as often as a test likes. Run as a program it writes
-objects until it is killed, and prints each key once its write was acknowledged."""
+objects until it is killed, and prints each key once its write was acknowledged; with --compact it compacts its head log
+all the while."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "consistency"))
 from consistency_fakes import FakeFleet, FakeHealth
 
+from fabric.catalog import headlog
 from fabric.catalog.database import Database
 from fabric.catalog.headlog import HeadLog
 from fabric.catalog.heads import Heads
@@ -83,8 +86,16 @@ def opened(folder: Path) -> Kept:
     return Kept(folder, database, log, heads, fleet, vault, replication, reader)
 
 
+def compact_for_ever(log: HeadLog) -> None:
+    headlog.COMPACT_LEAST_BYTES = headlog.LOOK_AGAIN_TIMES = headlog.COMPACT_TIMES = 0
+    while True:
+        log.compact_if_grown(lambda: 1)
+
+
 if __name__ == "__main__":
     kept = opened(Path(sys.argv[1]))
+    if "--compact" in sys.argv:
+        threading.Thread(target=compact_for_ever, args=(kept.log,), daemon=True).start()
     for number in itertools.count():
         kept.put(f"k{number}")
         sys.stdout.write(f"k{number}\n")

@@ -44,10 +44,13 @@ def head(key: str, revision: int = 1) -> Head:
     return Head(key, ObjectPolicy(), (Version(f"v{revision}", 0, "", 0.0, ("w", revision), {}),), revision=revision)
 
 
-def test_a_killed_engine_loses_no_acknowledged_object_and_neither_does_a_rebuild(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--compact"]], ids=["writing", "compacting"])
+def test_a_killed_engine_loses_no_acknowledged_object_and_neither_does_a_rebuild(
+    tmp_path: Path, options: list[str]
+) -> None:
     for _ in range(2):
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        program = [sys.executable, catalog_world.__file__, str(tmp_path)]
+        program = [sys.executable, catalog_world.__file__, str(tmp_path), *options]
         with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
             acknowledged = [process.stdout.readline().strip() for _ in range(15)]
@@ -169,7 +172,7 @@ def test_a_head_log_that_cannot_be_written_refuses_the_commit(kept: Kept, monkey
         raise OSError(5, "input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("fabric.catalog.headlog._append_to", full)
+        patched.setattr("fabric.catalog.logfiles.append_to", full)
         with pytest.raises(UnavailableError, match="head log"):
             kept.put("a", b"2")
     assert kept.get("a") == b"1"
@@ -178,7 +181,7 @@ def test_a_head_log_that_cannot_be_written_refuses_the_commit(kept: Kept, monkey
 
 
 def test_a_new_segment_is_begun_when_one_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fabric.catalog.headlog.SEGMENT_BYTES", 500)
+    monkeypatch.setattr("fabric.catalog.logfiles.SEGMENT_BYTES", 500)
     log = HeadLog((tmp_path / "1", tmp_path / "2"))
     for number in range(20):
         log.note(head(f"k{number}"))

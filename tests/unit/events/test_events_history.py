@@ -149,6 +149,7 @@ def test_the_history_equals_sql_over_the_raw_log(tmp_path: Path, seed: int, days
         history.apply(batch, offset)
         offset += len(batch)
 
+    assert history.offset == offset
     assert_history_is(history, rows)
 
 

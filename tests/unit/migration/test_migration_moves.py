@@ -236,6 +236,43 @@ def test_the_last_good_copy_is_never_reaped_when_the_new_one_was_damaged(tmp_pat
     world.close()
 
 
+def test_the_audit_tells_no_reaping_of_a_version_that_was_replaced_and_is_kept(tmp_path: Path) -> None:
+    world = manual_world(tmp_path)
+    moved = world.write("k", SMALL).current
+    world.decide("k", "b/cold")
+    (job,) = world.settle()
+    kept = world.heads.get("k")
+    assert kept is not None
+    newer = world.write("k", b"newer")
+    world.heads.commit(replace(newer, retained=kept.versions))
+    world.clock.advance(8 * 86400)  # type: ignore[attr-defined]
+    _ticks(world)
+
+    assert world.read_blob(moved.replicas[0]) == SMALL
+    assert world.job("k").grace_until == 0.0
+    assert "kept" in world.jobs.journal_of(job.id)[-1].details["why"]
+    assert "reap" not in [row.act for row in world.jobs.journal_of(job.id)]
+    assert "migration.reaped" not in [action for action, _, _ in world.audit.lines]
+    world.close()
+
+
+def test_the_audit_tells_of_a_copy_that_was_removed_and_not_of_one_that_was_gone(tmp_path: Path) -> None:
+    world = manual_world(tmp_path)
+    for key in ("there", "gone"):
+        world.write(key, SMALL)
+        world.decide(key, "b/cold")
+    world.settle()
+    gone = world.heads.get("gone")
+    assert gone is not None
+    world.store("a").delete(gone.current.replicas[1].blob)
+    world.clock.advance(8 * 86400)  # type: ignore[attr-defined]
+    _ticks(world)
+
+    assert [subject for action, _, subject in world.audit.lines if action == "migration.reaped"] == ["there"]
+    assert {world.job(key).grace_until for key in ("there", "gone")} == {0.0}
+    world.close()
+
+
 def test_a_store_in_copy_mode_keeps_its_copy_when_the_grace_ends(tmp_path: Path) -> None:
     world = manual_world(tmp_path)
     member = world.fleet.members["a"]

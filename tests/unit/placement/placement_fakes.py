@@ -151,6 +151,10 @@ class FakeHistory:
         counts = np.array(self._daily)[rows]
         return np.concatenate([np.zeros((len(rows), shift)), counts[:, : 64 - shift]], axis=1)[:, -days:]
 
+    def daily_bytes(self, rows: np.ndarray, today: int, days: int = 64) -> np.ndarray:
+        each = np.array([self._records[int(row)][3] / max(self._records[int(row)][2], 1.0) for row in rows])
+        return self.daily_counts(rows, today, days) * each[:, None]
+
 
 class FakeForecasts:
     def __init__(self) -> None:

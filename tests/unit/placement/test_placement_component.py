@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -92,6 +92,17 @@ class Scanned:
 
     def find(self, key: str) -> Listed | None:
         return None
+
+    def found(self, search: str = "", *, after: str = "", limit: int = 100) -> list[Listed]:
+        names = sorted(f"{row.store}/{row.prefix}{number:04}" for row in self.rows for number in range(row.objects))
+        chosen = [name for name in names if search in name and name > after][:limit]
+        return [Listed(*name.split("/", 1), 100, NOW, None, "standard", NOW, "none: a fake") for name in chosen]
+
+    def count(self, search: str = "") -> int:
+        return len(self.found(search, limit=10**6))
+
+    def classes_of(self, store: str, keys: Sequence[str]) -> dict[str, str]:
+        return {key: row.storage_class for row in self.rows for key in keys if key.startswith(row.prefix)}
 
     def completed(self) -> dict[str, float]:
         return dict.fromkeys((row.store for row in self.rows), NOW)
@@ -445,6 +456,34 @@ def test_with_a_scan_alone_the_card_already_speaks(tmp_path: Path) -> None:
     assert classes["standard_ia"]["pays_below_worst"] < classes["standard_ia"]["pays_below_best"]
     assert body["tables"]["bill"]["rows"][0]["reads_usd"] is None
     assert "mtime" in body["tables"]["bill"]["rows"][0]["age"]
+
+
+def test_known_reads_of_two_objects_are_in_the_bill_which_says_that_the_rest_is_unknown(tmp_path: Path) -> None:
+    fleet = FakeFleet(member("cloud", "aws", "standard", kind="adopted", mode="look", region="us-east-1"))
+    found = build(tmp_path, fleet, AdoptedRow("cloud", "standard", "logs/", 1000, 100 * GB))
+    found.history.add("cloud/logs/0001", [5.0] * 10, read_bytes=GB)
+    found.history.add("cloud/logs/0002", [0.0] * 10)
+    found.history.add("cloud/gone/0003", [7.0] * 10)
+    found.placement.tick()
+    body = found.placement.reports()["optimization"]
+    row = body["tables"]["bill"]["rows"][0]
+    assert row["reads_known"] == "2 of 1000 objects: 50 reads in 30 days"
+    assert row["reads_usd"] == pytest.approx(50 * 0.0004 / 1000)
+    assert "reads of the others not known" in row["source"]
+    assert body["monthly_cost_usd"] == pytest.approx(2.3 + row["reads_usd"] + row["egress_usd"])
+
+
+def test_listed_objects_are_paged_and_searched_with_the_reads_that_are_known(tmp_path: Path) -> None:
+    fleet = FakeFleet(member("cloud", "aws", "standard", kind="adopted", mode="look", region="us-east-1"))
+    found = build(tmp_path, fleet, AdoptedRow("cloud", "standard", "logs/", 250, 100 * GB))
+    found.history.add("cloud/logs/0001", [5.0] * 10)
+    found.placement.tick()
+    assert found.placement.reports()["optimization"]["tables"]["listed_objects"]["total"] == 250
+    first = found.placement.page("listed_objects", limit=100)
+    assert [row["reads"] for row in first.rows[:3]] == [None, 50.0, None]
+    last = found.placement.page("listed_objects", limit=100, cursor="cloud/logs/0199")
+    assert (last.rows[0]["key"], len(last.rows), last.total, last.cursor) == ("cloud/logs/0200", 50, 250, None)
+    assert found.placement.page("listed_objects", search="0042").total == 1
 
 
 def test_a_large_catalog_is_scored_over_several_ticks_each_object_once(bench: Bench) -> None:

@@ -54,8 +54,12 @@ class Intake:
 class Audit:
     lines: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def append(self, action: str, who: str, subject: str, **details: object) -> None:
+    def append_done(self, action: str, who: str, subject: str, **details: object) -> bool:
         self.lines.append((action, who, subject))
+        return True
+
+    def ready(self) -> None:
+        """Nothing waits."""
 
 
 @dataclass

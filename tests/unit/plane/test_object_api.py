@@ -14,10 +14,12 @@ import pytest
 import requests
 from plane_world import World, served, world
 
+from fabric.core.clock import SystemClock
 from fabric.core.config import StoreSettings, store_address
-from fabric.core.errors import ModeError, UnavailableError, UnknownOutcomeError
+from fabric.core.errors import CapacityError, ModeError, UnavailableError, UnknownOutcomeError
 from fabric.core.words import Classification, Mode, Zone
 from fabric.plane.ranges import parse_range
+from fabric.security.audit import Audit, verify
 from fabric.storage.local import LocalStore
 from fabric.storage.memory import MemoryStore
 
@@ -68,6 +70,63 @@ def test_each_get_and_put_is_an_access_with_its_measured_first_byte(made: World)
     assert read.latency_ms[0] > 0
     assert read.store[0] in "abc"
     assert made.audit.lines == [("object.put", "tester", "a")]
+
+
+def test_a_committed_write_whose_audit_line_finds_a_full_disk_says_committed_and_warns(
+    made: World, tmp_path: Path
+) -> None:
+    audit, log, real = (
+        Audit(tmp_path / "audit", SystemClock(), b"seed"),
+        tmp_path / "audit/audit.log",
+        tmp_path / "aside",
+    )
+    made.objects._audit = audit
+    client = made.app.test_client()
+    assert "X-Fabric-Warning" not in client.put("/api/objects/a", data=b"1").headers
+    log.rename(real)
+    log.symlink_to("/dev/full")
+    put = client.put("/api/objects/a", data=b"2")
+    assert (put.status_code, put.json["outcome"]) == (200, "committed")
+    assert "audit line" in put.json["warning"]
+    assert put.headers["X-Fabric-Warning"] == put.json["warning"]
+    assert client.get("/api/objects/a").data == b"2"
+    for refused in (client.put("/api/objects/b", data=b"3"), client.delete("/api/objects/a")):
+        assert refused.status_code == 507
+        assert "audit log" in refused.json["title"]
+    assert client.get("/api/objects/b").status_code == 404
+
+    log.unlink()
+    real.rename(log)
+    deleted = client.delete("/api/objects/a")
+    assert deleted.status_code == 204
+    assert "X-Fabric-Warning" not in deleted.headers
+    actions = [json.loads(line)["action"] for line in log.read_text().splitlines()]
+    assert actions == ["object.put", "object.put", "checkpoint", "object.delete"]
+    assert verify(tmp_path / "audit").ok
+
+
+def test_a_committed_delete_whose_audit_line_finds_a_full_disk_is_answered_as_done(made: World, tmp_path: Path) -> None:
+    made.objects._audit = Audit(tmp_path / "audit", SystemClock(), b"seed")
+    client = made.app.test_client()
+    client.put("/api/objects/a", data=b"1")
+    (tmp_path / "audit/audit.log").unlink()
+    (tmp_path / "audit/audit.log").symlink_to("/dev/full")
+    deleted = client.delete("/api/objects/a")
+    assert deleted.status_code == 204
+    assert "audit line" in deleted.headers["X-Fabric-Warning"]
+    assert client.get("/api/objects/a").status_code == 404
+
+
+def test_a_committed_write_whose_access_finds_no_room_is_answered_as_committed(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_batch: object) -> None:
+        raise CapacityError("the event log's disk is full")
+
+    monkeypatch.setattr(made.intake, "note", full)
+    put = made.app.test_client().put("/api/objects/a", data=b"1")
+    assert put.status_code == 201
+    assert "access history" in put.json["warning"]
 
 
 @pytest.mark.parametrize(

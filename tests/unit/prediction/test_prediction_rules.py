@@ -104,6 +104,25 @@ def test_the_linear_model_finds_a_law_it_was_shown() -> None:
     assert np.allclose(model.coefficients(ridge=0.0), [1.0, -3.0, 0.5, 2.0])
 
 
+def test_a_burst_among_quiet_objects_does_not_carry_the_linear_model_away() -> None:
+    random = np.random.default_rng(14)
+    x, model = random.normal(size=(40, 20, 2)), Linear.empty(2)
+    for block in x:
+        y = 0.5 * block[:, 0] + random.normal(0, 0.1, 20)
+        y[:2] += 8.0  # one row in ten
+        model = model.learned(block, y)
+
+    assert np.abs(model.predict(np.zeros((1, 2)))[0]) < 0.1  # squares would say 0.8
+    assert np.isclose(model.coefficients()[0], 0.5, atol=0.1)
+
+
+def test_a_burst_does_not_lift_a_leaf_of_the_forest() -> None:
+    y = np.zeros(400)
+    y[:40] = 8.0
+
+    assert np.allclose(grow(np.zeros((400, 1)), y, trees=5, seed=1).predict(np.zeros((1, 1))), 0.0)
+
+
 def test_trees_kept_as_arrays_predict_what_scikit_learn_predicts() -> None:
     from sklearn.tree import DecisionTreeRegressor
 
@@ -186,6 +205,17 @@ def test_weights_move_to_the_model_that_is_right_after_a_regime_change() -> None
     assert calm[MODELS.index("linear")] > 0.9
     assert changed[MODELS.index("statistical")] > 0.6
     assert np.isclose(changed.sum(), 1)
+
+
+def test_a_model_that_is_barely_worse_keeps_its_say() -> None:
+    random = np.random.default_rng(15)
+    actual = random.lognormal(4, 1, 400)
+    models = np.column_stack([actual * random.lognormal(0, spread, 400) for spread in (0.5, 0.52, 0.54)])
+
+    weights = ens.stack(outcomes(TODAY - 7, models, actual))
+
+    assert weights.min() > 0.1
+    assert len(set(weights.tolist())) == len(MODELS)
 
 
 def test_only_the_last_four_weekly_origins_count() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prediction_worlds import TODAY, dev_series, idents, weekly_world, window, window_of
+from prediction_worlds import TODAY, FakeHistory, dev_series, idents, weekly_world, window, window_of
+from pyarrow import parquet
 
+import fabric.demos
 from fabric.core.errors import CorruptError, UnavailableError
 from fabric.prediction.child import ChildFit
 from fabric.prediction.ensemble import MODELS, Score
@@ -120,6 +122,18 @@ def test_models_survive_their_file(tmp_path: Path) -> None:
     assert load_models(tmp_path / "models.npz").version == models.version
 
 
+def test_models_kept_by_an_earlier_release_are_learned_again_not_refused(tmp_path: Path) -> None:
+    models = update(Models(), window(weekly_world(40, 64)), idents(40), plan()).models
+    save_models(tmp_path / "models.npz", models)
+    with np.load(tmp_path / "models.npz") as file:
+        arrays = {name: file[name] for name in file.files} | {"format": np.asarray(1)}
+    np.savez(tmp_path / "models.npz", **arrays)
+
+    found = load_models(tmp_path / "models.npz")
+
+    assert (found.day, found.updates) == (-1, models.updates)
+
+
 def test_a_model_file_of_rubbish_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "models.npz").write_bytes(b"rubbish")
 
@@ -187,6 +201,34 @@ def update_weight(models: Models) -> float:
     from fabric.prediction.ensemble import stack, weekly
 
     return float(stack(weekly(models.outcomes, models.day))[MODELS.index("forest")])
+
+
+def test_no_model_loses_all_weight_on_the_samples_own_history_and_all_beat_last_week_again() -> None:
+    history = sample_history()
+    newest = history.counts.shape[1] - 63
+    models, scores = Models(), []
+    for today in range(newest, newest + 64, 7):
+        result = update(models, window_of(history, today), idents(len(history.keys)), plan(today))
+        models, scores = result.models, [*scores, *result.scores]
+        weights = result.forecasts[-1].weights
+        assert np.isclose(weights.sum(), 1)
+        assert weights.max() < 0.95
+        assert (weights > 0.01).sum() >= 2
+
+    for model in (*MODELS, "ensemble"):
+        assert mean_mase(scores, model) < mean_mase(scores, "seasonal_naive"), model
+
+
+def sample_history() -> FakeHistory:
+    """The sample archive's daily reads, from its first day."""
+    path = Path(fabric.demos.__file__).parent / "data" / "sundials_releases.parquet"
+    columns = parquet.read_table(path, columns=["t", "obj", "op", "n"]).columns
+    seconds, objects, acts, times = (column.to_numpy() for column in columns)
+    days, born = seconds // 86_400, np.full(objects.max() + 1, 10**9)
+    np.minimum.at(born, objects, days)
+    counts = np.zeros((len(born), days.max() + 1))
+    np.add.at(counts, (objects[acts == 1], days[acts == 1]), times[acts == 1])
+    return FakeHistory(counts, first_day=0, born=born)
 
 
 def test_last_week_again_is_a_real_bar_and_every_model_is_scored_against_it() -> None:

@@ -90,6 +90,23 @@ def test_a_doorbell_wakes_a_component_that_waits() -> None:
     supervisor.wake("sleeper")
     wait_for(lambda: sleeper.ticks == 2)
     supervisor.stop()
+    assert sleeper.ticks == 2  # the next one was an hour away
+
+
+def test_a_doorbell_does_not_cut_a_back_off_short() -> None:
+    clock = ManualClock()
+    failing = Counter("failing", [UnavailableError("not yet")] * 50, wait=3600)
+    supervisor = Supervisor([failing], clock)
+    supervisor.start()
+    wait_for(lambda: supervisor.states()["failing"]["state"] == "backing_off")
+    for _ in range(20):
+        supervisor.wake("failing")
+        threading.Event().wait(0.005)
+    assert len(failing.fails) == 49
+    clock.advance(0.6)
+    wait_for(lambda: len(failing.fails) == 48)
+    supervisor.stop()
+    assert failing.stopped.is_set()
 
 
 def test_a_freeze_holds_over_a_restart_and_is_lifted_by_name(tmp_path) -> None:

@@ -334,3 +334,13 @@ def test_the_webhooks_url_may_be_a_secret_reference(watch: Watch) -> None:
         assert made is not None
         assert made.state()["host"] == "alerts.example"
         assert "token" not in str(made.state())
+
+
+def test_where_there_is_nobody_to_deliver_to_nothing_is_owed(watch: Watch, database: Database) -> None:
+    watch.see("used_percent", 90.0, store="nas")
+    assert AlertRows(database, delivers=False).owed_count() == 0  # what an earlier release kept counts no more
+    before = watch.rows.owed_count()
+    watch.rows = AlertRows(database, delivers=False)
+    watch.alerts = watch.engine()
+    assert watch.see("used_percent", 1.0, store="nas") == [("resolved", "capacity")]
+    assert AlertRows(database).owed_count() == before > 0

@@ -35,6 +35,37 @@ def test_what_was_appended_is_there_in_order_and_verifies(tmp_path: Path) -> Non
     assert [line["subject"] for line in made.recent(3)] == ["audit", "job:19", "job:18"]
 
 
+def test_no_line_is_out_of_reach_however_long_the_log_grew(tmp_path: Path) -> None:
+    made = chain(tmp_path, 700)
+    total = made.head[0]
+    seen: list[int] = []
+    before: int | None = None
+    while before != 0:
+        lines, count = made.page(before=before, limit=90)
+        assert count == total
+        seen += [line.n for line in lines]
+        before = lines[-1].n
+    assert seen == list(range(total))[::-1]
+
+
+def test_a_search_of_the_log_finds_lines_older_than_the_newest_hundred(tmp_path: Path) -> None:
+    made = chain(tmp_path, 400)
+    lines, count = made.page(search="JOB:39", limit=5)
+    assert count == 11
+    assert [line.subject for line in lines] == [f"job:{n}" for n in (399, 398, 397, 396, 395)]
+    older, _ = made.page(search="job:39", before=lines[-1].n, limit=10)
+    assert [line.subject for line in older] == ["job:394", "job:393", "job:392", "job:391", "job:390", "job:39"]
+
+
+def test_a_damaged_line_on_a_page_names_what_finds_it(tmp_path: Path) -> None:
+    made = chain(tmp_path, 50)
+    path = tmp_path / audit.LOG_FILE
+    path.write_bytes(path.read_bytes().replace(b'"n":20,', b'"n":xx,'))
+    with pytest.raises(CorruptError) as caught:
+        made.page(limit=100)
+    assert "audit verify" in caught.value.hint
+
+
 @pytest.mark.item(95)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

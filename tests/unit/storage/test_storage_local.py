@@ -128,6 +128,38 @@ def test_a_really_full_device_is_a_capacity_error(tmp_path: Path, monkeypatch: p
         store.put("k", [b"x"])
 
 
+def test_writers_side_by_side_cannot_pass_a_declared_capacity_together(tmp_path: Path) -> None:
+    store = LocalStore("disk", tmp_path, classes=("nvme",), capacity_bytes=1000)
+    outcomes: list[str] = []
+    halfway = threading.Barrier(4)
+
+    def write(number: int) -> None:
+        def pieces() -> Iterator[bytes]:
+            yield b"x" * 200  # all four fit
+            halfway.wait(10)
+            yield b"x" * 200  # there is room for one of them
+
+        try:
+            store.put(f"k{number}", pieces())
+            outcomes.append("kept")
+        except CapacityError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = sum(info.size_bytes for info in store.list())
+    assert "refused" in outcomes
+    assert "kept" in outcomes
+    assert held <= 1000
+    assert store.usage() == (held, 1000)
+    store.put("fills-up", [b"x" * (1000 - held)])  # what was promised to the refused is free again
+    with pytest.raises(CapacityError):
+        store.put("one-more", [b"x"])
+
+
 def test_a_declared_capacity_is_kept(tmp_path: Path) -> None:
     store = LocalStore("disk", tmp_path, classes=("nvme",), capacity_bytes=10)
     store.put("a", [b"12345"])

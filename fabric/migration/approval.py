@@ -1,0 +1,43 @@
+"""Who may let a job that waits for an approval start.
+
+Four eyes are asked of a high-risk job once two people may approve. The first two eyes are those of the person who
+ordered the move; where nobody did (placement's moves are carried out by themselves), those of a first approver.
+"""
+
+from __future__ import annotations
+
+from fabric.catalog.jobs import Job
+from fabric.core.errors import ConflictError, ForbiddenError
+from fabric.migration.machine import State
+from fabric.migration.pointer import replace
+from fabric.migration.risk import Level
+from fabric.migration.tools import Tools
+
+
+def approve(tools: Tools, job: Job, who: str, *, four_eyes: bool) -> Job:
+    """Record an approval by ``who`` and let the job start, unless a second person's is needed; return its row.
+
+    Raises:
+        ConflictError: the job does not wait for an approval.
+        ForbiddenError: ``who`` ordered the move, or has approved it already, and another person must.
+    """
+    if job.state != State.AWAITING_APPROVAL:
+        raise ConflictError("the job does not wait for an approval", job=job.id, state=job.state)
+    four_eyes = four_eyes and job.risk == Level.HIGH
+    if four_eyes:
+        _check_other_person(job, who)
+    now = tools.clock.now()
+    tools.audit.append("migration.approved", who, job.key, job=job.id, plan=job.plan_hash)
+    if four_eyes and not (job.ordered_by or job.approved_by):
+        reason = f"approved by {who}; a second person must approve it too"
+        first = replace(job, approved_by=who, approved_at=now, updated=now, reason=reason)
+        return tools.jobs.change(job, first, "first approval", who=who)
+    names = f"{job.approved_by} and {who}" if job.approved_by and job.approved_by != who else who
+    return tools.go(job, State.PENDING, who=who, approved_by=names, approved_at=now)
+
+
+def _check_other_person(job: Job, who: str) -> None:
+    if who == job.ordered_by:
+        raise ForbiddenError("who ordered a move may not approve it", hint="have another approver do it", job=job.id)
+    if who == job.approved_by:
+        raise ForbiddenError("a second person must approve it too", hint="have another approver do it", job=job.id)

@@ -1,0 +1,64 @@
+"""Jobs whose request hangs at a store that does not answer: they wait like any other, without waiting for the request.
+
+A worker sees by itself, between two chunks, that a store is not healthy. One whose request gets no answer sees nothing
+until its driver gives up (60 s for a write to S3). Such a job is claimed from its worker by a new epoch: what the
+worker does later changes nothing, and what its request still brings to the store is found by the resume or roll-back,
+which begin when the request has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fabric.catalog.jobs import Job, LostLeaseError
+from fabric.core.errors import ConflictError
+from fabric.migration.machine import State
+from fabric.migration.tools import Tools
+
+STALL_SECONDS = 2.0  # a worker that is not stuck has seen by then that the store is not healthy
+
+logger = logging.getLogger(__name__)
+
+
+class Stalls:
+    """Remembers since when a running task's stores have not been healthy."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._since: dict[str, float] = {}
+
+    def found(self, running: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """Return the tasks (name -> its stores) that have run on for STALL_SECONDS beside an unhealthy store."""
+        now, healthy = self._tools.clock.monotonic(), self._tools.health.healthy
+        doubted = [name for name, stores in running.items() if not all(map(healthy, stores))]
+        self._since = {name: self._since.get(name, now) for name in doubted}
+        return [name for name, since in self._since.items() if now - since >= STALL_SECONDS]
+
+
+def leave(tools: Tools, job_id: str) -> bool:
+    """Claim a stalled job from its worker and let it wait; False where there is nothing to claim it from."""
+    job = tools.jobs.get(job_id)
+    try:
+        waiting = _let_wait(tools, job)
+    except (LostLeaseError, ConflictError):
+        return False  # its worker went on after all
+    if waiting:
+        tools.gates.pop(job_id, None)
+        logger.warning("a request hangs, its job waits", extra={"job": job_id, "key": job.key, "was": job.state})
+    return waiting
+
+
+def _let_wait(tools: Tools, job: Job) -> bool:
+    state = State(job.state)
+    changes: dict[str, Any] = {"reason": "the store does not answer", "epoch": job.epoch + 1}
+    changes["attempts"] = job.attempts + 1
+    if state is State.VALIDATING:
+        tools.go(job, State.PENDING, **changes)
+    elif state in (State.IN_PROGRESS, State.VERIFYING):
+        now = tools.clock.now()
+        tools.go(job, State.PAUSED, paused_from=job.state, paused_since=now, pause_kind="store", **changes)
+    else:
+        return False
+    return True
