@@ -271,6 +271,6 @@ def test_hours_removed_from_real_traffic_are_estimated_within_one_part_in_a_hund
         truth, found = left.sum() / counts.sum(), coverage(FIRST, left)
         errors.append(abs(found.share - truth))
         inside += found.low - 0.003 <= truth <= found.high + 0.003
-    assert float(np.median(errors)) < 0.005
-    assert sorted(errors)[-2] < 0.02  # but for one series, whose burst was removed with the hours
+    assert float(np.median(errors)) < 0.01
+    assert sorted(errors)[-2] < 0.02  # one may lose a burst that nothing around it announces
     assert inside >= len(series) - 2
