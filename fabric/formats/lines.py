@@ -259,7 +259,8 @@ def decoded(
     """
     bucket_ids, bucket_words = buckets
     prefixes = [word + b"/" if word not in (b"", b"-") else b"" for word in bucket_words.tolist()]
-    if len(prefixes) == 1 and "key" in mapping.names and not (words.blob == _PERCENT).any():
+    is_path = "key" not in mapping.names
+    if len(prefixes) == 1 and not is_path and not (words.blob == _PERCENT).any():
         return ids, words.prefixed(prefixes[0], compiled=compiled)
     raw = words.tolist()
     percent = np.array([b"%" in word for word in raw], dtype=np.bool_)
@@ -270,13 +271,14 @@ def decoded(
     made = []
     for number in distinct.tolist():
         rest, bucket = divmod(number, len(prefixes))
-        made.append(prefixes[bucket] + name_of(raw[rest // 2], 1 if rest % 2 else mapping.key_encodings, mapping))
+        encodings = 1 if rest % 2 else mapping.key_encodings
+        made.append(prefixes[bucket] + name_of(raw[rest // 2], encodings, is_path=is_path))
     return names.add_words(Words.of(made))[back], names.words()
 
 
-def name_of(word: bytes, encodings: int, mapping: LineMapping) -> bytes:
-    """Return the bytes of an object's name from what a log holds."""
-    if "key" not in mapping.names:
+def name_of(word: bytes, encodings: int, *, is_path: bool) -> bytes:
+    """Return the bytes of an object's name from what a log holds: a key, or the path of a request."""
+    if is_path:
         if word.startswith((b"http://", b"https://")):
             word = word.split(b"/", 3)[3] if word.count(b"/") > 2 else b""
         word = word.removeprefix(b"/")
