@@ -57,8 +57,12 @@ def corrected(document: Document, prices: Prices, tiers: Tiers, population: Popu
 def _legal(document: Document, prices: Prices, tiers: Tiers, changes: list[str]) -> tuple[Rule, ...]:
     found = []
     enabled = [rule for rule in document.rules if rule.enabled]
+
+    def shadowed(rule: Rule, action: Action) -> bool:
+        return shadow(document.dialect, rule, action, enabled, tiers, whole=True) is not None
+
     for rule in document.rules:
-        kept = [a for a in rule.actions if not (rule.enabled and _shadowed(document.dialect, rule, a, enabled, tiers))]
+        kept = [a for a in rule.actions if not (rule.enabled and shadowed(rule, a))]
         changes += [
             f"{rule.id}: {_act(a)} removed: another rule always comes first" for a in rule.actions if a not in kept
         ]
@@ -74,11 +78,6 @@ def _legal(document: Document, prices: Prices, tiers: Tiers, changes: list[str])
 
 def _act(action: Action) -> str:
     return "the deletion" if action.verb is Verb.DELETE else f"the move to {action.to}"
-
-
-def _shadowed(dialect: str, rule: Rule, action: Action, rules: list[Rule], tiers: Tiers) -> bool:
-    by = shadow(dialect, rule, action, rules, tiers)
-    return by is not None and covers(by.where, rule.where)
 
 
 def _mended_moves(dialect: str, rule: Rule, prices: Prices, tiers: Tiers, changes: list[str]) -> Rule:

@@ -204,20 +204,29 @@ def _overlaps(document: Document, tiers: Tiers) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-def shadow(dialect: str, rule: Rule, action: Action, rules: list[Rule], tiers: Tiers) -> Rule | None:
-    """Return another rule that always acts first on the objects both take, so that ``action`` finds nothing to do."""
+def shadow(
+    dialect: str, rule: Rule, action: Action, rules: list[Rule], tiers: Tiers, *, whole: bool = False
+) -> Rule | None:
+    """Return another rule that acts first on objects both take, so that ``action`` finds nothing to do there.
+
+    A rule for some of the objects beside one for all is how exceptions are written: it shadows nothing.
+
+    Args:
+        whole: only a rule that takes every object of ``rule``.
+    """
     place = rules.index(rule)
     for number, other in enumerate(rules):
-        if other is rule or not meet(rule.where, other.where):
+        if other is rule or not (covers(other.where, rule.where) if whole else _in_the_way(other.where, rule.where)):
             continue
         for rival in other.actions:
-            if _wins(dialect, rival, action, tiers) and not (_equal(rival, action) and number > place):
+            if _wins(dialect, rival, action, tiers) and not (rival == action and number > place):
                 return other
     return None
 
 
-def _equal(one: Action, other: Action) -> bool:
-    return one == other
+def _in_the_way(other: Filter, own: Filter) -> bool:
+    exception = covers(own, other) and not covers(other, own)
+    return meet(own, other) and not exception
 
 
 def _wins(dialect: str, rival: Action, action: Action, tiers: Tiers) -> bool:
