@@ -178,22 +178,23 @@ class _Rises:
 def _rises(acts: Sequence[Act], population: Population, ladder: Ladder, chosen: _Chosen, ends: Days) -> _Rises:
     """Azure's enableAutoTierToHotFromCool: out to cool after days without a read, back at the next read, for as long
     as nothing takes the object to a colder class, from which it does not come back."""
-    rising = np.array(
-        [act.rises and act.action.wait(Since.READ) is not None and act.action.to == "cool" for act in acts]
-    )
-    empty = np.zeros(0, np.int64)
-    replaced = rising[chosen.act] if len(chosen.act) else np.zeros(0, np.bool_)
+    lives, empty = population.trace.lives, np.zeros(0, np.int64)
+    cooling = [at for at, act in enumerate(acts) if act.action.wait(Since.READ) and act.action.to == "cool"]
+    rising = np.zeros(lives, np.bool_)
+    for at in cooling:
+        rising |= acts[at].takes & acts[at].rises
+    replaced = np.isin(chosen.act, cooling) & rising[chosen.life]
     if not replaced.any():
         return _Rises(replaced, empty, empty, empty, empty, empty)
-    lives = population.trace.lives
     until = ends.copy()
     np.minimum.at(until, chosen.life[~replaced], chosen.day[~replaced])
-    wait, act_of, begun = np.full(lives, NEVER), np.full(lives, -1), np.full(lives, NEVER)
-    for at in np.flatnonzero(replaced):
-        life, act = chosen.life[at], chosen.act[at]
-        days = acts[act].action.wait(Since.READ)
-        assert days is not None
-        wait[life], act_of[life], begun[life] = days.days, act, chosen.day[at]
+    begun = np.full(lives, NEVER)
+    begun[chosen.life[replaced]] = chosen.day[replaced]
+    wait, act_of = np.full(lives, NEVER), np.full(lives, -1)
+    for at in cooling:
+        days = acts[at].action.wait(Since.READ)
+        sooner = acts[at].takes & (begun < NEVER) & (wait > (days.days if days else NEVER))
+        wait[sooner], act_of[sooner] = days.days if days else NEVER, at
     start, stop, life = gaps(population)
     down = start + np.maximum(np.minimum(wait[life], NEVER), 1)
     sinks = (wait[life] < NEVER) & (down <= stop) & (down < until[life]) & (down >= begun[life])
