@@ -139,13 +139,22 @@ class Lesson:
 class Ledger:
     """The records of all objects and what the fleet has learned. One thread at a time."""
 
-    def __init__(self, tariff: Tariff, records: NDArray[np.void], fleet: Fleet, terms: Terms | None = None) -> None:
+    def __init__(
+        self,
+        tariff: Tariff,
+        records: NDArray[np.void],
+        fleet: Fleet,
+        terms: Terms | None = None,
+        *,
+        ahead: int = 0,  # work that is known to follow, for which compiling is worth its time
+    ) -> None:
         if tariff.plain - 1 > COLD_MOST:
             raise ConfigError("the rule knows at most five plain classes", classes=",".join(tariff.names))
         self.tariff = tariff
         self.records = records
         self.fleet = fleet
         self.terms = terms or Terms()
+        self.ahead = ahead
 
     @classmethod
     def fresh(cls, tariff: Tariff, lives: int, terms: Terms | None = None) -> Self:
@@ -179,7 +188,7 @@ class Ledger:
     def lesson(self, past: Past) -> Lesson:
         """Weigh every rule on all that the fleet has lived."""
         costs, squares = np.zeros(len(RULES)), np.zeros((len(RULES), len(RULES)))
-        kernel = compiled(weigh, work=len(self.records) * len(RULES) ** 2)
+        kernel = compiled(weigh, work=max(self.ahead, len(self.records) * len(RULES) ** 2))
         for lo, block in self._blocks():
             kernel(past, lo, self.fleet.day - 1, block, self.tariff.columns, costs, squares)
         now = self.fleet.rule
@@ -197,7 +206,7 @@ class Ledger:
 
     def _advance(self, past: Past, row: NDArray[np.int64], stop: int) -> list[Judged]:
         begin, parts = self.fleet.day, []
-        kernel = compiled(advance, work=len(self.records) * (stop - begin))
+        kernel = compiled(advance, work=max(self.ahead, len(self.records) * (stop - begin)))
         told = _room(min(BLOCK, len(self.records)) * 2 * (stop - begin))
         born = int(np.searchsorted(past.birth, stop)) if _by_birth(past) else len(past.birth)
         gate = self._gate()
