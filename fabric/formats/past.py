@@ -276,7 +276,8 @@ class PastBuilder:
             for sentence in listing.account.assumptions:
                 account.assume(sentence)
         return Past(
-            **column, names=self._names.words(), requesters=self._who.words(), addresses=self._addresses.words(),
+            **column, names=self._names.words(share=True), requesters=self._who.words(),
+            addresses=self._addresses.words(),
             listed_size=size, listed_time=listed_time, modified=modified, last_access=last, storage_class=classes,
             classes=listing.classes if listing else (), whole_size=whole, sized_by=by, origin=origin,
             provider=listing.provider if listing else "", left_out=dict(self._left_out), account=account,

@@ -119,10 +119,12 @@ class Interner:
         """Return the number of each of ``words``."""
         return self.add(words.blob, *words.spans)
 
-    def words(self) -> Words:
-        """Return all words so far in the order of their numbers; shares no memory with this object."""
+    def words(self, *, share: bool = False) -> Words:
+        """Return all words so far in the order of their numbers; with ``share`` nothing may be added any more."""
         if not self._compiled:
             return Words.of(self._known)
+        if share:
+            return Words(self._blob[: self._offsets[self._count]], self._offsets[: self._count + 1])
         return Words(
             self._blob[: self._offsets[self._count]].copy(),
             self._offsets[: self._count + 1].astype(np.int64, copy=True),

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from itertools import pairwise
 
-from fabric.placement.lint.classes import INTELLIGENT, Tiers, lookup, may_follow
+from fabric.placement.lint.classes import INTELLIGENT, Tiers, colder, lookup, may_follow
 from fabric.placement.lint.due import SMALL_BYTES
 from fabric.placement.lint.finding import Finding, Severity, finding
 from fabric.placement.lint.limits import refused
@@ -87,7 +87,14 @@ def _of_moves(document: Document, rule: Rule, prices: Prices, tiers: Tiers) -> I
 
 
 def _pair(dialect: str, rule: Rule, before: Action, after: Action, prices: Prices, tiers: Tiers) -> Iterator[Finding]:
-    if rule.where.classes:
+    if rule.where.classes or not same_clock(before, after):
+        return
+    if before.days == after.days:
+        warmer = before if colder(dialect, after.to, before.to, tiers) else after
+        yield finding(
+            "never_reached", "hint", f"{before.to} and {after.to} come due on the same day: the colder one is taken",
+            f"remove the move to {warmer.to}", rule=rule.id, path=rule.path,
+        )  # fmt: skip
         return
     if not may_follow(dialect, before.to, after.to, tiers):
         why = "moves a version once" if dialect == "minio" else f"does not move from {before.to} to {after.to}"
@@ -98,8 +105,7 @@ def _pair(dialect: str, rule: Rule, before: Action, after: Action, prices: Price
         )  # fmt: skip
         return
     least, stays = prices.min_days(before.to), (after.days or 0) - (before.days or 0)
-    billed = dialect != "gcs" and same_clock(before, after)  # GCS bills no rest where a rule changes the class
-    if stays < least and billed:
+    if stays < least and dialect != "gcs":  # GCS bills no rest where a rule changes the class
         yield finding(
             "minimum_duration", "hint" if prices.pays(before.to, stays) else "loses",
             f"{before.to} bills at least {least:g} days, and the rule moves on to {after.to} after {stays}",
@@ -144,7 +150,8 @@ def _alone(dialect: str, rule: Rule, move: Action, tiers: Tiers) -> Iterator[Fin
             "choose a class that answers at once, or be sure that nobody reads these objects",
             rule=rule.id, path=rule.path,
         )  # fmt: skip
-    if move.days == 0 and move.subject is Subject.CURRENT and move.wait(Since.READ) is None:
+    managed = one is not None and one.managed
+    if move.days == 0 and move.subject is Subject.CURRENT and move.wait(Since.READ) is None and not managed:
         yield finding(
             "zero_days", "hint", f"every object is written to the hot class and moved to {move.to} at once",
             f"write the objects to {move.to} themselves", rule=rule.id, path=rule.path,

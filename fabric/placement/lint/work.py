@@ -26,6 +26,9 @@ NEEDS_DATA = (
 )  # fmt: skip
 
 
+_FOLLOWING_READS = {"s3": (INTELLIGENT,), "azure": ("cool", "cold")}
+
+
 @dataclass(frozen=True, slots=True)
 class Lint:
     """What was found, and the document corrected and said in the dialect asked for."""
@@ -96,7 +99,7 @@ def _offered(document: Document) -> Sequence[str]:
     """Classes that a correction may use though the document does not."""
     used = moves_something(document.rules)
     instant = [INSTANT[document.dialect][to] for to in used if to in INSTANT.get(document.dialect, {})]
-    return [*instant, INTELLIGENT] if document.dialect == "s3" and used else instant
+    return [*instant, *_FOLLOWING_READS.get(document.dialect, ())] if used else []
 
 
 def _without_data() -> str:

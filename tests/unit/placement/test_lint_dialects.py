@@ -25,7 +25,7 @@ from fabric.placement.lint.writing import as_data
 
 DIALECTS = ("s3", "gcs", "azure", "minio")
 CONTEXT = Context(Tiers.parse(("WARM=aws:standard_ia", "COLD-1=gcp:coldline", "AZUREARCHIVE=azure:archive")), "in")
-EASY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EASY = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def said(document: Document) -> Counter[Atom]:
