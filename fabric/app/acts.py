@@ -72,8 +72,8 @@ class Acts:
     def _progress(self, _who: Principal, _body: Body) -> Body:
         return {"progress": self._engine.scans.progress()}
 
-    def _plan(self, _who: Principal, _body: Body) -> Body:
-        return self._plans.make()
+    def _plan(self, _who: Principal, body: Body) -> Body:
+        return self._plans.make(spend_cap_usd=_usd(body, "spend_cap_usd"))
 
     def _apply(self, who: Principal, body: Body) -> Body:
         return self._plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
@@ -260,6 +260,15 @@ def _settings(tree: Body) -> Settings:
         raise ConfigError(
             f"a setting is wrong: {error}", hint="check the file: python -m fabric config check"
         ) from error
+
+
+def _usd(body: Body, name: str) -> float | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise BadInputError("a field is not an amount of money", field=name, hint="give US dollars, 0 or more")
+    return float(value)
 
 
 def _number(body: Body, name: str) -> int:

@@ -11,7 +11,7 @@ from fabric.core.errors import BadInputError
 from fabric.core.units import GIB
 from fabric.placement.replay.billing import LINES, bill
 from fabric.placement.replay.moves import Moves
-from fabric.placement.replay.policies import FABRIC, OPTIMUM, Policy, chosen, policies
+from fabric.placement.replay.policies import FABRIC, FABRIC_GATED, OPTIMUM, Policy, chosen, policies
 from fabric.placement.replay.tariff import Tariff, default_classes, tariff_of
 from fabric.placement.replay.trace import Trace
 from fabric.pricing.sheet import PriceBook
@@ -81,6 +81,7 @@ def compare(
     names: Sequence[str] = ("all",),
     read_bytes: Mapping[str, float] | None = None,
     keep_fabric: bool = False,
+    learned: Trace | None = None,
 ) -> Comparison:
     """Replay a trace under policies and bill each; the optimum is always worked out.
 
@@ -89,6 +90,7 @@ def compare(
         names: policies, families of them or ``all``.
         read_bytes: bytes read per way of WAYS; None: all unknown.
         keep_fabric: also return the fabric policy's moves.
+        learned: what the fabric's own rules learn from, where that is not all of ``trace``, whose lives it has.
 
     Raises:
         ConfigError: a class has no price. BadInputError: a policy is not known.
@@ -102,7 +104,7 @@ def compare(
     if keep_fabric:
         needed[FABRIC] = known[FABRIC]
     with ThreadPoolExecutor(THREADS) as pool:  # the optimum first: it takes longest
-        worked = pool.map(lambda policy: _outcome(trace, policy, keep_fabric), needed.values())
+        worked = pool.map(lambda policy: _outcome(trace, policy, keep_fabric, learned), needed.values())
         done = dict(zip(needed, worked, strict=True))
     return Comparison(
         trace,
@@ -115,8 +117,11 @@ def compare(
     )
 
 
-def _outcome(trace: Trace, policy: Policy, keep_fabric: bool) -> tuple[Outcome, Moves | None]:
-    moves = policy.decide(trace, policy.tariff)
+def _outcome(
+    trace: Trace, policy: Policy, keep_fabric: bool, learned: Trace | None = None
+) -> tuple[Outcome, Moves | None]:
+    own = policy.name in (FABRIC, FABRIC_GATED)
+    moves = policy.decide(learned if own and learned is not None else trace, policy.tariff)
     lines = bill(trace, policy.tariff, moves).by_line
     return Outcome(policy, lines), moves if keep_fabric and policy.name == FABRIC else None
 
