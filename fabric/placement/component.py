@@ -23,6 +23,8 @@ from fabric.placement.known import known_reads
 from fabric.placement.listed import explain_listed, reads_of
 from fabric.placement.live.accounts import NOTHING, Accounts, accounts_of, ledger_receipts, told, told_row
 from fabric.placement.live.receipt import holds
+from fabric.placement.options import Market
+from fabric.placement.places import Survey
 from fabric.placement.ports import Adopted, AdoptedRow, Freeze, Gauges, Heads
 from fabric.placement.receipt import decode_survey, replay
 from fabric.placement.report import (
@@ -138,6 +140,12 @@ class Placement:
         first = _position(cursor)
         after = str(first + most) if first + most < len(rows) else None
         return Page(COLUMNS[kind], rows[first : first + most], len(rows), after)
+
+    def market(self) -> Market:
+        """Return every place as it stands for a plan; a store that is away for the moment counts as there."""
+        found = self._placer.scene(self._prior).market
+        views = [msgspec.structs.replace(view, healthy=True) for view in found.survey.views.values()]
+        return replace(found, survey=Survey(views))
 
     def explain(self, key: str) -> Explanation:
         """Return the receipt of the newest decision about ``key``, computed again to prove it, and those before."""
