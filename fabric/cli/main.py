@@ -17,6 +17,7 @@ from fabric.cli.client import CHUNK_BYTES, Client, HttpClient, LocalClient, act,
 from fabric.cli.lint import lint
 from fabric.cli.replay import replay
 from fabric.cli.show import show, show_error, show_problem, transfer_progress, while_working
+from fabric.cli.tune import tune
 from fabric.core.config import Settings, own_settings
 from fabric.core.errors import BadInputError, FabricError
 from fabric.core.log import start_logging
@@ -480,6 +481,7 @@ def config_rollback(session: Session, number: int) -> None:
 
 cli.add_command(replay)
 cli.add_command(lint)
+cli.add_command(tune)
 
 
 def main(sample: object) -> None:
