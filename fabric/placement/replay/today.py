@@ -20,10 +20,11 @@ from fabric.formats.rates import Difference, Expected, compare_bills
 from fabric.placement.bill import SMALL_BYTES, bill_rows, class_rows, unpriced
 from fabric.placement.ports import AdoptedRow
 from fabric.placement.replay.billing import LINES, bill
-from fabric.placement.replay.moves import held
+from fabric.placement.replay.moves import Moves, held
 from fabric.placement.replay.sources import Source
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Trace
+from fabric.placement.showback import folder
 from fabric.pricing.sheet import PriceBook, Site
 
 STORE = "inventory"
@@ -75,9 +76,9 @@ def _folders(source: Source, book: PriceBook, provider: str) -> tuple[list[Adopt
         raise BadInputError("the inventory lists no object", hint="give the manifest, or the file that lists objects")
     hot = book.classes(provider)[0]
     classes = source.storage_class[listed.obj]
-    keys = [_folder(names[number]) for number in listed.obj.tolist()]
-    folders, folder = np.unique(np.array(keys, dtype=object), return_inverse=True)
-    group = folder * (len(source.classes) + 1) + classes + 1
+    keys = [folder(names[number]) for number in listed.obj.tolist()]
+    folders, number = np.unique(np.array(keys, dtype=object), return_inverse=True)
+    group = number * (len(source.classes) + 1) + classes + 1
     found = []
     for number in np.unique(group):
         chosen = group == number
@@ -100,17 +101,13 @@ def _folders(source: Source, book: PriceBook, provider: str) -> tuple[list[Adopt
     return found, assumed
 
 
-def _folder(key: str) -> str:
-    """Return a key's bucket and first folder."""
-    return "/".join(key.split("/")[: 2 if key.count("/") > 1 else 1])
-
-
 @dataclass(frozen=True, slots=True)
 class DoNothing:
     """The bill of a past in which everything stays where it lies."""
 
     lines: dict[str, float]
     expected: tuple[Expected, ...]
+    moves: Moves
 
 
 def do_nothing(trace: Trace, tariff: Tariff, source: Source) -> DoNothing:
@@ -120,12 +117,13 @@ def do_nothing(trace: Trace, tariff: Tariff, source: Source) -> DoNothing:
         BadInputError: the inventory has a class that is not among those compared.
     """
     to = _present(trace, tariff, source)
-    found = bill(trace, tariff, held(trace, to))
-    return DoNothing(found.by_line, tuple(_expected(trace, tariff, to, found.lines)))
+    moves = held(trace, to)
+    found = bill(trace, tariff, moves)
+    return DoNothing(found.by_line, tuple(_expected(trace, tariff, to, found.lines)), moves)
 
 
 def _present(trace: Trace, tariff: Tariff, source: Source) -> NDArray[np.int64]:
-    if not len(source.storage_class):
+    if not source.classes:
         return np.zeros(trace.lives, np.int64)
     known = np.array([tariff.names.index(name) if name in tariff.names else -1 for name in source.classes], np.int64)
     numbers = source.storage_class[trace.obj]
