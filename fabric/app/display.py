@@ -46,6 +46,7 @@ FORWARDED = (
     "/api/sample",
     "/api/explain",
     "/api/acts",
+    "/api/replays",
     "/api/metrics",
     "/api/session",
     "/metrics",

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from fabric.app.engine import Engine
-from fabric.app.web import pages
+from fabric.app.web import pages, time_machine
 from fabric.app.worlds import SAMPLE, SampleWorld, settings_of
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.config import Settings
@@ -75,7 +75,10 @@ class Running:
             proxy = os.environ.get("FABRIC_TLS") == "proxy"
             exposure = exposure_of(bind, tls=context is not None or proxy)
             rules = tuple(self._sample.rules) if self._sample else ()
-            self.dashboard = pages(self.engine, exposure, secure=context is not None or proxy, rules=rules)
+            self.machine = time_machine(self.engine)
+            self.dashboard = pages(
+                self.engine, exposure, secure=context is not None or proxy, rules=rules, machine=self.machine
+            )
             self.server = DashboardServer(self.dashboard, listener, clock, context=context)
             self.exposure = exposure
             opened.pop_all()
@@ -94,6 +97,7 @@ class Running:
         if self._sample is not None:
             self._sample.stop()
         self.server.stop()
+        self.machine.stop()
         self.engine.stop()
         self.folder.release()
 

@@ -9,7 +9,9 @@ from flask import Request
 
 from fabric.app.acts import Acts
 from fabric.app.engine import Engine
+from fabric.app.recorded import RecordedPast
 from fabric.app.secrets import report_key, session_key
+from fabric.app.timemachine import TimeMachine
 from fabric.core.errors import ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
 from fabric.dashboard.ports import DashboardPorts, Exposure
@@ -22,7 +24,12 @@ from fabric.security.tokens import LOCAL, Action, Principal, Role, Tokens
 
 
 def pages(
-    engine: Engine, exposure: Exposure, *, secure: bool = False, rules: Sequence[tuple[str, str]] = ()
+    engine: Engine,
+    exposure: Exposure,
+    *,
+    secure: bool = False,
+    rules: Sequence[tuple[str, str]] = (),
+    machine: TimeMachine | None = None,
 ) -> Dashboard:
     """Build the pages, the API and the object API over an engine."""
     asking = Asking(engine.tokens)
@@ -39,6 +46,7 @@ def pages(
         ready=lambda: "the fabric starts: it attaches its stores" if engine.attaching else "",
         may_see=lambda who, key: engine.objects.check_read(key, asking.principal(who)),
         resolve=engine.heads.key_of,
+        time_machine=machine,
         exposure=exposure,
         hosts=engine.settings.security.hosts,
         secure=secure,
@@ -54,6 +62,20 @@ def pages(
     )
     dashboard.app.register_blueprint(objects)
     return dashboard
+
+
+def time_machine(engine: Engine) -> TimeMachine:
+    """Build the time machine of an engine; whoever runs the engine stops it."""
+    past = RecordedPast(engine.log)
+    return TimeMachine(
+        engine.folder.path / "timemachine",
+        engine.clock,
+        Asking(engine.tokens).principal,
+        prices=engine.settings.prices,
+        history=past.write,
+        history_mark=past.mark,
+        record=engine.audit.append_done,
+    )
 
 
 class Asking:

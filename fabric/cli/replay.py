@@ -66,12 +66,16 @@ def _listed(_context: click.Context, _option: click.Parameter, value: str) -> tu
     show_default=True,
     help="Share of all accesses that a log must hold for decisions to be written.",
 )
+@click.option("--object", "key", metavar="KEY", help="Show one object's receipt (JSON): its moves, lines and prices.")
 @click.option("--save-rates", type=click.Path(path_type=Path, dir_okay=False), help="Where the invoice's rates go.")
 @click.pass_obj
 def replay(session: Any, /, **asked: Any) -> None:
     """Say what the reads in FILE… would have cost under every known policy, at the optimum and under the fabric's."""
     if asked["inventory"] and not asked["accesses"]:
         show_inventory(session, **asked)
+        return
+    if asked["key"] is not None:
+        session.show(_receipt(**asked))
         return
     document, found = _compared(**asked)
     if session.as_json:
@@ -119,6 +123,9 @@ def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
         source.refuse_poor_coverage()
     book = PriceBook.load(asked["prices"])
     trace = source.trace(stretch=asked["stretch"], horizon_days=asked["horizon_days"])
+    learned = source.learned(trace, stretch=asked["stretch"]) if asked["without_scanners"] else None
+    left_out = int(source.scanned.sum()) if asked["without_scanners"] else 0
+    source = source.without_rows()
     found = compare(
         trace,
         book,
@@ -127,16 +134,28 @@ def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
         names=asked["policies"],
         read_bytes=source.read_bytes,
         keep_fabric=asked["decisions"] is not None,
-        learned=source.learned(trace, stretch=asked["stretch"]) if asked["without_scanners"] else None,
+        learned=learned,
     )
     if asked["decisions"] is not None and found.fabric is not None:
         write_decisions(asked["decisions"], trace, found.tariff, found.fabric, source.names)
-    left_out = int(source.scanned.sum()) if asked["without_scanners"] else 0
     document = found.document() | {"assumptions": list(source.assumed), **source.told}
     document["left_out_of_learning"] = {"rows": left_out, "why": "reads by scanners"}
     if asked["bill"] is not None:
         document["bill"] = _invoiced(source, found, book, asked["bill"], asked["save_rates"])
     return document, found
+
+
+def _receipt(**asked: Any) -> dict[str, Any]:
+    """Return one object's receipt, by the same computation as the dashboard's page."""
+    from fabric.placement.replay.receipts import receipt_of_key
+    from fabric.placement.replay.sources import read_source
+    from fabric.pricing.sheet import PriceBook
+
+    source = read_source(asked["accesses"], asked["inventory"])
+    trace = source.trace(stretch=asked["stretch"], horizon_days=asked["horizon_days"])
+    return receipt_of_key(
+        asked["key"], source, trace, PriceBook.load(asked["prices"]), asked["provider"], asked["classes"]
+    )
 
 
 def _invoiced(source: Any, found: Any, book: Any, file: Path, rates: Path | None) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class Api:
         """Answer one page of everything behind a card."""
         if section not in SECTIONS:
             raise NotFoundError("no such section", section=section, hint=f"known are {', '.join(SECTIONS)}")
-        search, cursor, limit = request.args.get("search", ""), request.args.get("cursor") or None, _limit()
+        search, cursor, limit = request.args.get("search", ""), request.args.get("cursor") or None, limit_of()
         source = self._ports.sources.get(section)
         if source is None:
             return json_response(self._page_of_report(section, kind, search))
@@ -171,7 +171,8 @@ def json_body() -> dict[str, Any]:
         ) from error
 
 
-def _limit() -> int:
+def limit_of() -> int:
+    """Return how many rows are asked for; BadInputError for anything but 1 to LIMIT_MOST."""
     text = request.args.get("limit", "100")
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LIMIT_MOST:
         raise BadInputError("limit is a number of rows", limit=text[:20], hint=f"give 1 to {LIMIT_MOST}")

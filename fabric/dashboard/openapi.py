@@ -29,7 +29,7 @@ def document() -> dict[str, Any]:
             "description": "Reading on loopback is free; every change needs a bearer token (the field token of "
             "engine.json in the data folder) or the page's session.",
         },
-        "paths": {**_dashboard_paths(), **_plane_paths()},
+        "paths": {**_dashboard_paths(), **_replay_paths(), **_plane_paths()},
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "schemas": {"Problem": _problem(), "Section": {"type": "object"}, "Page": _page()},
@@ -76,6 +76,60 @@ def _act() -> dict[str, Any]:
     operation = _operation("Approve, roll back, acknowledge, freeze ...", "act", None, [_path("act")])
     body = {"required": False, "content": {"application/json": {"schema": {"type": "object"}}}}
     return {**operation, "requestBody": body, "security": [{"token": []}]}
+
+
+def _replay_paths() -> dict[str, Any]:
+    page = {"/time-machine": "The time machine", "/time-machine/{replay}": "One replay's result"}
+    html = _content("page", {"type": "string"}, "text/html")
+    locked: dict[str, Any] = {"security": [{"token": []}]}
+    upload, replay = _path("upload"), _path("replay")
+    file = _operation("Send one file of an upload", "send_replay_file", None, [upload, _path("role"), _path("name")])
+    bytes_sent = {"required": True, "content": {"application/octet-stream": {"schema": {}}}}
+    question = {"required": True, "content": {"application/json": {"schema": _question()}}}
+    listed = [replay, _query("search"), _query("cursor"), _query("limit", "integer"), _query("sort")]
+    one = {**_path("number"), "schema": {"type": "integer"}}
+    pages = {
+        path: {"get": _operation(title, "page_" + path.strip("/").split("/")[-1].strip("{}").replace("-", "_"), html)}
+        for path, title in page.items()
+    }
+    pages["/time-machine/{replay}"]["get"]["parameters"] = [replay]
+    return pages | {
+        "/api/replays": {
+            "get": _operation("What can be replayed, what runs, and the results kept", "replays"),
+            "post": _operation("Begin a replay", "start_replay") | locked | {"requestBody": question},
+        },
+        "/api/replays/uploads/{upload}": {
+            "delete": _operation("Remove an upload", "drop_replay_upload", None, [upload]) | locked
+        },
+        "/api/replays/uploads/{upload}/{role}/{name}": {"put": file | locked | {"requestBody": bytes_sent}},
+        "/api/replays/{replay}": {
+            "get": _operation("A replay's progress or result", "replay", None, [replay]),
+            "delete": _operation("Cancel a replay, or remove its result", "end_replay", None, [replay]) | locked,
+        },
+        "/api/replays/{replay}/objects": {
+            "get": _operation("A page of a result's objects", "replay_objects", _content("page", _ref("Page")), listed)
+        },
+        "/api/replays/{replay}/objects/{number}": {
+            "get": _operation("One object's receipt", "replay_receipt", None, [replay, one])
+        },
+    }
+
+
+def _question() -> dict[str, Any]:
+    names: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "upload": {"type": "string", "description": "what the files were sent under"},
+            "history": {"type": "boolean", "description": "the accesses that the fabric itself has recorded"},
+            "provider": {"type": "string", "enum": ["aws", "gcp", "azure"]},
+            "classes": names,
+            "policies": names,
+            "stretch": {"type": "number", "exclusiveMinimum": 0},
+            "horizon_days": {"type": ["integer", "null"], "minimum": 1},
+        },
+    }
 
 
 def _plane_paths() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from fabric.core.clock import Clock
 from fabric.runtime.component import Explanation, Page
@@ -60,6 +60,29 @@ class Source(Protocol):
     def explain(self, key: str) -> Explanation: ...
 
 
+class TimeMachine(Protocol):
+    """Replays of a past: files in, one replay at a time, results kept by the hash of their inputs.
+
+    Whatever changes something checks the caller's role itself; ``who`` is None for nobody in particular.
+    """
+
+    def overview(self, who: Principal | None) -> dict[str, Any]: ...
+
+    def take(self, who: Principal | None, upload: str, role: str, name: str, stream: IO[bytes]) -> dict[str, Any]: ...
+
+    def drop(self, who: Principal | None, upload: str) -> dict[str, Any]: ...
+
+    def start(self, who: Principal | None, body: dict[str, Any]) -> dict[str, Any]: ...
+
+    def state(self, replay: str) -> dict[str, Any]: ...
+
+    def end(self, who: Principal | None, replay: str) -> dict[str, Any]: ...
+
+    def objects(self, replay: str, *, search: str, cursor: str | None, limit: int, sort: str) -> Page: ...
+
+    def receipt(self, replay: str, number: int) -> dict[str, Any]: ...
+
+
 Act = Callable[[Principal, dict[str, Any]], dict[str, Any]]
 
 
@@ -106,6 +129,7 @@ class DashboardPorts:
         freezes: the freezes in force.
         may_see: raises ForbiddenError where who asks (None: nobody in particular) may not read the object of a key.
         resolve: the key of a version id, None for an unknown one.
+        time_machine: replays of a past; None where there is no engine.
         ready: "" when requests can be served, else one sentence on what is missing.
         hosts: Host names accepted beside the loopback ones.
         secure: TLS is in force, here or at the proxy: cookies say Secure.
@@ -124,6 +148,7 @@ class DashboardPorts:
     freezes: Callable[[], Sequence[Freeze]] = tuple
     may_see: Callable[[Principal | None, str], None] = _anyone
     resolve: Callable[[str], str | None] = _no_key
+    time_machine: TimeMachine | None = None
     ready: Callable[[], str] = str
     exposure: Exposure = Exposure.LOOPBACK
     hosts: tuple[str, ...] = ()

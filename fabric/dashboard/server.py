@@ -18,6 +18,7 @@ from fabric.dashboard.board import Board
 from fabric.dashboard.guard import Guard
 from fabric.dashboard.hub import Hub
 from fabric.dashboard.ports import DashboardPorts, Exposure, Principal
+from fabric.dashboard.replays import Replays
 from fabric.dashboard.sessions import LOCAL, SESSION_SECONDS, OneTimeLinks, Sessions
 from fabric.dashboard.watch import ExportWatcher
 from fabric.runtime.problems import install_problem_handlers
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 PAGE = "dashboard_interactive.html"
 SIGN_IN = "sign_in.html"
+TIME_MACHINE, TIME_MACHINE_PAGE = "/time-machine", "time_machine.html"
 GZIP_FROM_BYTES = 1024
 GZIP_LEVEL = 5
 SOCKET_BYTES_MOST = 16 << 10  # what a browser may send; it has nothing to say
@@ -87,6 +89,7 @@ def build(ports: DashboardPorts) -> Dashboard:
     sessions, links = Sessions(ports.session_key, ports.clock), OneTimeLinks(ports.clock)
     _Pages(ports, sessions, links).install(app)
     app.register_blueprint(Api(ports, hub).blueprint())
+    app.register_blueprint(Replays(ports.time_machine).blueprint())
     install_problem_handlers(app)
     app.after_request(_secured)
     app.after_request(_tagged_and_packed)
@@ -103,7 +106,7 @@ def build(ports: DashboardPorts) -> Dashboard:
 
 
 class _Pages:
-    """The two pages and the ways to gain a session."""
+    """The pages and the ways to gain a session."""
 
     def __init__(self, ports: DashboardPorts, sessions: Sessions, links: OneTimeLinks) -> None:
         self._ports = ports
@@ -113,6 +116,8 @@ class _Pages:
     def install(self, app: Flask) -> None:
         """Add the routes, and the page that asks for a token where one is missing."""
         app.add_url_rule("/", view_func=self.page)
+        app.add_url_rule(TIME_MACHINE, view_func=self.time_machine)
+        app.add_url_rule(f"{TIME_MACHINE}/<replay>", view_func=self.time_machine)
         app.add_url_rule("/login", view_func=self.sign_in)
         app.add_url_rule("/login", view_func=self.signed_in, methods=["POST"])
 
@@ -125,6 +130,10 @@ class _Pages:
                 return redirect("/login", 303)
             return redirect("/", 303)
         return self._html(PAGE)
+
+    def time_machine(self, **_address: str) -> BaseResponse:
+        """Answer the time machine's page; its script reads from the address which replay is meant."""
+        return self._html(TIME_MACHINE_PAGE)
 
     def sign_in(self) -> BaseResponse:
         """Answer the form that takes a token."""
@@ -174,7 +183,7 @@ def _sid() -> str:
 def _secured(response: Response) -> Response:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
-    if request.path.startswith(("/api/", "/metrics", "/healthz", "/readyz")) or request.path == "/":
+    if request.path.startswith(("/api/", "/metrics", "/healthz", "/readyz", TIME_MACHINE)) or request.path == "/":
         response.headers.setdefault("Cache-Control", "no-cache")
     return response
 

@@ -180,7 +180,7 @@ class LineReader:
         if name not in self._names:
             return blank_words(len(rows))
         interner = Interner(compiled=self._compiled)
-        return interner.add(data, *self._spans(cut, name, rows)), interner.words()
+        return interner.add(data, *self._spans(cut, name, rows)), interner.words(share=True)
 
     def _operations(self, data: Any, cut: _Cut, rows: NDArray[np.int64]) -> tuple[Any, Any, NDArray[np.bool_]]:
         """Return for each row the operation's mark, its `Op`, and whether keys are encoded once with it."""
@@ -212,12 +212,12 @@ class LineReader:
         else:
             _, _, starts, ends = self._request_parts(data, cut, rows)
             ids = interner.add(data, starts, ends)
-        words = interner.words()
+        words = interner.words(share=True)
         marks = interner.marks()[ids]
         short = np.flatnonzero(np.diff(words.offsets) <= 1).tolist()
         absent = [i for i in short if words[i] in (b"", b"-")]
         buckets = self._column(data, cut, "bucket", rows)
-        named, names = decoded(ids, words, once, self._mapping, buckets)
+        named, names = decoded(ids, words, once, self._mapping, buckets, compiled=self._compiled)
         return (np.where(np.isin(ids, absent), np.int32(-1), named) if absent else named), names, marks
 
     def _requests(
@@ -249,7 +249,7 @@ def _blank_cut(fields: int, rows: int) -> _Cut:
 
 def decoded(
     ids: NDArray[np.int32], words: Words, once: NDArray[np.bool_], mapping: LineMapping,
-    buckets: tuple[NDArray[np.int32], Words],
+    buckets: tuple[NDArray[np.int32], Words], *, compiled: bool = False,
 ) -> tuple[NDArray[np.int32], Words]:  # fmt: skip
     """Turn words of a log into names of objects: ``bucket/key``, decoded as often as the format encodes.
 
@@ -259,8 +259,9 @@ def decoded(
     """
     bucket_ids, bucket_words = buckets
     prefixes = [word + b"/" if word not in (b"", b"-") else b"" for word in bucket_words.tolist()]
-    if len(prefixes) == 1 and "key" in mapping.names and not (words.blob == _PERCENT).any():
-        return ids, words.prefixed(prefixes[0])
+    is_path = "key" not in mapping.names
+    if len(prefixes) == 1 and not is_path and not (words.blob == _PERCENT).any():
+        return ids, words.prefixed(prefixes[0], compiled=compiled)
     raw = words.tolist()
     percent = np.array([b"%" in word for word in raw], dtype=np.bool_)
     special = (once & percent[ids]) if mapping.key_encodings > 1 else np.zeros(len(ids), dtype=np.bool_)
@@ -270,13 +271,14 @@ def decoded(
     made = []
     for number in distinct.tolist():
         rest, bucket = divmod(number, len(prefixes))
-        made.append(prefixes[bucket] + name_of(raw[rest // 2], 1 if rest % 2 else mapping.key_encodings, mapping))
+        encodings = 1 if rest % 2 else mapping.key_encodings
+        made.append(prefixes[bucket] + name_of(raw[rest // 2], encodings, is_path=is_path))
     return names.add_words(Words.of(made))[back], names.words()
 
 
-def name_of(word: bytes, encodings: int, mapping: LineMapping) -> bytes:
-    """Return the bytes of an object's name from what a log holds."""
-    if "key" not in mapping.names:
+def name_of(word: bytes, encodings: int, *, is_path: bool) -> bytes:
+    """Return the bytes of an object's name from what a log holds: a key, or the path of a request."""
+    if is_path:
         if word.startswith((b"http://", b"https://")):
             word = word.split(b"/", 3)[3] if word.count(b"/") > 2 else b""
         word = word.removeprefix(b"/")

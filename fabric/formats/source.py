@@ -23,6 +23,7 @@ from fabric.formats.rows import read_cloudtrail, read_table, read_trace
 COMPILE_FROM_BYTES = 24 << 20  # below this, plain Python is done before compiled code is loaded
 GZIP_RATIO = 12
 HOUR_SECONDS = 3600
+HOURS_DENSE = 10_000
 DELAYS_PER_BLOCK = 64
 DELAY_BLOCKS_MOST = 8192
 _STAMP = re.compile(r"(\d{4}(?:-\d\d){5})-[0-9A-F]{8,}")  # how S3 names the files of its log
@@ -152,15 +153,27 @@ class AccessSource:
         kept = batch.only(fresh)
         account = self.account
         account.accepted += len(kept)
-        hours, index = np.unique(np.floor(kept.time / HOUR_SECONDS).astype(np.int64), return_inverse=True)
-        sums = np.bincount(index, weights=kept.count, minlength=len(hours))
-        account.hours.update(dict(zip(hours.tolist(), sums.astype(np.int64).tolist(), strict=True)))
+        if len(kept):
+            account.hours.update(_hours(kept))
         account.repeated += len(batch) - len(kept)
         account.with_request += int((batch.request != 0).sum())
         account.forgotten = self._seen.forgotten
         if account.forgotten:
             account.assume(f"repeats are looked for among the last {self._seen.most:,} requests only")
         return kept
+
+
+def _hours(batch: Accesses) -> dict[int, int]:
+    """Return operations per hour since 1970."""
+    hours = np.floor(batch.time / HOUR_SECONDS).astype(np.int64)
+    first = int(hours.min())
+    if int(hours.max()) - first < HOURS_DENSE:
+        sums = np.bincount(hours - first, weights=batch.count)
+        busy = np.flatnonzero(sums)
+        return dict(zip((busy + first).tolist(), sums[busy].astype(np.int64).tolist(), strict=True))
+    found, index = np.unique(hours, return_inverse=True)
+    sums = np.bincount(index, weights=batch.count)
+    return dict(zip(found.tolist(), sums.astype(np.int64).tolist(), strict=True))
 
 
 def delivered_at(name: str) -> float | None:

@@ -23,7 +23,6 @@ from fabric.core.units import DAYS_PER_MONTH
 from fabric.placement.plan import pays_back
 from fabric.placement.planned import SHADOW_BYTES, TIMED_BYTES, TIMED_READS
 from fabric.placement.replay.ledger import Ledger
-from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.sources import Source
 from fabric.placement.replay.tariff import Tariff, default_classes, plain_only, tariff_of
 from fabric.placement.replay.today import present
@@ -93,24 +92,23 @@ class _Priced:
 
 
 def plan_fleet(
-    trace: Trace, tariff: Tariff, moves: Moves, held: NDArray[np.int64], *, now: float, cap: float | None
+    trace: Trace, tariff: Tariff, wanted: NDArray[Any], held: NDArray[Any], *, now: float, cap: float | None
 ) -> tuple[FleetMoves, FleetSums]:
     """Price the difference between where objects lie and where a rule holds them, and keep to the spend cap.
 
     Args:
-        moves: the rule's, on this trace; its last move of each life is where it wants the object.
+        wanted: shape (lives,); class in which a rule wants each object.
         held: shape (lives,); class in which each object lies now.
         now: UTC seconds.
         cap: USD that the moves may cost together; None: no bound.
     """
-    wanted = _wanted(trace, moves)
     alive = (trace.end >= trace.days) & ~trace.ended
     life = np.flatnonzero(alive & (wanted != held) & (wanted < tariff.plain)).astype(np.int64)
     reads, moved = _recent(trace, life)
     found = FleetMoves(
         life,
         held[life].astype(np.int16),
-        wanted[life],
+        wanted[life].astype(np.int16),
         np.empty(len(life)),
         np.empty(len(life)),
         np.full(len(life), TAKEN, np.int8),
@@ -120,12 +118,6 @@ def plan_fleet(
         found.once[part], found.saving[part] = priced.once, priced.before - priced.after
     found.fate[:] = chosen(found.once, found.saving, cap=cap)
     return found, _sums(trace, tariff, found, reads, moved, now=now, cap=cap)
-
-
-def _wanted(trace: Trace, moves: Moves) -> NDArray[np.int16]:
-    """Return the class of each life's last move; moves are sorted by life."""
-    last = np.searchsorted(moves.life, np.arange(trace.lives), side="right") - 1
-    return np.asarray(moves.to[last], np.int16)
 
 
 def _recent(trace: Trace, life: Index) -> tuple[Array, Array]:
@@ -307,6 +299,7 @@ def plan_source(source: Source, book: PriceBook, provider: str, classes: Sequenc
     held = present(trace, tariff, source)
     with TemporaryDirectory() as folder:
         ledger = Ledger.mapped(tariff, trace.lives, Path(folder) / "records")
-        moves = ledger.live(learned.columns, trace.days)
+        ledger.live(learned.columns, trace.days)
+        wanted = ledger.records["held"][:, -1].copy()
     now = source.origin + trace.days * SECONDS_PER_DAY
-    return Imported(trace, tariff, *plan_fleet(trace, tariff, moves, held, now=now, cap=cap))
+    return Imported(trace, tariff, *plan_fleet(trace, tariff, wanted, held, now=now, cap=cap))

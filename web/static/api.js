@@ -32,3 +32,47 @@ export const act = (name, body) =>
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   });
+
+const post = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+export const replays = () => ask("/api/replays");
+
+export const startReplay = (question) => ask("/api/replays", post(question));
+
+export const replay = (id) => ask(`/api/replays/${encodeURIComponent(id)}`);
+
+export const endReplay = (id) => ask(`/api/replays/${encodeURIComponent(id)}`, { method: "DELETE" });
+
+export function replayObjects(id, { search = "", cursor = "", limit = 100, sort = "" }) {
+  return ask(`/api/replays/${encodeURIComponent(id)}/objects?${new URLSearchParams({ search, cursor, limit, sort })}`);
+}
+
+export const replayReceipt = (id, number) => ask(`/api/replays/${encodeURIComponent(id)}/objects/${number}`);
+
+export const dropUpload = (upload) => ask(`/api/replays/uploads/${upload}`, { method: "DELETE" });
+
+/** Send one file; `told(bytes)` hears how much has left. `signal` ends it. Fetch says nothing of what it sends. */
+export function sendFile(upload, role, file, told, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("PUT", `/api/replays/uploads/${upload}/${role}/${encodeURIComponent(file.name)}`);
+    request.upload.onprogress = (event) => told(event.loaded);
+    request.onload = () => {
+      const body = readJson(request.responseText);
+      if (request.status < 300) resolve(body);
+      else reject(new Error(body.detail || body.title || `the server answered ${request.status}`));
+    };
+    request.onerror = () => reject(new Error("the fabric stopped listening; is it running?"));
+    request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
+}
+
+function readJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return {};
+  }
+}

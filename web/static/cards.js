@@ -75,7 +75,7 @@ class Card {
         h("h2", { id: `${id}-title` }, this.title),
         h("p", { class: "state" }, this.dot, this.stateText),
         h("p", { class: "asks" }, about.asks)),
-      this.mark, this.figures, this.source, this.chart, this.extra, this.progress, this.note, h("footer", { class: "card-foot" }, this.age, this.tag));
+      this.mark, this.figures, this.source, this.chart, this.extra, this.progress, this.note, h("footer", { class: "card-foot" }, this.age, section === "optimization" ? h("a", { class: "machine-link", href: "/time-machine" }, "Time machine") : "", this.tag));
     this.buttons = [];
   }
 

@@ -42,6 +42,7 @@ class Panel {
     this.dialog.replaceChildren(
       h("header", { class: "panel-head" },
         h("div", {}, h("h2", { id: "panel-title" }, about.title), h("p", {}, about.asks)),
+        this.section === "optimization" ? h("a", { class: "button", href: "/time-machine" }, "Time machine") : "",
         h("button", { type: "button", class: "button", "aria-label": `Close ${about.title}`, onclick: () => this.dialog.close() }, "Close")),
       h("div", { class: "tabs", role: "tablist", "aria-label": about.title }, this.buttons), this.body);
     this.show(this.tabs.includes(wanted) ? wanted : "overview");

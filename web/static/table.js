@@ -56,11 +56,20 @@ export class PagedTable {
   async load() {
     const asked = ++this.asked;
     try {
-      const found = await page(this.section, this.kind, { search: this.search, cursor: this.cursors[this.at], limit: ROWS });
+      const found = await this.ask({ search: this.search, cursor: this.cursors[this.at], limit: ROWS });
       if (asked === this.asked) this.draw(found);
     } catch (error) {
       if (asked === this.asked) say(this.count, `Not available: ${error.message}`);
     }
+  }
+
+  /** Ask for one page; other tables ask elsewhere. */
+  ask(options) {
+    return page(this.section, this.kind, options);
+  }
+
+  headOf({ label }) {
+    return h("th", { scope: "col" }, label);
   }
 
   draw({ columns, rows, total, cursor, note }) {
@@ -76,7 +85,7 @@ export class PagedTable {
     this.pager.hidden = total <= ROWS;
     this.scroll.hidden = !rows.length;
     const acting = rows.some((row) => actButtons(this.section, row, () => {}).length);
-    this.head.replaceChildren(h("tr", {}, columns.map(({ label }) => h("th", { scope: "col" }, label)),
+    this.head.replaceChildren(h("tr", {}, columns.map((column) => this.headOf(column)),
       acting && h("th", { scope: "col" }, "Acts")));
     this.body.replaceChildren(...rows.map((row) => h("tr", {}, columns.map((column) => this.cell(column, row)),
       acting && h("td", { class: "acts" }, actButtons(this.section, row, () => this.load())))));
@@ -84,7 +93,7 @@ export class PagedTable {
 
   cell({ name, unit, label }, row) {
     const value = row[name];
-    if (name === "key" && value) return h("td", { class: "key" }, this.keyButton(value));
+    if (name === "key" && value) return h("td", { class: "key" }, this.keyButton(value, row));
     return cellOf(name, unit, value, label);
   }
 

@@ -40,11 +40,16 @@ class Corrected:
     changes: tuple[str, ...]
 
 
-def corrected(document: Document, prices: Prices, tiers: Tiers, population: Population | None = None) -> Corrected:
+def corrected(
+    document: Document, prices: Prices, tiers: Tiers, population: Population | None = None, *, versioned: bool = False
+) -> Corrected:
     """Mend a document; with a population, also make it as cheap as its dialect can say."""
     changes: list[str] = []
     document = replace(document, rules=_named(document.rules))
     rules = _with_uploads(document.dialect, _legal(document, prices, tiers, changes), changes)
+    if population is None and not versioned:  # where versions are kept a deletion of current ones frees nothing
+        kept = [_worthwhile(rule, prices, changes) if rule.enabled else rule for rule in rules]
+        rules = tuple(rule for rule in kept if rule.actions)
     if population is not None and population.trace.lives:
         rules = _answering(replace(document, rules=rules), prices, tiers, population, changes)
         rules = _cheapest(replace(document, rules=rules), prices, population, changes)
@@ -57,8 +62,12 @@ def corrected(document: Document, prices: Prices, tiers: Tiers, population: Popu
 def _legal(document: Document, prices: Prices, tiers: Tiers, changes: list[str]) -> tuple[Rule, ...]:
     found = []
     enabled = [rule for rule in document.rules if rule.enabled]
+
+    def shadowed(rule: Rule, action: Action) -> bool:
+        return shadow(document.dialect, rule, action, enabled, tiers, whole=True) is not None
+
     for rule in document.rules:
-        kept = [a for a in rule.actions if not (rule.enabled and _shadowed(document.dialect, rule, a, enabled, tiers))]
+        kept = [a for a in rule.actions if not (rule.enabled and shadowed(rule, a))]
         changes += [
             f"{rule.id}: {_act(a)} removed: another rule always comes first" for a in rule.actions if a not in kept
         ]
@@ -76,11 +85,6 @@ def _act(action: Action) -> str:
     return "the deletion" if action.verb is Verb.DELETE else f"the move to {action.to}"
 
 
-def _shadowed(dialect: str, rule: Rule, action: Action, rules: list[Rule], tiers: Tiers) -> bool:
-    by = shadow(dialect, rule, action, rules, tiers)
-    return by is not None and covers(by.where, rule.where)
-
-
 def _mended_moves(dialect: str, rule: Rule, prices: Prices, tiers: Tiers, changes: list[str]) -> Rule:
     for subject in (Subject.CURRENT, Subject.NONCURRENT):
         for move in timed_moves(rule, subject):
@@ -91,7 +95,7 @@ def _mended_moves(dialect: str, rule: Rule, prices: Prices, tiers: Tiers, change
                 )
                 rule = _exchanged(rule, move, later)
         rule = _in_order(dialect, rule, subject, prices, tiers, changes)
-    return _before_deletion(rule, prices, changes)
+    return _before_deletion(rule, changes)
 
 
 def _not_too_early(dialect: str, move: Action) -> Action:
@@ -143,20 +147,33 @@ def _next_move(
     return "", move
 
 
-def _before_deletion(rule: Rule, prices: Prices, changes: list[str]) -> Rule:
-    """Drop moves after a deletion, and those that a deletion follows too soon to pay."""
-    for deletion in [a for a in rule.actions if a.verb is Verb.DELETE and a.days is not None and a.newer is None]:
-        for move in timed_moves(rule, deletion.subject):
-            stays = (deletion.days or 0) - (move.days or 0)
-            if {w.since for w in move.waits} != {w.since for w in deletion.waits}:
-                continue
-            if stays <= 0:
-                changes.append(f"{rule.id}: {_act(move)} removed: the deletion comes first")
-                rule = _exchanged(rule, move, None)
-            elif not prices.pays(move.to, stays):
-                changes.append(f"{rule.id}: {_act(move)} removed: {stays} days there cost more than they save")
-                rule = _exchanged(rule, move, None)
+def _before_deletion(rule: Rule, changes: list[str]) -> Rule:
+    """Drop moves that come due no sooner than a deletion."""
+    for move, stays in _deleted_after(rule):
+        if stays <= 0:
+            changes.append(f"{rule.id}: {_act(move)} removed: the deletion comes first")
+            rule = _exchanged(rule, move, None)
     return rule
+
+
+def _worthwhile(rule: Rule, prices: Prices, changes: list[str]) -> Rule:
+    """Drop moves that a deletion follows too soon to pay, going by the prices of storage alone."""
+    for move, stays in _deleted_after(rule):
+        if not prices.pays(move.to, stays):
+            changes.append(f"{rule.id}: {_act(move)} removed: {stays} days there cost more than they save")
+            rule = _exchanged(rule, move, None)
+    return rule
+
+
+def _deleted_after(rule: Rule) -> list[tuple[Action, int]]:
+    """Return the moves that a deletion of the same rule follows, and the days between."""
+    deletions = [a for a in rule.actions if a.verb is Verb.DELETE and a.days is not None and a.newer is None]
+    return [
+        (move, (deletion.days or 0) - (move.days or 0))
+        for deletion in deletions
+        for move in timed_moves(rule, deletion.subject)
+        if same_clock(move, deletion)
+    ]
 
 
 def _with_uploads(dialect: str, rules: tuple[Rule, ...], changes: list[str]) -> tuple[Rule, ...]:

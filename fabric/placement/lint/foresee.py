@@ -178,36 +178,41 @@ class _Rises:
 def _rises(acts: Sequence[Act], population: Population, ladder: Ladder, chosen: _Chosen, ends: Days) -> _Rises:
     """Azure's enableAutoTierToHotFromCool: out to cool after days without a read, back at the next read, for as long
     as nothing takes the object to a colder class, from which it does not come back."""
-    rising = np.array(
-        [act.rises and act.action.wait(Since.READ) is not None and act.action.to == "cool" for act in acts]
-    )
-    empty = np.zeros(0, np.int64)
-    replaced = rising[chosen.act] if len(chosen.act) else np.zeros(0, np.bool_)
+    cooling = [at for at, act in enumerate(acts) if act.action.wait(Since.READ) and act.action.to == "cool"]
+    rising = np.zeros(population.trace.lives, np.bool_)
+    for at in cooling:
+        rising |= acts[at].takes & acts[at].rises
+    replaced = np.isin(chosen.act, cooling) & rising[chosen.life]
     if not replaced.any():
-        return _Rises(replaced, empty, empty, empty, empty, empty)
-    lives = population.trace.lives
-    until = ends.copy()
+        return _Rises(replaced, *(np.zeros(0, np.int64) for _ in range(5)))
+    until, begun = ends.copy(), np.full(population.trace.lives, NEVER)
     np.minimum.at(until, chosen.life[~replaced], chosen.day[~replaced])
-    wait, act_of, begun = np.full(lives, NEVER), np.full(lives, -1), np.full(lives, NEVER)
-    for at in np.flatnonzero(replaced):
-        life, act = chosen.life[at], chosen.act[at]
-        days = acts[act].action.wait(Since.READ)
-        assert days is not None
-        wait[life], act_of[life], begun[life] = days.days, act, chosen.day[at]
+    begun[chosen.life[replaced]] = chosen.day[replaced]
+    wait, act_of = _shortest_wait(acts, cooling, begun < NEVER)
     start, stop, life = gaps(population)
-    down = start + np.maximum(np.minimum(wait[life], NEVER), 1)
+    down = start + np.maximum(wait[life], 1)
     sinks = (wait[life] < NEVER) & (down <= stop) & (down < until[life]) & (down >= begun[life])
     back = sinks & (stop < until[life])
-    cool = ladder.names.index("cool")
     many_down, many_up = int(sinks.sum()), int(back.sum())
     return _Rises(
         replaced,
         np.concatenate([life[sinks], life[back]]),
         np.concatenate([down[sinks], stop[back]]),
-        np.concatenate([np.full(many_down, cool), np.zeros(many_up, np.int64)]),
+        np.concatenate([np.full(many_down, ladder.names.index("cool")), np.zeros(many_up, np.int64)]),
         np.concatenate([np.full(many_down, BEFORE_READS), np.zeros(many_up, np.int64)]),
         np.concatenate([act_of[life[sinks]], np.full(many_up, -1)]),
     )
+
+
+def _shortest_wait(acts: Sequence[Act], cooling: Sequence[int], wanted: Mask) -> tuple[Days, Days]:
+    """Return the fewest days without a read after which a life cools, and the act that says so."""
+    wait, act_of = np.full(len(wanted), NEVER), np.full(len(wanted), -1)
+    for at in cooling:
+        asked = acts[at].action.wait(Since.READ)
+        assert asked is not None
+        sooner = acts[at].takes & wanted & (wait > asked.days)
+        wait[sooner], act_of[sooner] = asked.days, at
+    return wait, act_of
 
 
 def _clip(trace: Trace, left: Days, gone: Days, expired: Mask) -> tuple[Trace, NDArray[np.int64]]:

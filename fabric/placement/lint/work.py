@@ -63,7 +63,7 @@ def lint(
     if population is not None and population.versioned is not None:
         versioned = population.versioned
     found = stated(document, prices, tiers, today, versioned)
-    mended = corrected(document, prices, tiers, population)
+    mended = corrected(document, prices, tiers, population, versioned=bool(versioned))
     if population is None:
         translation = to_dialect(mended.document, target, context)
         notes = (*prices.assumed, *_unpriced(prices), _without_data())

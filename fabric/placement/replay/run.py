@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fabric.core.errors import BadInputError
 from fabric.core.units import GIB
@@ -18,6 +18,14 @@ from fabric.pricing.sheet import PriceBook
 
 THREADS = 2  # policies worked on at once; kernels let go of the interpreter's lock
 WAYS = ("in_region", "other_region", "internet", "unknown")  # where requesters are
+
+
+class Watcher(Protocol):
+    """Hears how a comparison goes on; called from several threads."""
+
+    def begun(self, policy: Policy) -> None: ...
+
+    def done(self, policy: Policy, moves: Moves) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,7 @@ def compare(
     read_bytes: Mapping[str, float] | None = None,
     keep_fabric: bool = False,
     learned: Trace | None = None,
+    watcher: Watcher | None = None,
 ) -> Comparison:
     """Replay a trace under policies and bill each; the optimum is always worked out.
 
@@ -91,6 +100,7 @@ def compare(
         read_bytes: bytes read per way of WAYS; None: all unknown.
         keep_fabric: also return the fabric policy's moves.
         learned: what the fabric's own rules learn from, where that is not all of ``trace``, whose lives it has.
+        watcher: is told of each policy as it begins and as it is billed, with its moves.
 
     Raises:
         ConfigError: a class has no price. BadInputError: a policy is not known.
@@ -104,7 +114,7 @@ def compare(
     if keep_fabric:
         needed[FABRIC] = known[FABRIC]
     with ThreadPoolExecutor(THREADS) as pool:  # the optimum first: it takes longest
-        worked = pool.map(lambda policy: _outcome(trace, policy, keep_fabric, learned), needed.values())
+        worked = pool.map(lambda policy: _outcome(trace, policy, keep_fabric, learned, watcher), needed.values())
         done = dict(zip(needed, worked, strict=True))
     return Comparison(
         trace,
@@ -118,11 +128,15 @@ def compare(
 
 
 def _outcome(
-    trace: Trace, policy: Policy, keep_fabric: bool, learned: Trace | None = None
+    trace: Trace, policy: Policy, keep_fabric: bool, learned: Trace | None, watcher: Watcher | None
 ) -> tuple[Outcome, Moves | None]:
+    if watcher is not None:
+        watcher.begun(policy)
     own = policy.name in (FABRIC, FABRIC_GATED)
     moves = policy.decide(learned if own and learned is not None else trace, policy.tariff)
     lines = bill(trace, policy.tariff, moves).by_line
+    if watcher is not None:
+        watcher.done(policy, moves)
     return Outcome(policy, lines), moves if keep_fabric and policy.name == FABRIC else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ class Source:
     def trace(self, *, stretch: float = 1.0, horizon_days: int | None = None) -> Trace:
         """Return the past at day grain; see `trace.trace_of`."""
         return trace_of(self.rows, stretch=stretch, horizon_days=horizon_days, listed=self.listed)
+
+    def without_rows(self) -> Source:
+        """Return the source without its accesses, whose memory is free once the trace is made."""
+        none = np.zeros(0, np.int64)
+        return replace(self, rows=Rows(none, none, none, none.astype(np.int8), none, none.astype(np.float64)))
 
     def learned(self, trace: Trace, *, stretch: float = 1.0) -> Trace:
         """Return what a rule learns from: ``trace`` (of `trace`, with the same stretch) without scanners' reads."""

@@ -20,7 +20,7 @@ from fabric.formats.rates import Difference, Expected, compare_bills
 from fabric.placement.bill import SMALL_BYTES, bill_rows, class_rows, unpriced
 from fabric.placement.ports import AdoptedRow
 from fabric.placement.replay.billing import LINES, bill
-from fabric.placement.replay.moves import held
+from fabric.placement.replay.moves import Moves, held
 from fabric.placement.replay.sources import Source
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Trace
@@ -107,6 +107,7 @@ class DoNothing:
 
     lines: dict[str, float]
     expected: tuple[Expected, ...]
+    moves: Moves
 
 
 def do_nothing(trace: Trace, tariff: Tariff, source: Source) -> DoNothing:
@@ -116,12 +117,13 @@ def do_nothing(trace: Trace, tariff: Tariff, source: Source) -> DoNothing:
         BadInputError: the inventory has a class that is not among those compared.
     """
     to = present(trace, tariff, source)
-    found = bill(trace, tariff, held(trace, to))
-    return DoNothing(found.by_line, tuple(_expected(trace, tariff, to, found.lines)))
+    moves = held(trace, to)
+    found = bill(trace, tariff, moves)
+    return DoNothing(found.by_line, tuple(_expected(trace, tariff, to, found.lines)), moves)
 
 
 def present(trace: Trace, tariff: Tariff, source: Source) -> NDArray[np.int64]:
-    """Return the class of each life that the inventory states, the hot one where none does; BadInputError as below."""
+    """Return the class of each life that the inventory states, the hot one where none does; BadInputError as above."""
     if not source.classes:
         return np.zeros(trace.lives, np.int64)
     known = np.array([tariff.names.index(name) if name in tariff.names else -1 for name in source.classes], np.int64)

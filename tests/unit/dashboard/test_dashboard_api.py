@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +181,22 @@ def test_the_interface_describes_itself_validly(client: FlaskClient) -> None:
 
 
 @pytest.mark.item(108)
-def test_the_first_load_is_small_and_names_no_other_host(client: FlaskClient) -> None:
-    web = Path(__file__).parents[3] / "web"
-    files = [web / "templates" / "dashboard_interactive.html", *(web / "static").iterdir()]
+def loaded(web: Path, page: str) -> set[Path]:
+    """Return a page's file and every file that it loads: what it links to, and what its modules import."""
+    found, waiting = set(), [web / "templates" / page]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += [web / "static" / name for name in re.findall(r'"(?:/static|\.)/([\w.]+)"', file.read_text())]
+    return found
+
+
+@pytest.mark.parametrize("page", ["dashboard_interactive.html", "time_machine.html"])
+def test_the_first_load_is_small_and_names_no_other_host(client: FlaskClient, page: str) -> None:
+    files = loaded(Path(__file__).parents[3] / "web", page)
     assert client.get("/").status_code == 200
+    assert len(files) > 10
     assert sum(file.stat().st_size for file in files) < 100_000
     for file in files:
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")

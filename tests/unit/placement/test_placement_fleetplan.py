@@ -13,7 +13,6 @@ import pytest
 
 from fabric.placement.fleetplan import GRACE_DAYS, FleetMoves, FleetSums, plan_fleet
 from fabric.placement.planned import SHADOW_BYTES, TIMED_BYTES, TIMED_READS
-from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.tariff import tariff_of
 from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
 from fabric.placement.spend import TAKEN
@@ -40,9 +39,7 @@ def past(sizes: list[int], reads: dict[int, int]) -> Trace:
 
 
 def planned(trace: Trace, wanted: list[int], held: list[int], cap: float | None = None) -> tuple[FleetMoves, FleetSums]:
-    count = trace.lives
-    moves = Moves(np.arange(count), trace.birth, np.array(wanted, np.int16), np.full(count, -1, np.int64))
-    return plan_fleet(trace, TARIFF, moves, np.array(held, np.int64), now=START, cap=cap)
+    return plan_fleet(trace, TARIFF, np.array(wanted), np.array(held), now=START, cap=cap)
 
 
 @pytest.mark.item(14, 119)

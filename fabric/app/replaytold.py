@@ -1,0 +1,46 @@
+"""What the engine and the process that replays tell each other, in files of the replay's own folder."""
+
+from __future__ import annotations
+
+import msgspec
+
+QUESTION_FILE, PROGRESS_FILE = "question.json", "progress.json"
+ANSWER_FILE, PROBLEM_FILE = "answer.json", "problem.json"
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be replayed: files, prices and the comparison's options.
+
+    Attributes:
+        names: a file of objects' names, one a line, for a trace that numbers them; "" where there is none.
+        origin: UTC seconds of a trace's first midnight; 0 where it has a clock of its own.
+        policies: none means all.
+    """
+
+    accesses: tuple[str, ...] = ()
+    inventory: tuple[str, ...] = ()
+    bill: tuple[str, ...] = ()
+    prices: str = ""
+    names: str = ""
+    origin: float = 0.0
+    provider: str = "aws"
+    classes: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    stretch: float = 1.0
+    horizon_days: int | None = None
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a replay is. ``phase``: starting, reading, days, policies, receipts; all seconds are its own."""
+
+    phase: str = "starting"
+    seconds: float = 0.0
+    phase_seconds: float = 0.0
+    read_seconds: float = 0.0  # that reading took, or has taken so far
+    rows: int = 0
+    rejected: int = 0
+    files: int = 0
+    files_all: int = 0
+    under_way: list[str] = []
+    policies_done: int = 0
+    policies_all: int = 0

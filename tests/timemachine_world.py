@@ -1,0 +1,71 @@
+"""A made-up S3 access log whose objects differ in how they are read, and a dashboard with a real time machine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fabric.app.timemachine import TimeMachine
+from fabric.core.clock import SystemClock
+from fabric.dashboard.ports import Person
+from fabric.security.tokens import Principal, Role
+from tests.dashboard_world import TOKEN, World, running
+
+OWNER = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be"
+START = datetime(2026, 1, 5, tzinfo=UTC)
+OPERATOR, VIEWER = TOKEN, "token-of-a-viewer"
+HOSTILE_KEY = "raw/%2522%253Cimg%2520src%253Dx%2520onerror%253D1%253E.txt"  # as S3 writes it: encoded twice
+
+
+def log_line(at: datetime, key: str, size: int, *, operation: str = "REST.GET.OBJECT", request: int = 0) -> str:
+    """Return one line of an S3 server access log."""
+    verb = "PUT" if ".PUT." in operation else "GET"
+    return (
+        f"{OWNER} photos [{at:%d/%b/%Y:%H:%M:%S +0000}] 192.0.2.3 {OWNER} {request:016X} {operation} {key} "
+        f'"{verb} /photos/{key} HTTP/1.1" 200 - {size} {size} 12 10 "-" "test/1.0" - - - - - - - - -\n'
+    )
+
+
+def access_log(objects: int = 40, days: int = 200) -> str:
+    """Return a log: some objects are read daily, some only at first, some rarely; two lines cannot be read."""
+    chance = random.Random(7)
+    rows: list[tuple[datetime, str, int, str]] = []
+    for number in range(objects):
+        key = HOSTILE_KEY if number == 1 else f"album/{number % 5}/photo-{number:04}.raw"
+        size = chance.randrange(1, 60) * 4_000_000
+        rows.append((START + timedelta(minutes=number), key, size, "REST.PUT.OBJECT"))
+        for day in range(days):
+            often = (1.0, 0.6 if day < 20 else 0.0, 0.02)[number % 3]
+            if chance.random() < often:
+                rows.append((START + timedelta(days=day, hours=2, seconds=number), key, size, "REST.GET.OBJECT"))
+    rows.sort()
+    lines = [log_line(at, key, size, operation=op, request=n) for n, (at, key, size, op) in enumerate(rows)]
+    return "".join(lines) + "this is no line of a log\nnor is this\n"
+
+
+def principal(who: Any) -> Principal:
+    """Return whom a page's session or token stands for."""
+    if who is None:
+        return Principal("anyone", Role.VIEWER, frozenset(), anonymous=True)
+    return Principal(who.name, Role(who.role), frozenset())
+
+
+def whose(token: str) -> Person | None:
+    return {OPERATOR: Person("tester", "operator"), VIEWER: Person("guest", "viewer")}.get(token)
+
+
+@contextmanager
+def with_time_machine(folder: Path, **given: Any) -> Iterator[tuple[World, TimeMachine]]:
+    """Run a dashboard whose time machine is the real one; ``given`` goes to it."""
+    exports = folder / "exports"
+    exports.mkdir(parents=True)
+    machine = TimeMachine(folder / "timemachine", SystemClock(), given.pop("principal", principal), **given)
+    try:
+        with running(exports, time_machine=machine, who=whose) as world:
+            yield world, machine
+    finally:
+        machine.stop()
