@@ -22,6 +22,7 @@ from fabric.core.clock import SECONDS_PER_DAY, iso
 from fabric.core.units import DAYS_PER_MONTH
 from fabric.placement.plan import pays_back
 from fabric.placement.planned import SHADOW_BYTES, TIMED_BYTES, TIMED_READS
+from fabric.placement.replay.gated import GATE
 from fabric.placement.replay.ledger import Ledger
 from fabric.placement.replay.sources import Source
 from fabric.placement.replay.tariff import Tariff, default_classes, plain_only, tariff_of
@@ -284,7 +285,7 @@ class Imported:
 
 
 def plan_source(source: Source, book: PriceBook, provider: str, classes: Sequence[str], cap: float | None) -> Imported:
-    """Plan what the money rule, having lived a log, would move of what an inventory lists.
+    """Plan what the rule that runs live (`gated`), having lived a log, would move of what an inventory lists.
 
     Scanners' reads are left out of what the rule learns from.
 
@@ -298,8 +299,8 @@ def plan_source(source: Source, book: PriceBook, provider: str, classes: Sequenc
     learned = source.learned(trace)
     held = present(trace, tariff, source)
     with TemporaryDirectory() as folder:
-        ledger = Ledger.mapped(tariff, trace.lives, Path(folder) / "records")
+        ledger = Ledger.mapped(tariff, trace.lives, Path(folder) / "records", GATE)
         ledger.live(learned.columns, trace.days)
-        wanted = ledger.records["held"][:, -1].copy()
+        wanted = ledger.held()
     now = source.origin + trace.days * SECONDS_PER_DAY
     return Imported(trace, tariff, *plan_fleet(trace, tariff, wanted, held, now=now, cap=cap))
