@@ -16,6 +16,7 @@ from fabric.app.engine import Engine
 from fabric.app.operations import Plans, back_up, verify_replicas
 from fabric.app.orphans import find_orphans, remove_orphans
 from fabric.app.remembered import remember_settings
+from fabric.app.showback import Record
 from fabric.app.worlds import OWN
 from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
@@ -41,6 +42,7 @@ class Acts:
             "scan": (Action.OPERATE, self._scan),
             "plan": (Action.VIEW, self._plan),
             "apply": (Action.OPERATE, self._apply),
+            "showback": (Action.VIEW, self._showback),
             "verify": (Action.OPERATE, self._verify),
             "approve": (Action.APPROVE, self._job("approve")),
             "cancel": (Action.OPERATE, self._job("cancel")),
@@ -74,6 +76,9 @@ class Acts:
 
     def _plan(self, _who: Principal, body: Body) -> Body:
         return self._plans.make(spend_cap_usd=_usd(body, "spend_cap_usd"))
+
+    def _showback(self, _who: Principal, body: Body) -> Body:
+        return Record(self._engine).showback(str(body.get("by", "prefix")))
 
     def _apply(self, who: Principal, body: Body) -> Body:
         return self._plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))

@@ -185,11 +185,18 @@ class Engine:
         path = self.folder.path / "events"
         self.log = EventLog(path / "log", self.clock, segment_bytes=self.settings.streaming.segment_bytes)
         opened.callback(self.log.close)
-        self.history = History(path / "history", half_life_hours=self.settings.placement.half_life_hours)
+        self.history = History(
+            path / "history",
+            half_life_hours=self.settings.placement.half_life_hours,
+            unlearned=self.settings.placement.scanners,
+        )
         opened.callback(self.history.close)
         tariffs = tariffs_of(self.settings.stores, self.prices)
         terms = terms_of(self.settings.placement)
-        self.ledgers = Ledgers(self.folder.path / "placement", tariffs, self.log, self.clock, terms=terms)
+        scanners = self.settings.placement.scanners
+        self.ledgers = Ledgers(
+            self.folder.path / "placement", tariffs, self.log, self.clock, terms=terms, unlearned=scanners
+        )
         opened.callback(self.ledgers.close)
         self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)
         opened.callback(self.intake.close)

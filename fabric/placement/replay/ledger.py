@@ -226,6 +226,13 @@ class Ledger:
         limits = terms.score, terms.confidence, terms.floor
         return Gate(terms.asked, np.array(terms.weights), *limits, latency, *tables)
 
+    def held(self) -> NDArray[np.uint8]:
+        """Return the class in which each life is held, shape (lives,), without keeping the records in memory."""
+        out = np.empty(len(self.records), np.uint8)
+        for lo, block in self._blocks():
+            out[lo : lo + len(block.lived)] = block.held[:, -1]
+        return out
+
     def _blocks(self, upto: int | None = None) -> Iterator[tuple[int, Columns]]:
         for lo in range(0, len(self.records) if upto is None else upto, BLOCK):
             part = self.records[lo : lo + BLOCK]
