@@ -72,8 +72,8 @@ class Acts:
     def _progress(self, _who: Principal, _body: Body) -> Body:
         return {"progress": self._engine.scans.progress()}
 
-    def _plan(self, _who: Principal, _body: Body) -> Body:
-        return self._plans.make()
+    def _plan(self, _who: Principal, body: Body) -> Body:
+        return self._plans.make(spend_cap_usd=_usd(body, "spend_cap_usd"))
 
     def _apply(self, who: Principal, body: Body) -> Body:
         return self._plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
@@ -82,15 +82,20 @@ class Acts:
         prefix, remove = str(body.get("prefix", "")), _texts(body, "remove")
         if prefix and remove:
             raise BadInputError("orphans are looked for in whole stores", hint="leave out PREFIX to remove one")
+        if remove:
+            return self._remove_orphans(who, remove)
         found = verify_replicas(self._engine, prefix)
         if not prefix:  # a blob that nothing names has no key to compare with it
-            orphans = find_orphans(self._engine)
-            found["orphans"] = orphans.facts()
-            if remove:
-                found["orphans"]["removals"] = remove_orphans(self._engine, orphans, remove, who.name)
+            found["orphans"] = find_orphans(self._engine).facts()
         facts = {name: found[name] for name in ("good", "faulty", "lost")}
         self._engine.audit.append_done("verify", who.name, prefix, **facts)
         return found
+
+    def _remove_orphans(self, who: Principal, names: list[str]) -> Body:
+        """Remove blobs that nothing names; no replica is read for it."""
+        orphans = find_orphans(self._engine)
+        removals = remove_orphans(self._engine, orphans, names, who.name)
+        return {"orphans": orphans.facts() | {"removals": removals}}
 
     def _job(self, verb: str) -> Callable[[Principal, Body], Body]:
         def act(who: Principal, body: Body) -> Body:
@@ -255,6 +260,15 @@ def _settings(tree: Body) -> Settings:
         raise ConfigError(
             f"a setting is wrong: {error}", hint="check the file: python -m fabric config check"
         ) from error
+
+
+def _usd(body: Body, name: str) -> float | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise BadInputError("a field is not an amount of money", field=name, hint="give US dollars, 0 or more")
+    return float(value)
 
 
 def _number(body: Body, name: str) -> int:

@@ -42,6 +42,8 @@ from fabric.events.log import EventLog
 from fabric.migration.component import Migration
 from fabric.migration.sealing import VaultSealer
 from fabric.placement.component import Placement
+from fabric.placement.live.keeper import Ledgers
+from fabric.placement.live.stores import tariffs_of, terms_of
 from fabric.placement.places import PlaceChooser
 from fabric.placement.scanned import Scans as ScannedTotals
 from fabric.placement.work import Rules, Sources
@@ -101,7 +103,7 @@ class Engine:
     ) -> None:
         self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
         self.measures = Measures(clock)
-        self._writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
+        self.writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
         self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
         with ExitStack() as opened:
@@ -166,7 +168,7 @@ class Engine:
             measures=self.measures,
             store_health=StoreHealth(self.database),
             owed=self._owes,
-            writer=self._writer,
+            writer=self.writer,
         )
         self.prices, self._site = priced(self.settings), reading_site(self.settings)
         self.chooser = PlaceChooser(
@@ -185,6 +187,10 @@ class Engine:
         opened.callback(self.log.close)
         self.history = History(path / "history", half_life_hours=self.settings.placement.half_life_hours)
         opened.callback(self.history.close)
+        tariffs = tariffs_of(self.settings.stores, self.prices)
+        terms = terms_of(self.settings.placement)
+        self.ledgers = Ledgers(self.folder.path / "placement", tariffs, self.log, self.clock, terms=terms)
+        opened.callback(self.ledgers.close)
         self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)
         opened.callback(self.intake.close)
 
@@ -197,7 +203,7 @@ class Engine:
             self.vault,
             owed=self.owed,
             strict_critical=strict,
-            writer=self._writer,
+            writer=self.writer,
             **shared,
         )
         self.repairer = Repairer(
@@ -261,6 +267,7 @@ class Engine:
             health=self.health,
             suite_for=self.vault.suite_for,
             busy=self.jobs.open_keys,
+            ledger=self.ledgers,
         )
         rules = Rules(self.prices, self.settings.placement, self.settings.migration, self._site)
         return Placement(
@@ -271,6 +278,7 @@ class Engine:
             measures=self.measures,
             freeze=self.freeze,
             adopted=ScannedTotals(self.adopted, self._atime_trust, self.clock),
+            accounts=self.ledgers,
         )
 
     def _migration(self) -> Migration:
@@ -362,6 +370,7 @@ class Engine:
             self.intake.stop()
         self.fleet.close()
         self.intake.close()
+        self.ledgers.close()
         self.log.close()
         self.database.stop()
         self.head_log.close()

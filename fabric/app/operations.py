@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from fabric.app.engine import Engine
 from fabric.app.keys import kept_folders
 from fabric.catalog.backup import backup
+from fabric.catalog.decisions import Decision
 from fabric.core.clock import iso
 from fabric.core.errors import BadInputError, ConflictError, NotFoundError, PreconditionError
 from fabric.core.files import write_whole
-from fabric.placement.plan import Plan, make_plan, read_plan, write_plan
+from fabric.placement.plan import Plan, Terms, make_plan, plan_tree, read_plan, write_plan
+from fabric.placement.planned import refused
+from fabric.placement.receipt import SurveyRecord, decode_survey
 
 PLANS_KEPT = 50
 MOVES_MOST = 10_000  # in one plan
@@ -36,15 +39,37 @@ class Plans:
     def _folder(self) -> Path:
         return self._engine.folder.path / "plans"
 
-    def make(self) -> Facts:
-        """Plan the open moves, keep the plan under its hash and return it."""
+    def make(self, *, spend_cap_usd: float | None = None) -> Facts:
+        """Plan the open moves, keep the plan under its hash and return it.
+
+        Args:
+            spend_cap_usd: what the moves may cost together once; None: the setting ``migration.spend_cap_usd``.
+        """
         moves = self._engine.decisions.open_moves(MOVES_MOST)
-        plan = make_plan(moves, now=self._engine.clock.now())
+        cap = self._engine.settings.migration.spend_cap_usd if spend_cap_usd is None else spend_cap_usd
+        plan = make_plan(moves, now=self._engine.clock.now(), terms=self._terms(moves, cap))
         self._folder.mkdir(exist_ok=True)
         write_whole(self._folder / f"{plan.sha256}.json", write_plan(plan), durable=True)
         for old in sorted(self._folder.glob("*.json"), key=os.path.getmtime)[:-PLANS_KEPT]:
             old.unlink(missing_ok=True)
         return _facts(plan)
+
+    def _terms(self, moves: Sequence[Decision], cap: float) -> Terms:
+        """Look at every place and object of the moves as they are now."""
+        engine = self._engine
+        market = engine.placement.market()
+        heads = engine.heads.get_many([move.key for move in moves])
+        rooms = {view.store: view.free_bytes for view in market.survey.views.values() if view.free_bytes is not None}
+        return Terms(
+            spend_cap_usd=cap,
+            room={store: float(left) for store, left in rooms.items()},
+            refused=lambda move: refused(move, heads.get(move.key), market),
+            surveys=cache(self._survey),
+        )
+
+    def _survey(self, survey_id: str) -> SurveyRecord | None:
+        data = self._engine.decisions.survey(survey_id) if survey_id else None
+        return None if data is None else decode_survey(data)
 
     def apply(self, sha256: str, who: str, *, shown: Facts | None = None) -> Facts:
         """Let the plan's moves be carried out.
@@ -95,8 +120,11 @@ class Plans:
 
 def _facts(plan: Plan) -> Facts:
     """Return a plan as people and plan files see it."""
-    facts: Facts = msgspec.to_builtins(plan)
-    return facts | {"made": iso(plan.made), "pays_back": None if plan.pays_back is None else iso(plan.pays_back)}
+    facts: Facts = plan_tree(plan) | (plan.averages if plan.format > 1 else {})
+    for name in ("made", "pays_back", "pays_back_soonest", "pays_back_latest"):
+        if facts.get(name) is not None:
+            facts[name] = iso(facts[name])
+    return facts
 
 
 def verify_replicas(engine: Engine, prefix: str) -> Facts:

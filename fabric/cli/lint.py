@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fabric.cli.replay import SeveralFiles
+from fabric.core.errors import BadInputError
 
 if TYPE_CHECKING:
     from fabric.placement.lint.past import Given
@@ -67,12 +68,19 @@ def lint(
     )
     text = found.text(xml=out is not None and out.suffix.lower() == ".xml")
     if out is not None:
-        out.write_text(text, encoding="utf-8")
+        _write(out, text)
     if session.as_json:
         session.show(as_document(found))
         return
     click.echo("\n".join(lines_for_people(found)))
     click.echo(f"\nWritten to {out}" if out is not None else f"\n{text}", nl=out is not None)
+
+
+def _write(out: Path, text: str) -> None:
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(f"the document cannot be written: {error.strerror}", file=str(out)) from error
 
 
 def _population(given: Given, dialect: str) -> Population | None:

@@ -12,11 +12,13 @@ import click
 import msgspec
 
 from fabric import __version__
-from fabric.cli.arguments import json_first, read_plan_file
+from fabric.cli.arguments import json_first
 from fabric.cli.client import CHUNK_BYTES, Client, HttpClient, LocalClient, act, call, object_path
 from fabric.cli.lint import lint
+from fabric.cli.plan import apply, plan
 from fabric.cli.replay import replay
 from fabric.cli.show import show, show_error, show_problem, transfer_progress, while_working
+from fabric.cli.showback import showback
 from fabric.core.config import Settings, own_settings
 from fabric.core.errors import BadInputError, FabricError
 from fabric.core.log import start_logging
@@ -157,31 +159,6 @@ def status(session: Session) -> None:
         if isinstance(body, dict) and "headline" in body:
             rows = [{"figure": h["label"], "value": h["value"], "unit": h.get("unit", "")} for h in body["headline"]]
             session.show(rows, f"{section}: {body.get('state', '')}. {body.get('note') or ''}".rstrip())
-
-
-@cli.command()
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the plan file here.")
-@click.pass_obj
-def plan(session: Session, out: Path | None) -> None:
-    """Show the moves that placement proposes, their cost, saving and break-even; changes nothing."""
-    with session.client() as client:
-        found = act(client, "plan")
-    if out is not None:
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
-    session.show(found, "plan")
-
-
-@cli.command()
-@click.argument("plan_hash")
-@click.pass_obj
-def apply(session: Session, plan_hash: str) -> None:
-    """Carry out the plan whose hash is PLAN_HASH (or which stands in that file); refused when it has changed."""
-    path, shown = Path(plan_hash), None
-    if path.is_file():
-        shown = read_plan_file(path)
-        plan_hash = str(shown.get("sha256"))
-    with session.client() as client:
-        session.show(act(client, "apply", sha256=plan_hash, plan=shown), "apply")
 
 
 @cli.command()
@@ -480,6 +457,9 @@ def config_rollback(session: Session, number: int) -> None:
 
 cli.add_command(replay)
 cli.add_command(lint)
+cli.add_command(plan)
+cli.add_command(apply)
+cli.add_command(showback)
 
 
 def main(sample: object) -> None:

@@ -54,6 +54,18 @@ def _listed(_context: click.Context, _option: click.Parameter, value: str) -> tu
 @click.option("--horizon-days", type=click.IntRange(min=1), help="Bill days 0 to N-1; default: through the last row.")
 @click.option("--stretch", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiply all times by N.")
 @click.option("--decisions", type=click.Path(path_type=Path, dir_okay=False), help="Write the fabric's moves (CSV).")
+@click.option(
+    "--without-scanners",
+    is_flag=True,
+    help="The fabric's own rules learn nothing from requesters that read everything in order.",
+)
+@click.option(
+    "--coverage-floor",
+    type=click.FloatRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="Share of all accesses that a log must hold for decisions to be written.",
+)
 @click.option("--object", "key", metavar="KEY", help="Show one object's receipt (JSON): its moves, lines and prices.")
 @click.option("--save-rates", type=click.Path(path_type=Path, dir_okay=False), help="Where the invoice's rates go.")
 @click.pass_obj
@@ -74,8 +86,30 @@ def replay(session: Any, /, **asked: Any) -> None:
         click.echo(f"Assumed: {sentence}.")
     if rejected := document.get("import", {}).get("rejected"):
         click.echo("Rejected lines: " + ", ".join(f"{reason} {count:,}" for reason, count in rejected.items()))
+    for sentence in told_of(document):
+        click.echo(sentence)
     if "bill" in document:
         show(document["bill"]["differences"], title="The do-nothing bill beside the invoice:")
+
+
+def told_of(document: dict[str, Any]) -> list[str]:
+    """Return what to say of a log: that it is too incomplete to act on, and who only scans."""
+    refusal = document.get("coverage", {}).get("refusal")
+    said = [f"No planner should act on this: {refusal}."] if refusal else []
+    for scanner in document.get("scanners", ()):
+        said.append(
+            f"Scanner: {scanner['requester']} made {scanner['share_of_reads']:.0%} of the reads "
+            f"in {scanner['passes']} passes over nearly everything."
+        )
+    if scanners := document.get("scanners"):
+        left_out = document["left_out_of_learning"]["rows"]
+        learned = "learned nothing from its reads" if len(scanners) == 1 else "learned nothing from their reads"
+        said.append(
+            f"The fabric's own rules {learned}, which are billed all the same."
+            if left_out
+            else "With --without-scanners the fabric's own rules learn nothing from that."
+        )
+    return said
 
 
 def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
@@ -84,9 +118,14 @@ def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
     from fabric.placement.replay.sources import read_source
     from fabric.pricing.sheet import PriceBook
 
-    source = read_source(asked["accesses"], asked["inventory"])
+    source = read_source(asked["accesses"], asked["inventory"], floor=asked["coverage_floor"])
+    if asked["decisions"] is not None:
+        source.refuse_poor_coverage()
     book = PriceBook.load(asked["prices"])
     trace = source.trace(stretch=asked["stretch"], horizon_days=asked["horizon_days"])
+    learned = source.learned(trace, stretch=asked["stretch"]) if asked["without_scanners"] else None
+    left_out = int(source.scanned.sum()) if asked["without_scanners"] else 0
+    source = source.without_rows()
     found = compare(
         trace,
         book,
@@ -95,10 +134,12 @@ def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
         names=asked["policies"],
         read_bytes=source.read_bytes,
         keep_fabric=asked["decisions"] is not None,
+        learned=learned,
     )
     if asked["decisions"] is not None and found.fabric is not None:
         write_decisions(asked["decisions"], trace, found.tariff, found.fabric, source.names)
     document = found.document() | {"assumptions": list(source.assumed), **source.told}
+    document["left_out_of_learning"] = {"rows": left_out, "why": "reads by scanners"}
     if asked["bill"] is not None:
         document["bill"] = _invoiced(source, found, book, asked["bill"], asked["save_rates"])
     return document, found

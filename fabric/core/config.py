@@ -13,7 +13,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -85,6 +85,7 @@ class PlacementSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     half_life_hours: Positive = 24.0
     idle_seconds: Positive = 30.0
     copies: Annotated[int, Meta(ge=1, le=9)] = 3
+    rule: Literal["fabric_gated", "fabric"] = "fabric_gated"  # inside a store: with the gate, or the money alone
 
 
 class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):

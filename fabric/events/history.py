@@ -18,7 +18,7 @@ from fabric.events.mapped import MappedArray
 from fabric.events.readers import Readers
 from fabric.events.records import HALF_LIFE_HOURS, RECORD, AccessColumns, blank_records, rates_at, step
 from fabric.events.rings import DAYS, HOURS, RING, blank_rings, enter, step_rings, window
-from fabric.events.snapshot import Arrays, State, load, save
+from fabric.events.snapshot import HISTORY, Arrays, State, load, save
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +118,14 @@ class History:
     def snapshot(self) -> int:
         """Keep everything durably in one file; return the offset it stands for."""
         with self._lock:
-            state = State(self._offset, self._newest, self._half_life_hours, "\0".join(self._keys))
+            state = State(
+                offset=self._offset,
+                newest=self._newest,
+                half_life_hours=self._half_life_hours,
+                keys="\0".join(self._keys),
+            )
             arrays: Arrays = {"records": self._records.rows, "rings": self._rings.rows}
-            save(self._path, state, {**arrays, **self._readers.dump()})
+            save(self._path, state, {**arrays, **self._readers.dump()}, HISTORY)
             return self._offset
 
     def close(self) -> None:
@@ -254,7 +259,7 @@ class History:
 
     def _load(self) -> None:
         try:
-            kept = load(self._path, {"records": RECORD, "rings": RING})
+            kept = load(self._path, {"records": RECORD, "rings": RING}, HISTORY)
         except CorruptError as error:
             self._put_aside(str(error))
             return

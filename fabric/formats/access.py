@@ -17,6 +17,9 @@ ROWS_MOST = 1_000_000  # rows of one batch
 _COLUMNS = ("time", "key", "op", "count", "bytes", "size", "status", "requester", "agent", "source", "request")
 SAMPLES_PER_REASON = 5
 SAMPLE_BYTES = 400
+OPERATIONS_MOST = 1000  # distinct names counted
+OPERATION_CHARACTERS = 64
+SHOWN_MOST = 40  # operations and files in a report
 
 
 class Op(IntEnum):
@@ -117,6 +120,11 @@ class Account:
         if len(kept) < SAMPLES_PER_REASON:
             kept.append((source, line[:SAMPLE_BYTES].decode("utf-8", "backslashreplace")))
 
+    def operated(self, name: str, times: int) -> None:
+        """Count an operation by its name; beyond OPERATIONS_MOST names (rubbish in a web log) all others are one."""
+        known = name in self.operations or len(self.operations) < OPERATIONS_MOST
+        self.operations[name[:OPERATION_CHARACTERS] if known else "others"] += times
+
     def assume(self, sentence: str) -> None:
         """Note what had to be assumed, once."""
         if sentence not in self.assumptions:
@@ -136,9 +144,10 @@ class Account:
             "blank": self.blank,
             "rejected": dict(self.rejected.most_common()),
             "samples": {reason: [list(sample) for sample in kept] for reason, kept in self.samples.items()},
-            "operations": dict(self.operations.most_common()),
+            "operations": dict(self.operations.most_common(SHOWN_MOST)),
             "assumptions": list(self.assumptions),
-            "files": list(self.files),
+            "files": self.files[:SHOWN_MOST],
+            "file_count": len(self.files),
             "forgotten": self.forgotten,
         }
 

@@ -22,8 +22,13 @@ SAME_HOUR_WEEKS = 4
 LEVEL_HOURS = 36  # and with the hours around it
 NEAR = 0.2  # share of its level that an hour has at least where it is not lost
 AGREE_LEAST = 0.7  # share of compared hours that must come near a level for it to be depended on
+SIDE = 12  # sound hours before and after a gap that size it
+RUNS_LEAST = 12  # sound runs elsewhere that an interval needs
 DELIVERIES_LEAST = 24  # files in the last two days, to tell late records from a coarse rhythm of delivery
-RARE = 1e-6  # a gap this unlikely under the log's own variation is no chance
+RARE = 1e-5  # a gap this unlikely under the log's own variation is no chance
+DOUBTFUL = 0.05  # dips this unlikely count towards the most that may be missing
+SPREADS = 4.0  # an hour that is not empty must lie so many of the log's own spreads below its level
+NEIGHBOURS = 3  # sound hours on either side that say what an hour should hold
 DROP_LEAST = 0.3  # share of an hour that must be missing to be called a gap
 Z = 1.959963984540054  # 95 % of a normal distribution lies within
 EXAMPLES_MOST = 5
@@ -138,13 +143,15 @@ def coverage(
     records = int(counts.sum())
     late, late_sd = late_records(start, counts, delivered)
     enough = len(counts) >= HOURS_LEAST and records >= RECORDS_LEAST
-    gaps = find_gaps(start, counts, until=delivered.settled if delivered else None) if enough else ()
+    losses = find_gaps(start, counts, until=delivered.settled if delivered else None) if enough else Losses((), 0.0)
+    gaps = losses.gaps
     missing = sum(gap.missing for gap in gaps)
     low, high = _spread(gaps, missing, late_sd)
+    high += losses.doubtful
     evidence = _evidence(enough, gaps, missing, late, records)
     share = _share(records, missing + late)
     span = (_share(records, high + late), _share(records, low + late))
-    if enough and counts[hour_levels(counts).dependable].sum() < records / 2:
+    if losses.bursty:
         span = (0.0, span[1])
         evidence.append("silence is usual in this log, so that lost hours cannot be told from it")
     denied = [check for check in checks if check.expected >= CHECKS_LEAST]
@@ -192,28 +199,64 @@ class Levels:
     dependable: NDArray[np.bool_]
 
 
-def find_gaps(start: float, counts: NDArray[np.int64], *, until: float | None = None) -> tuple[Gap, ...]:
-    """Return the runs of hours that hold far fewer records than the log's own level there.
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Gaps, and the records that shorter dips may stand for without being rare enough to be called gaps."""
 
-    A run is a gap where its level is dependable and a negative binomial with the log's own dispersion and memory makes
-    it rarer than RARE. The first and last hour are not judged, nor those after ``until`` (late delivery explains them).
+    gaps: tuple[Gap, ...]
+    doubtful: float
+    bursty: bool = False  # silence is usual, so that nothing was judged
+
+
+def find_gaps(start: float, counts: NDArray[np.int64], *, until: float | None = None) -> Losses:
+    """Find the runs of hours that hold far fewer records than the log's own level there.
+
+    A run is a gap where the hours beside it, and the spread of hours about their neighbours, make it rarer than RARE
+    under a negative binomial. The first and last hour are not judged, nor those after ``until`` (late delivery explains
+    them), nor a log in which most hours have no level to depend on.
     """
     told = hour_levels(counts)
     level, values = told.level, counts.astype(np.float64)
+    if told.dependable.sum() < AGREE_LEAST * max(1, int((level > 0).sum())):
+        return Losses((), 0.0, bursty=True)
     settled = len(counts) if until is None else max(0, min(len(counts), int((until - start) // HOUR)))
     inside = np.zeros(len(counts), dtype=np.bool_)
     inside[1 : min(settled, len(counts) - 1)] = True
     inside &= told.dependable
-    size = _dispersion(values, level, inside)
-    memory = _memory(values > 0)
-    low = inside & (values < (1 - DROP_LEAST) * level)
+    sound = told.dependable & (values >= (1 - DROP_LEAST) * level)
+    least, middle = _beside(values, level, sound)
+    near = level * least
+    size = _dispersion(values[sound], (level * middle)[sound])
+    spread = np.sqrt(1 / size + 1 / np.maximum(near, 1e-9))
+    low = inside & (values < near * (1 - np.maximum(DROP_LEAST, SPREADS * spread)))
+    low |= inside & (values == 0) & (near > 0)
     edges = np.flatnonzero(np.diff(np.concatenate(([0], low.astype(np.int8), [0]))))
-    gaps = []
+    gaps, doubtful = [], 0.0
     for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        span = slice(first, last)
-        if _log_chance(values[span], level[span], size) / memory <= math.log(RARE):
-            gaps.append(_gap(start, values, level, inside & ~low, first, last))
-    return tuple(gap for gap in gaps if gap.missing > 0)
+        chance = _log_chance(values[first:last], near[first:last], size)
+        if chance <= math.log(RARE):
+            gaps.append(_gap(start, values, level, told.dependable & ~low, first, last))
+        elif chance <= math.log(DOUBTFUL):
+            doubtful += max(0.0, float((near - values)[first:last].sum()))
+    return Losses(tuple(gap for gap in gaps if gap.missing > 0), doubtful)
+
+
+def _beside(values: Floats, level: Floats, sound: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return how the NEIGHBOURS sound hours before and after each hour keep to their level: the lesser and the mean."""
+    at = np.flatnonzero(sound)
+    if len(at) < 2 * NEIGHBOURS:
+        return np.ones(len(values)), np.ones(len(values))
+    ratio = np.concatenate(([0.0], np.cumsum(values[at] / level[at])))
+    left = np.searchsorted(at, np.arange(len(values)))  # sound hours before each hour
+    right = left + sound
+    low, high = np.maximum(left - NEIGHBOURS, 0), np.minimum(right + NEIGHBOURS, len(at))
+    before, after = ratio[left] - ratio[low], ratio[high] - ratio[right]
+    count_before, count_after = left - low, high - right
+    least = np.minimum(
+        np.where(count_before > 0, before / np.maximum(1, count_before), np.inf),
+        np.where(count_after > 0, after / np.maximum(1, count_after), np.inf),
+    )
+    return least, (before + after) / np.maximum(1, count_before + count_after)
 
 
 def hour_levels(counts: NDArray[np.int64]) -> Levels:
@@ -253,31 +296,16 @@ def _median(rows: Floats) -> Floats:
     return out
 
 
-def _dispersion(values: Floats, level: Floats, inside: NDArray[np.bool_]) -> float:
+def _dispersion(values: Floats, level: Floats) -> float:
     """Return the size k of a negative binomial (variance m + m^2 / k) from the spread about the level, robustly."""
-    used = inside & (level >= 1)
+    used = level >= 1
     if used.sum() < 24:
         return 1.0
     ratio = values[used] / level[used]
-    ratio = ratio[ratio > 0.2] if (ratio > 0.2).mean() > 0.7 else ratio
-    spread = 1.4826 * float(np.median(np.abs(ratio - np.median(ratio))))
-    extra = max(spread**2 - float(np.mean(1.0 / level[used])), 1e-3)
+    middle = float(np.median(ratio))
+    spread = max(1.4826 * float(np.median(np.abs(ratio - middle))), (middle - float(np.percentile(ratio, 5))) / 1.645)
+    extra = max(spread**2 - float(np.mean(1.0 / level[used])), 0.005)
     return 1.0 / extra
-
-
-def _memory(busy: NDArray[np.bool_]) -> float:
-    """Return over how many hours being busy or silent persists, at least 1: the integrated autocorrelation time."""
-    signal = busy.astype(np.float64) - busy.mean()
-    power = float((signal**2).mean())
-    if power < 0.02:  # nearly always busy, or nearly never
-        return 1.0
-    total = 1.0
-    for lag in range(1, min(48, len(signal) // 4)):
-        together = float((signal[lag:] * signal[:-lag]).mean()) / power
-        if together < 0.05:
-            break
-        total += 2 * together
-    return total
 
 
 def _log_chance(values: Floats, level: Floats, size: float) -> float:
@@ -294,27 +322,44 @@ def _log_chance(values: Floats, level: Floats, size: float) -> float:
 
 
 def _gap(start: float, values: Floats, level: Floats, sound: NDArray[np.bool_], first: int, last: int) -> Gap:
-    """Size a gap; its interval comes from how runs of the same length elsewhere keep to their level."""
-    expected, seen = float(level[first:last].sum()), float(values[first:last].sum())
-    spread = _run_spread(values, level, sound, last - first)
-    noise = math.hypot(spread * expected, math.sqrt(max(expected, 1.0)))
+    """Size a gap from its level and the hours beside it, corrected and given an interval by doing so for sound hours.
+
+    Every run of the same length that is sound is predicted in the same way, from its level and the hours beside it; how
+    those predictions fail is how this one may.
+    """
+    length = last - first
+    predicted, actual = _predicted(values, level, sound, length), _sums(values, length)
+    used = (_sums(sound.astype(np.float64), length) > length - 0.5) & (predicted > 0)
+    used[max(0, first - length) : last + 1] = False
+    factor, spread = 1.0, 0.3
+    if used.sum() >= RUNS_LEAST:
+        ratio = actual[used] / predicted[used]
+        factor = float(np.median(ratio))
+        spread = float(np.percentile(np.abs(ratio - factor), 68.0))
+    expected, seen = float(predicted[first]) * factor, float(values[first:last].sum())
     missing = max(0.0, expected - seen)
+    noise = math.hypot(spread * float(predicted[first]), math.sqrt(max(expected, 1.0)))
     return Gap(
         start + first * HOUR, start + last * HOUR, int(seen), missing,
         max(0.0, missing - Z * noise), missing + Z * noise,
     )  # fmt: skip
 
 
-def _run_spread(values: Floats, level: Floats, sound: NDArray[np.bool_], length: int) -> float:
-    """Return the relative spread of sums over ``length`` sound hours about their level."""
-    kernel = np.ones(length)
-    whole = np.convolve(sound.astype(np.float64), kernel, "valid") > length - 0.5
-    sums, levels = np.convolve(values, kernel, "valid"), np.convolve(level, kernel, "valid")
-    used = whole & (levels > 0)
-    if used.sum() < 8:
-        return 0.3
-    ratio = sums[used] / levels[used]
-    return float(np.percentile(np.abs(ratio - 1.0), 68.0))
+def _predicted(values: Floats, level: Floats, sound: NDArray[np.bool_], length: int) -> Floats:
+    """Return what each run of ``length`` hours should hold: its level, scaled to SIDE sound hours before and after."""
+    at = np.flatnonzero(sound)
+    sums = np.concatenate(([0.0], np.cumsum(values[at]))), np.concatenate(([0.0], np.cumsum(level[at])))
+    first = np.arange(len(values) - length + 1)
+    before, after = np.searchsorted(at, first), np.searchsorted(at, first + length)
+    low, high = np.maximum(before - SIDE, 0), np.minimum(after + SIDE, len(at))
+    seen, meant = ((part[before] - part[low]) + (part[high] - part[after]) for part in sums)
+    return np.asarray(_sums(level, length) * np.where(meant > 0, seen / np.maximum(meant, 1e-9), 1.0), dtype=np.float64)
+
+
+def _sums(values: Floats, length: int) -> Floats:
+    """Return the sums over each run of ``length`` hours."""
+    total = np.concatenate(([0.0], np.cumsum(values)))
+    return np.asarray(total[length:] - total[:-length], dtype=np.float64)
 
 
 # -- late delivery

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -57,13 +57,19 @@ class Found:
     title: str = ""
 
 
-def detect(path: Path, mappings: Sequence[Mapping] = ()) -> Found:
+def detect(path: Path, mappings: Sequence[Mapping] = (), *, like: Found | None = None) -> Found:
     """Return what the file is; ``mappings`` of the user's own are tried before the built-in ones.
+
+    ``like`` is a file before this one: where the first line fits its format too, no other is tried.
 
     Raises:
         BadInputError: an unknown format, with its columns or first characters; ORC and packings that are not read.
     """
     start = head(path)
+    if like is not None and isinstance(like.mapping, LineMapping):
+        first, _, rest = start.partition(b"\n")
+        if rest and like.mapping.pattern.match(first.rstrip(b"\r")):
+            return replace(like, path=path)
     if start.startswith(b"PAR1"):
         return _by_columns(path, _parquet_columns(path), mappings, parquet=True)
     if start.startswith(b"ORC"):

@@ -20,7 +20,7 @@ NOTHING, BAD, NEGATIVE = -1.0, -2.0, -3.0  # what `numbers` says of "-", of no n
 
 _NEWLINE, _RETURN, _SPACE, _QUOTE, _BACKSLASH, _CLOSE, _OPEN, _DASH, _DOT = 10, 13, 32, 34, 92, 93, 91, 45, 46
 SEED, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
-_MASKS = (0x0101010101010101, 0x8080808080808080, 0x2222222222222222, 0x0A0A0A0A0A0A0A0A)
+_MASKS = (0x0101010101010101, 0x8080808080808080, 0x2222222222222222, 0x0A0A0A0A0A0A0A0A, 0x2121212121212121)
 _NAN = float("nan")
 _MONTHS = tuple(
     int.from_bytes(name.encode(), "big")
@@ -39,6 +39,7 @@ class Kernels:
     hash_spans: Callable[..., Any]
     intern_spans: Callable[..., Any]
     place_marks: Callable[..., Any]
+    prefix_words: Callable[..., Any]
     fresh: Callable[..., Any]
     masks: NDArray[np.uint64]
 
@@ -60,7 +61,7 @@ def tokenise(
         wanted: shape (fields,); row of ``starts`` and ``ends`` that a field's span goes to, -1 for none.
         escapes: a backslash keeps the quote after it from ending a field.
         starts: shape (wanted fields, lines), filled; so are ``ends``, ``lines`` (lines + 1,) and ``good`` (lines,).
-        masks: shape (4,) uint64: 0x01.., 0x80.., and the quote and the newline in every byte.
+        masks: shape (5,) uint64: in every byte 0x01, 0x80, the quote, the newline, and the first that is no space.
     """
     pos, row = 0, 0
     while pos < size:
@@ -119,14 +120,27 @@ def field_at(data: Any, words: Any, size: int, kind: int, escapes: bool, masks: 
         if end >= size or data[end] != _CLOSE:
             return 1, 0, pos
         return pos + 1, end, end + 1
-    end = pos
-    while end < size and data[end] > _SPACE and data[end] != _QUOTE:
-        end += 1
+    end = bare_end(data, words, size, masks, pos)
     if end == pos or (end < size and data[end] == _QUOTE):
         return 1, 0, pos
     if kind != BARE and not (end == pos + 1 and data[pos] == _DASH):
         return 1, 0, pos
     return pos, end, end
+
+
+def bare_end(data: Any, words: Any, size: int, masks: Any, pos: int) -> int:
+    """Return where a bare field ends: at a space, a control character, a quote, or ``size``."""
+    last_word = len(words) * 8
+    while pos < size and data[pos] > _SPACE and data[pos] != _QUOTE:
+        pos += 1
+        if pos & 7 == 0:
+            while pos < last_word:
+                x = words[pos >> 3]
+                y = x ^ masks[2]
+                if (((x - masks[4]) & ~x) | ((y - masks[0]) & ~y)) & masks[1] != 0:
+                    break
+                pos += 8
+    return pos
 
 
 def quote_or_newline(data: Any, words: Any, size: int, masks: Any, pos: int) -> int:
@@ -287,22 +301,14 @@ def hash_spans(data: Any, words: Any, starts: Any, ends: Any, out: Any, prime: A
 
 
 def intern_spans(
-    data: Any,
-    starts: Any,
-    ends: Any,
-    hashes: Any,
-    table: Any,
-    marks: Any,
-    blob: Any,
-    offsets: Any,
-    count: int,
-    ids: Any,
-) -> int:
+    data: Any, words: Any, starts: Any, ends: Any, hashes: Any, table: Any, marks: Any, blob: Any, blob_words: Any,
+    offsets: Any, count: int, ids: Any,
+) -> int:  # fmt: skip
     """Number the spans by open addressing; return the new count. ``table`` has a power of two slots, some free."""
     slots = np.uint64(len(table) - 1)
     for i in range(len(starts)):
         s, e, h = starts[i], ends[i], hashes[i]
-        if i > 0 and h == hashes[i - 1] and same_bytes(data, s, e, data, starts[i - 1], ends[i - 1]):
+        if i > 0 and h == hashes[i - 1] and same_bytes(data, words, s, e, data, words, starts[i - 1], ends[i - 1]):
             ids[i] = ids[i - 1]
             continue
         slot = np.int64((h ^ (h >> np.uint64(29))) & slots)
@@ -318,21 +324,36 @@ def intern_spans(
                 ids[i] = count
                 count += 1
                 break
-            if marks[word] == h and same_bytes(data, s, e, blob, offsets[word], offsets[word + 1]):
+            if marks[word] == h and same_bytes(data, words, s, e, blob, blob_words, offsets[word], offsets[word + 1]):
                 ids[i] = word
                 break
             slot = (slot + 1) & np.int64(slots)
     return count
 
 
-def same_bytes(data: Any, start: int, end: int, other: Any, begin: int, stop: int) -> bool:
-    """Whether two spans hold the same bytes."""
+def same_bytes(
+    data: Any, words: Any, start: int, end: int, other: Any, other_words: Any, begin: int, stop: int
+) -> bool:
+    """Whether two spans hold the same bytes; the words are the same memories as 64-bit numbers."""
     if end - start != stop - begin:
         return False
     at = 0
+    if (end >> 3) + 1 < len(words) and (stop >> 3) + 1 < len(other_words):
+        while at + 8 <= end - start:
+            if word_at(words, start + at) != word_at(other_words, begin + at):
+                return False
+            at += 8
     while at < end - start and data[start + at] == other[begin + at]:
         at += 1
     return at == end - start
+
+
+def word_at(words: Any, pos: int) -> Any:
+    """Return the eight bytes from ``pos`` on as a little-endian number."""
+    shift = np.uint64((pos & 7) * 8)
+    if shift == np.uint64(0):
+        return words[pos >> 3]
+    return (words[pos >> 3] >> shift) | (words[(pos >> 3) + 1] << (np.uint64(64) - shift))
 
 
 def place_marks(table: Any, marks: Any, count: int) -> None:
@@ -344,6 +365,18 @@ def place_marks(table: Any, marks: Any, count: int) -> None:
         while table[slot] >= 0:
             slot = (slot + 1) & np.int64(slots)
         table[slot] = word
+
+
+def prefix_words(blob: Any, offsets: Any, prefix: Any, out: Any) -> None:
+    """Write each word after ``prefix`` into ``out``."""
+    at = 0
+    for word in range(len(offsets) - 1):
+        for k in range(len(prefix)):
+            out[at] = prefix[k]
+            at += 1
+        for k in range(offsets[word], offsets[word + 1]):
+            out[at] = blob[k]
+            at += 1
 
 
 def fresh(marks: Any, table: Any, older: Any, out: Any) -> int:
@@ -390,6 +423,7 @@ def pick(*, compiled: bool) -> Kernels:
         hash_spans=make(hash_spans),
         intern_spans=make(intern_spans),
         place_marks=make(place_marks),
+        prefix_words=make(prefix_words),
         fresh=make(fresh),
         masks=np.array(_MASKS, dtype=np.uint64),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -16,9 +17,21 @@ from fabric.formats.words import Interner, Spans, Words, marks_of
 
 _USED = ("time", "bucket", "key", "request", "operation", "source", "requester", "request_id", "status", "bytes",
          "object_size", "agent")  # fmt: skip
+TOLERATED_BYTES = 64 << 10  # a longer line is not given to the tolerant parser: no server writes one
 _FIGURES = ("time", "object_size", "bytes", "status")
 _NEWLINE, _PERCENT = 10, 37
 _STIR = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Which file each part of a block is of: ``names[i]`` from ``starts[i]`` on."""
+
+    starts: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def name(self, at: int) -> str:
+        return self.names[bisect_right(self.starts, at) - 1]
 
 
 @dataclass(slots=True)
@@ -49,15 +62,19 @@ class LineReader:
         self._kinds = np.array(mapping.kinds, dtype=np.int64)
         places = {name: place for place, name in enumerate(self._names)}
         self._wanted = np.array([places.get(name, -1) for name in mapping.names], dtype=np.int64)
-        self._zones: set[int] = set()
+        self.row_starts: Spans = np.zeros(0, dtype=np.int64)
 
-    def read(self, block: bytes, source: str) -> Accesses:
-        """Return the accesses of a block of whole lines; the account says what became of every other line."""
+    def read(self, block: bytes, source: str | Pieces) -> Accesses:
+        """Return the accesses of a block of whole lines; the account says what became of every other line.
+
+        ``row_starts`` then says where in the block each of them began.
+        """
         cut = self._cut(block) if self._compiled else self._cut_plain(block)
         data: Any = np.frombuffer(block, dtype=np.uint8) if self._compiled else block
         self._account.read += cut.rows
         self._second_look(block, data, cut)
-        keep = self._settle(block, cut, source)
+        keep = self._settle(block, cut, source if isinstance(source, Pieces) else Pieces((0,), (source,)))
+        self.row_starts = cut.lines[:-1][keep]
         return self._columns(data, cut, keep)
 
     def _cut(self, block: bytes) -> _Cut:
@@ -105,8 +122,8 @@ class LineReader:
             cut.figures[name][rows] = np.where(np.isnan(out), kernel.BAD, out) if name == "time" else out
 
     def _parse(self, block: bytes, cut: _Cut, row: int) -> None:
-        begin = int(cut.lines[row])
-        found = self._pattern.match(block[begin : int(cut.lines[row + 1])].rstrip(b"\r\n"))
+        begin, end = int(cut.lines[row]), int(cut.lines[row + 1])
+        found = self._pattern.match(block[begin:end].rstrip(b"\r\n")) if end - begin <= TOLERATED_BYTES else None
         if found is None:
             return
         for place, name in enumerate(self._names):
@@ -120,7 +137,7 @@ class LineReader:
             return cut.starts[place], cut.ends[place]
         return cut.starts[place][rows], cut.ends[place][rows]
 
-    def _settle(self, block: bytes, cut: _Cut, source: str) -> NDArray[np.int64]:
+    def _settle(self, block: bytes, cut: _Cut, source: Pieces) -> NDArray[np.int64]:
         """Return the rows that are accesses; count blank lines and reject the others by reason."""
         time, size, sent, status = (cut.figures[name] for name in _FIGURES)
         reasons = np.zeros(cut.rows, dtype=np.int8)
@@ -131,7 +148,7 @@ class LineReader:
         for row in np.flatnonzero(reasons).tolist():
             line = block[int(cut.lines[row]) : int(cut.lines[row + 1])].rstrip(b"\r\n")
             if line.strip():
-                self._account.reject(self._reason(int(reasons[row])), source, line)
+                self._account.reject(self._reason(int(reasons[row])), source.name(int(cut.lines[row])), line)
             else:
                 self._account.blank += 1
         return np.flatnonzero(reasons == 0)
@@ -163,7 +180,7 @@ class LineReader:
         if name not in self._names:
             return blank_words(len(rows))
         interner = Interner(compiled=self._compiled)
-        return interner.add(data, *self._spans(cut, name, rows)), interner.words()
+        return interner.add(data, *self._spans(cut, name, rows)), interner.words(share=True)
 
     def _operations(self, data: Any, cut: _Cut, rows: NDArray[np.int64]) -> tuple[Any, Any, NDArray[np.bool_]]:
         """Return for each row the operation's mark, its `Op`, and whether keys are encoded once with it."""
@@ -176,7 +193,7 @@ class LineReader:
         words = interner.words()
         names = [words.text(i) for i in range(len(words))]
         for name, times in zip(names, np.bincount(ids, minlength=len(names)).tolist(), strict=True):
-            self._account.operations[name[:64]] += times
+            self._account.operated(name, times)
         table = np.array([OP_NAMES[self._mapping.operations.get(name, "other")] for name in names], dtype=np.uint8)
         once = np.array([name.startswith(tuple(self._mapping.encoded_once)) for name in names], dtype=np.bool_)
         return interner.marks()[ids], table[ids], once[ids]
@@ -195,12 +212,12 @@ class LineReader:
         else:
             _, _, starts, ends = self._request_parts(data, cut, rows)
             ids = interner.add(data, starts, ends)
-        words = interner.words()
+        words = interner.words(share=True)
         marks = interner.marks()[ids]
         short = np.flatnonzero(np.diff(words.offsets) <= 1).tolist()
         absent = [i for i in short if words[i] in (b"", b"-")]
         buckets = self._column(data, cut, "bucket", rows)
-        named, names = decoded(ids, words, once, self._mapping, buckets)
+        named, names = decoded(ids, words, once, self._mapping, buckets, compiled=self._compiled)
         return (np.where(np.isin(ids, absent), np.int32(-1), named) if absent else named), names, marks
 
     def _requests(
@@ -232,7 +249,7 @@ def _blank_cut(fields: int, rows: int) -> _Cut:
 
 def decoded(
     ids: NDArray[np.int32], words: Words, once: NDArray[np.bool_], mapping: LineMapping,
-    buckets: tuple[NDArray[np.int32], Words],
+    buckets: tuple[NDArray[np.int32], Words], *, compiled: bool = False,
 ) -> tuple[NDArray[np.int32], Words]:  # fmt: skip
     """Turn words of a log into names of objects: ``bucket/key``, decoded as often as the format encodes.
 
@@ -242,8 +259,9 @@ def decoded(
     """
     bucket_ids, bucket_words = buckets
     prefixes = [word + b"/" if word not in (b"", b"-") else b"" for word in bucket_words.tolist()]
-    if len(prefixes) == 1 and "key" in mapping.names and not (words.blob == _PERCENT).any():
-        return ids, words.prefixed(prefixes[0])
+    is_path = "key" not in mapping.names
+    if len(prefixes) == 1 and not is_path and not (words.blob == _PERCENT).any():
+        return ids, words.prefixed(prefixes[0], compiled=compiled)
     raw = words.tolist()
     percent = np.array([b"%" in word for word in raw], dtype=np.bool_)
     special = (once & percent[ids]) if mapping.key_encodings > 1 else np.zeros(len(ids), dtype=np.bool_)
@@ -253,13 +271,14 @@ def decoded(
     made = []
     for number in distinct.tolist():
         rest, bucket = divmod(number, len(prefixes))
-        made.append(prefixes[bucket] + name_of(raw[rest // 2], 1 if rest % 2 else mapping.key_encodings, mapping))
+        encodings = 1 if rest % 2 else mapping.key_encodings
+        made.append(prefixes[bucket] + name_of(raw[rest // 2], encodings, is_path=is_path))
     return names.add_words(Words.of(made))[back], names.words()
 
 
-def name_of(word: bytes, encodings: int, mapping: LineMapping) -> bytes:
-    """Return the bytes of an object's name from what a log holds."""
-    if "key" not in mapping.names:
+def name_of(word: bytes, encodings: int, *, is_path: bool) -> bytes:
+    """Return the bytes of an object's name from what a log holds: a key, or the path of a request."""
+    if is_path:
         if word.startswith((b"http://", b"https://")):
             word = word.split(b"/", 3)[3] if word.count(b"/") > 2 else b""
         word = word.removeprefix(b"/")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fabric.formats.access import Account
 from fabric.formats.listing import Listing, read_listing
 from fabric.formats.mapping import Mapping, read_mapping
 from fabric.formats.past import Past, to_trace
 from fabric.formats.source import AccessSource
+
+COMPILE_FROM_OBJECTS = 200_000  # an inventory of so many names is numbered by compiled code
 
 
 def read_past(
@@ -32,9 +35,10 @@ def read_past(
     listing = _listing(inventory, own)
     given = list(accesses)
     source = AccessSource(given, mappings=own, compiled=compiled) if given else None
+    many = listing is not None and len(listing) >= COMPILE_FROM_OBJECTS
     if source is None:
-        return to_trace((), listing.account if listing else AccessSource(()).account, listing)
-    return to_trace(source, source.account, listing, compiled=source.compiled, prefix=prefix.encode())
+        return to_trace((), listing.account if listing else Account(), listing, compiled=many)
+    return to_trace(source, source.account, listing, compiled=source.compiled or many, prefix=prefix.encode())
 
 
 def _listing(inventory: Iterable[str | Path], mappings: Sequence[Mapping]) -> Listing | None:

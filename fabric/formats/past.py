@@ -20,6 +20,7 @@ DAY_SECONDS = 86400
 OWN_CLOCK_BELOW = 1e8  # seconds; times below count from their own start, not from 1970
 SIZED_BY = ("the inventory", "the log's object size", "the largest whole read", "the largest partial read", "nothing")
 _OP = {int(Op.WRITE): PUT, int(Op.READ): GET, int(Op.DELETE): DELETE}
+_ON_OBJECT = np.array([op in _OP for op in sorted(map(int, Op))])  # by number of the operation
 _GROWTH = 1.5
 
 
@@ -159,12 +160,13 @@ class PastBuilder:
 
     def _kept(self, batch: Accesses) -> NDArray[np.bool_]:
         done = ((batch.status >= 200) & (batch.status < 300)) | (batch.status == 304) | (batch.status == 0)
-        on_object = np.isin(batch.op, (Op.READ, Op.WRITE, Op.DELETE))
+        on_object = _ON_OBJECT[batch.op]
         kept = on_object & done & (batch.key >= 0)
         self._left_out["failed requests"] += int((on_object & ~done).sum())
         self._left_out["without an object"] += int((on_object & done & (batch.key < 0)).sum())
+        counts = np.bincount(batch.op, minlength=len(Op)).tolist()
         for op, name in ((Op.HEAD, "heads"), (Op.LIST, "lists"), (Op.OTHER, "other operations")):
-            self._left_out[name] += int((batch.op == op).sum())
+            self._left_out[name] += counts[op]
         return np.asarray(kept, dtype=np.bool_)
 
     def _note_sizes(self, rows: Accesses, obj: NDArray[np.int32]) -> None:
@@ -276,7 +278,8 @@ class PastBuilder:
             for sentence in listing.account.assumptions:
                 account.assume(sentence)
         return Past(
-            **column, names=self._names.words(), requesters=self._who.words(), addresses=self._addresses.words(),
+            **column, names=self._names.words(share=True), requesters=self._who.words(),
+            addresses=self._addresses.words(),
             listed_size=size, listed_time=listed_time, modified=modified, last_access=last, storage_class=classes,
             classes=listing.classes if listing else (), whole_size=whole, sized_by=by, origin=origin,
             provider=listing.provider if listing else "", left_out=dict(self._left_out), account=account,

@@ -83,12 +83,22 @@ def _met(
 
 
 def _sizes(past: Past) -> Check:
-    rows = np.flatnonzero(past.stated)
+    rows = np.flatnonzero(past.stated & _varying(past)[past.obj])
     order = rows[np.lexsort((past.op[rows], past.time[rows], past.obj[rows]))]
     same = past.obj[order][1:] == past.obj[order][:-1]
     changed = np.flatnonzero(same & (past.size[order][1:] != past.size[order][:-1])) + 1
     explained = past.op[order][changed] == PUT
     return _check(past, "changes of an object's size have their write in the log", past.obj[order][changed], explained)
+
+
+def _varying(past: Past) -> NDArray[np.bool_]:
+    """Return the objects whose rows state different sizes."""
+    low = np.full(past.objects, np.iinfo(np.int64).max)
+    high = np.full(past.objects, -1)
+    obj, size = past.obj[past.stated], past.size[past.stated]
+    np.minimum.at(low, obj, size)
+    np.maximum.at(high, obj, size)
+    return np.asarray(low < high, dtype=np.bool_)
 
 
 def _check(past: Past, name: str, asked: NDArray[np.int64] | NDArray[np.int32], found: NDArray[np.bool_]) -> Check:

@@ -81,7 +81,7 @@ def _operations(table: tables.Table, mapping: TableMapping, account: Account) ->
     ids, names = tables.words(table.columns["operation"])
     texts = [names.text(i) for i in range(len(names))]
     for name, times in zip(texts, np.bincount(ids, minlength=len(texts)).tolist(), strict=True):
-        account.operations[name[:64]] += times
+        account.operated(name, times)
     plain = np.array([_op(mapping, name) for name in texts], dtype=np.uint8)
     media = np.array([_op(mapping, name + " media", name) for name in texts], dtype=np.uint8)
     op = plain[ids]
@@ -174,7 +174,7 @@ def read_cloudtrail(path: Path, account: Account) -> Iterator[Accesses]:
         event = _event(raw, account, path.name)
         if event is None:
             continue
-        account.operations[event.eventName[:64]] += 1
+        account.operated(event.eventName, 1)
         if event.eventSource == "s3.amazonaws.com" and _is_data(event):
             kept.append(event)
         else:

@@ -56,11 +56,16 @@ class Words:
         shift = np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
         return Words(self.blob[np.arange(offsets[-1]) + shift], offsets)
 
-    def prefixed(self, prefix: bytes) -> Words:
+    def prefixed(self, prefix: bytes, *, compiled: bool = False) -> Words:
         """Return the words with ``prefix`` before each."""
         if not prefix:
             return self
         offsets = self.offsets + np.arange(len(self) + 1) * len(prefix)
+        if compiled:
+            longer = np.empty(int(offsets[-1]), dtype=np.uint8)
+            head = np.frombuffer(prefix, dtype=np.uint8)
+            kernel.pick(compiled=True).prefix_words(self.blob, self.offsets, head, longer)
+            return Words(longer, offsets)
         old = np.ones(int(offsets[-1]), dtype=np.bool_)
         for shift in range(len(prefix)):
             old[offsets[:-1] + shift] = False
@@ -110,8 +115,8 @@ class Interner:
             hashes = np.full(len(starts[part]), kernel.SEED, dtype=np.uint64)
             self._kernels.hash_spans(data, words, starts[part], ends[part], hashes, kernel.PRIME)
             self._count = self._kernels.intern_spans(
-                data, starts[part], ends[part], hashes, self._table, self._marks, self._blob, self._offsets,
-                self._count, ids[part],
+                data, words, starts[part], ends[part], hashes, self._table, self._marks, self._blob,
+                kernel.as_words(self._blob), self._offsets, self._count, ids[part],
             )  # fmt: skip
         return ids
 
@@ -119,10 +124,12 @@ class Interner:
         """Return the number of each of ``words``."""
         return self.add(words.blob, *words.spans)
 
-    def words(self) -> Words:
-        """Return all words so far in the order of their numbers; shares no memory with this object."""
+    def words(self, *, share: bool = False) -> Words:
+        """Return all words so far in the order of their numbers; with ``share`` nothing may be added any more."""
         if not self._compiled:
             return Words.of(self._known)
+        if share:
+            return Words(self._blob[: self._offsets[self._count]], self._offsets[: self._count + 1])
         return Words(
             self._blob[: self._offsets[self._count]].copy(),
             self._offsets[: self._count + 1].astype(np.int64, copy=True),

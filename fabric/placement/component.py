@@ -20,6 +20,10 @@ from fabric.placement.demand import Prior
 from fabric.placement.facts import prior_of
 from fabric.placement.known import known_reads
 from fabric.placement.listed import explain_listed, reads_of
+from fabric.placement.live.accounts import NOTHING, Accounts, accounts_of, ledger_receipts, told
+from fabric.placement.live.receipt import holds
+from fabric.placement.options import Market
+from fabric.placement.places import Survey
 from fabric.placement.ports import Adopted, AdoptedRow, Freeze, Gauges, Heads
 from fabric.placement.receipt import decode_survey, replay
 from fabric.placement.report import (
@@ -55,6 +59,7 @@ class Placement:
 
     Args:
         adopted: totals of scanned stores, priced beside the managed objects; None where nothing was scanned.
+        accounts: the ledgers of stores with several classes; followed here, asked by `work`.
     """
 
     name = "placement"
@@ -69,9 +74,11 @@ class Placement:
         measures: Gauges,
         freeze: Freeze,
         adopted: Adopted | None = None,
+        accounts: Accounts = NOTHING,
     ) -> None:
         self._heads, self._sources, self._rules = heads, sources, rules
         self._clock, self._measures, self._freeze, self._adopted = clock, measures, freeze, adopted
+        self._accounts = accounts
         self._placer = Placer(sources, rules, clock)
         self._prior, self._cursor, self._tally = Prior(), "", Tally()
         self._looked = 0.0  # UTC seconds up to which accesses were looked at
@@ -94,11 +101,14 @@ class Placement:
         A pass begins every ``idle_seconds``; between passes only objects just used or asked for are looked at.
         """
         idle = self._rules.placement.idle_seconds
+        behind = self._accounts.follow()
         try:
             self._freeze.check()
         except FrozenError as error:
             self._standing = replace(self._standing, state="paused", note=str(error))
-            return idle
+            return 0.0 if behind else idle
+        if behind:  # nobody decides on half a day
+            return 0.0
         due = self._clock.monotonic() >= self._next_pass
         if due and not self._cursor:
             self._prior, self._tally = prior_of(self._sources.history, self._clock.now()), Tally()
@@ -110,7 +120,8 @@ class Placement:
         return 0.0 if self._cursor else max(0.0, min(LOOK_SECONDS, self._next_pass - self._clock.monotonic()))
 
     def stop(self) -> None:
-        """Nothing to release."""
+        """Keep the ledgers; a batch of decisions was recorded whole or not."""
+        self._accounts.snapshot()
 
     def reports(self) -> Mapping[str, Report]:
         """Return the section ``optimization``."""
@@ -130,19 +141,27 @@ class Placement:
         after = str(first + most) if first + most < len(rows) else None
         return Page(COLUMNS[kind], rows[first : first + most], len(rows), after)
 
+    def market(self) -> Market:
+        """Return every place as it stands for a plan; a store that is away for the moment counts as there."""
+        found = self._placer.scene(self._prior).market
+        views = [msgspec.structs.replace(view, healthy=True) for view in found.survey.views.values()]
+        return replace(found, survey=Survey(views))
+
     def explain(self, key: str) -> Explanation:
         """Return the receipt of the newest decision about ``key``, computed again to prove it, and those before."""
         found = self._sources.decisions.history(key)
+        ledger = accounts_of(self._accounts, key)
         if not found:
-            return self._explain_listed(key)
+            listed = self._explain_listed(key)
+            return Explanation([*listed.stages, *told(ledger, self._clock.now())], {**listed.facts, **ledger})
         newest = found[0]
         stages = [Stage("place", item.made, _did(item)) for item in reversed(found)]
         facts = {
             "decision": msgspec.to_builtins(newest),
             "recomputed_equal": self._recomputed(newest),
-            "history": [decision_row(item) for item in found[1:]],
+            "history": [decision_row(item) | {"recomputed_equal": self._recomputed(item)} for item in found[1:]],
         }
-        return Explanation(stages, facts)
+        return Explanation(stages, {**facts, **ledger})
 
     def _explain_listed(self, key: str) -> Explanation:
         found = None if self._adopted is None else self._adopted.find(key)
@@ -165,7 +184,8 @@ class Placement:
         data = self._sources.decisions.survey(str(decision.receipt.get("survey", "")))
         if data is None:
             return None
-        return bool(replay(decision.receipt, decode_survey(data)) == decision.receipt["alternatives"])
+        same = replay(decision.receipt, decode_survey(data)) == decision.receipt["alternatives"]
+        return bool(same) and all(holds(one) for one in ledger_receipts(decision.receipt))
 
     def _decisions(self, search: str, after: str, limit: int) -> Page:
         found = self._sources.decisions.page(search=search, after=after, limit=limit)

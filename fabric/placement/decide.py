@@ -19,7 +19,7 @@ class Verdict:
     """What becomes of one object. ``column`` is the option it speaks of, None where there is none."""
 
     verdict: str  # move | keep | refused
-    rule: str  # gate | rent_or_buy | forecast | policy | capacity
+    rule: str  # gate | rent_or_buy | ledger | forecast | policy | capacity
     column: int | None
     reason: str
 
@@ -32,6 +32,8 @@ class Ballot:
     rent: NDArray[np.bool_]  # rent paid has reached the cost of moving
     room: NDArray[np.bool_]
     broken: NDArray[np.bool_]  # the copy lies where policy forbids it
+    ledger: NDArray[np.bool_]  # the store's ledger asks for this demotion
+    closed: NDArray[np.bool_]  # the store's ledger holds the copy in another class
 
 
 def ballot(found: Group, valued: Valued, gate: Gate, stored_bytes: NDArray[np.float64]) -> Ballot:
@@ -40,16 +42,19 @@ def ballot(found: Group, valued: Valued, gate: Gate, stored_bytes: NDArray[np.fl
     free = np.array([np.inf if o.target.free_bytes is None else float(o.target.free_bytes) for o in found.options])
     room = stored_bytes[:, None] <= free[None, :]
     broken = np.array([bool(found.broken[option.copy]) for option in found.options], np.bool_)
+    nothing = np.zeros(room.shape, np.bool_)
     return Ballot(
         gate=gate_opens(scores, gate) & (valued.net > 0) & room,
         rent=(valued.rent > 0) & (valued.rent >= valued.move_cost) & scores.latency_ok & room,
         room=room,
         broken=scores.latency_ok & room & broken[None, :],
+        ledger=nothing,
+        closed=nothing,
     )
 
 
 def decide(row: int, found: Group, valued: Valued, votes: Ballot, gate: Gate, *, asked: bool = False) -> Verdict:
-    """Give the verdict on object ``row``: policy first, then the gate, then rent or buy, else it stays.
+    """Give the verdict on object ``row``: policy first, then ledger or gate, then rent or buy, else it stays.
 
     Args:
         asked: a forecast's trigger asked for this decision.
@@ -61,13 +66,18 @@ def decide(row: int, found: Group, valued: Valued, votes: Ballot, gate: Gate, *,
         option = found.options[column]
         why = f"{option.source.place} is refused by {found.broken[option.copy]}; it goes to the cheapest allowed place"
         return Verdict("move", "policy", column, why)
+    if votes.ledger[row].any():
+        column = _best(valued.net[row], votes.ledger[row])
+        return Verdict("move", "ledger", column, _why_sunk(row, column, found, valued))
     if votes.gate[row].any():
         column = _best(valued.net[row], votes.gate[row])
         return Verdict("move", "forecast" if asked else "gate", column, _why_moved(row, column, found, valued))
     if votes.rent[row].any():
         column = _best(valued.net[row], votes.rent[row])
         return Verdict("move", "rent_or_buy", column, _why_bought(row, column, found, valued))
-    column = int(np.argmax(valued.net[row]))
+    if votes.closed[row].all():
+        return Verdict("keep", "ledger", None, _why_held(found))
+    column = _best(valued.net[row], ~votes.closed[row])
     if not votes.room[row, column]:
         return Verdict("keep", "capacity", column, f"{found.options[column].target.place} has no room for it")
     return Verdict("keep", "forecast" if asked else "gate", column, why_kept(row, column, found, valued, gate))
@@ -97,10 +107,24 @@ def _why_moved(row: int, column: int, found: Group, valued: Valued) -> str:
     return f"{place} saves {saving} a month for {cost} once, and pays back with a chance of {chance:.0f} %"
 
 
+def _why_sunk(row: int, column: int, found: Group, valued: Valued) -> str:
+    option, saving = found.options[column], format_usd(float(valued.storage_saving[row, column]))
+    return (
+        f"the ledger of {option.source.store} holds it in {option.target.place}: storage there saves {saving} a month"
+    )
+
+
 def _why_bought(row: int, column: int, found: Group, valued: Valued) -> str:
     rent, cost = float(valued.rent[row, column]), float(valued.move_cost[row, column])
     place = found.options[column].source.place
+    if rent < cost:  # the ledger counts each read at its own bytes, and patience it has learned
+        return f"the ledger's account of {place} is full: its reads there have cost what going back is worth"
     return f"reads in {place} have cost {format_usd(rent)} extra, as much as moving ({format_usd(cost)})"
+
+
+def _why_held(found: Group) -> str:
+    places = ", ".join(sorted({option.source.place for option in found.options}))
+    return f"the ledger holds it in {places}; no other move is allowed"
 
 
 def _why_refused(found: Group) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -20,7 +20,8 @@ from fabric.core.words import ObjectPolicy
 from fabric.placement.decide import FACTORS, Verdict, ballot, decide
 from fabric.placement.demand import Prior
 from fabric.placement.facts import Facts, derive, gather, live_replicas
-from fabric.placement.options import Group, Market, Terms, group, value
+from fabric.placement.inside import Ledger, NoLedger, ask, narrowed
+from fabric.placement.options import Group, Market, Option, Terms, group, value
 from fabric.placement.places import take_survey
 from fabric.placement.ports import Busy, Decisions, Fleet, Forecasts, Health, History, SuiteFor
 from fabric.placement.receipt import SurveyRecord, choice_lines, counterfactual, encode_survey, make_receipt, undo_usd
@@ -43,6 +44,7 @@ class Sources:
     health: Health
     suite_for: SuiteFor
     busy: Busy
+    ledger: Ledger = field(default_factory=NoLedger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Placer:
             found = group(places, policy, scene.market)
             facts = derive(inputs.take(rows), prior)
             tally.add_group(found, facts)
-            batch = _Batch(found, facts, scene, [heads[index] for index in rows])
+            batch = self._batch(found, facts, scene, [heads[index] for index in rows])
             for row, index in enumerate(rows):
                 decision, column = batch.decision(row, triggers.get(heads[index].key), given)
                 tally.count(decision.verdict)
@@ -143,11 +145,26 @@ class Placer:
                 made.append(decision)
         return made
 
+    def _batch(self, found: Group, facts: Facts, scene: Scene, heads: Sequence[Head]) -> _Batch:
+        batch = _Batch(found, facts, scene, heads)
+        batch.listen(self._sources.ledger)
+        return batch
+
+    def _with_accounts(self, decision: Decision) -> Decision:
+        """Put into a receipt what the ledgers of its copies' stores rest on."""
+        last = self._sources.ledger.last_days(decision.key)
+        stores = {place.partition("/")[0] for place in decision.receipt["places"]}
+        ledger = {store: msgspec.to_builtins(last[store]) for store in sorted(stores & last.keys())}
+        if not ledger:
+            return decision
+        return msgspec.structs.replace(decision, receipt={**decision.receipt, "ledger": ledger})
+
     def _record(self, made: Sequence[Decision], triggers: Mapping[str, Trigger], scene: Scene) -> None:
         before = self._sources.decisions.latest([decision.key for decision in made])
         asked = {decision.key for decision in made if decision.key in triggers}
         fresh = [item for item in made if item.key in asked or _differs(item, before.get(item.key))]
         if fresh:
+            fresh = [self._with_accounts(item) for item in fresh]
             self._sources.decisions.record(fresh, {scene.record_id: encode_survey(scene.record)})
         for decision in fresh:
             if decision.key in asked:
@@ -161,7 +178,15 @@ class _Batch:
         self._found, self._facts, self._scene, self._heads = found, facts, scene, heads
         self._valued = value(found, facts, scene.record.horizon_days)
         self._stored = np.array([_stored_bytes(head) for head in heads], np.float64)
+        self._ledger: Ledger = NoLedger()
         self._votes = ballot(found, self._valued, scene.record.gate, self._stored)
+
+    def listen(self, ledger: Ledger) -> None:
+        """Leave the moves inside a store to its ledger, where that has an account that speaks."""
+        self._ledger = ledger
+        if self._found.options:
+            inside = ask(self._found, [head.key for head in self._heads], ledger)
+            self._votes = narrowed(self._votes, inside, self._valued)
 
     def decision(self, row: int, trigger: Trigger | None, given: dict[str, float]) -> tuple[Decision, int | None]:
         """Decide about one object of the group; return the decision and the option it speaks of.
@@ -207,10 +232,16 @@ class _Batch:
         given[target.store] = promised
         return verdict
 
+    def _told(self, key: str, verdict: Verdict, option: Option | None) -> dict[str, float]:
+        """Return the factors, score and confidence of a demotion that the ledger decided, as its gate saw them."""
+        if verdict.rule != "ledger" or option is None:
+            return {}
+        return _ledger_figures(self._ledger.figures_of(option.source.store, key))
+
     def _made(self, row: int, verdict: Verdict, receipt: dict[str, Any]) -> Decision:
         head, column = self._heads[row], verdict.column
         option = None if column is None else self._found.options[column]
-        figures = {} if column is None else receipt["alternatives"][column]
+        figures = {} if column is None else receipt["alternatives"][column] | self._told(head.key, verdict, option)
         return Decision(
             id=new_id(self._scene.now),
             key=head.key,
@@ -231,6 +262,10 @@ class _Batch:
             trend_known=bool(receipt["trend"]["known"]),
             state="open" if verdict.verdict == "move" else "closed",
         )
+
+
+def _ledger_figures(figures: Sequence[float]) -> dict[str, float]:
+    return dict(zip((*FACTORS, "score", "confidence"), figures, strict=False))
 
 
 def _stored_bytes(head: Head) -> int:

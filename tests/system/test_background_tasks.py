@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from safety_world import opened, settings
 
-from fabric.app import operations
+from fabric.app import scans
 from fabric.app.display import Display
 from fabric.app.engine import Engine
 from fabric.core.config import Settings, StoreSettings
@@ -81,15 +81,15 @@ def adopting(folder: Path) -> Settings:
 
 
 def test_a_scan_that_meets_a_full_disk_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failures, real = [OSError(errno.ENOSPC, "no space left")], operations.scan
-    monkeypatch.setattr(operations, "RETRY_SECONDS", 0.1)
+    failures, real = [OSError(errno.ENOSPC, "no space left")], scans.scan
+    monkeypatch.setattr(scans, "RETRY_SECONDS", 0.1)
 
     def scan(*given: Any, **named: Any) -> Any:
         if failures:
             raise failures.pop()
         return real(*given, **named)
 
-    monkeypatch.setattr(operations, "scan", scan)
+    monkeypatch.setattr(scans, "scan", scan)
     with opened(tmp_path, adopting(tmp_path)) as (engine, _switch):
         until(lambda: engine.adopted.find("one"))
         assert not failures
@@ -101,7 +101,7 @@ def test_a_fault_of_the_scans_is_an_alert_and_not_a_thread_that_is_missing(
     def scan(*_given: Any, **_named: Any) -> Any:
         raise RuntimeError("a fault of the program")
 
-    monkeypatch.setattr(operations, "scan", scan)
+    monkeypatch.setattr(scans, "scan", scan)
     with opened(tmp_path, adopting(tmp_path)) as (engine, _switch):
         assert until(lambda: firing(engine, "scans"))
         assert "a fault of the program" in str(engine._states()["scans"]["error"])

@@ -22,7 +22,7 @@ def read_azure(root: Node) -> Document:
     top = root
     for name in _WRAPPERS:
         if isinstance(top.value, dict) and name in top.value:
-            top = top.table(_AROUND | {"apiVersion", "dependsOn"})[name]
+            top = top.field(name, _AROUND | {"apiVersion", "dependsOn"})
     fields = top.table(_AROUND)
     if "rules" not in fields:
         top.fail("a management policy has a list of rules", "its name is rules")

@@ -146,6 +146,12 @@ def may_follow(dialect: str, before: str, after: str, tiers: Tiers) -> bool:
     return first is None or second is None or second.rung > first.rung
 
 
+def colder(dialect: str, one: str, other: str, tiers: Tiers) -> bool:
+    """Whether a class is below another; False where nobody knows one of them."""
+    first, second = lookup(dialect, one, tiers), lookup(dialect, other, tiers)
+    return first is not None and second is not None and first.rung > second.rung
+
+
 def translate(source: str, target: str, name: str, tiers: Tiers) -> str | None:
     """Return the class of ``target`` that stands for a class of ``source``; None where none does."""
     if source == target:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from fabric.placement.lint.classes import INTELLIGENT, Tiers, may_follow
+from fabric.placement.lint.classes import INTELLIGENT, Tiers, colder, may_follow
 from fabric.placement.lint.due import SMALL_BYTES
 from fabric.placement.lint.effects import reads_after
 from fabric.placement.lint.limits import INFREQUENT, INFREQUENT_DAYS
 from fabric.placement.lint.model import Action, Document, Filter, Rule, Since, Subject, Verb, Wait
-from fabric.placement.lint.money import Prices, priced
-from fabric.placement.lint.overlap import covers
+from fabric.placement.lint.money import Prices, looks_around, priced
+from fabric.placement.lint.overlap import covers, empty
 from fabric.placement.lint.population import Population
-from fabric.placement.lint.stated import shadow, timed_moves
+from fabric.placement.lint.stated import same_clock, shadow, timed_moves
 
 UPLOAD_DAYS = 7
 INSTANT = {"s3": {"GLACIER": "GLACIER_IR", "DEEP_ARCHIVE": "GLACIER_IR"}, "azure": {"archive": "cold"}}
@@ -29,6 +29,9 @@ PASSES_MOST = 3  # through all rules, since one rule's best form depends on the 
 HALF_LEAST_DAYS = 60  # a shorter past is not halved
 
 
+Forms = Iterator[tuple[tuple[Rule, ...], str]]  # rules that stand in for one, and what was changed
+
+
 @dataclass(frozen=True, slots=True)
 class Corrected:
     """The corrected rules, in the same dialect, and one sentence for each change."""
@@ -37,11 +40,16 @@ class Corrected:
     changes: tuple[str, ...]
 
 
-def corrected(document: Document, prices: Prices, tiers: Tiers, population: Population | None = None) -> Corrected:
+def corrected(
+    document: Document, prices: Prices, tiers: Tiers, population: Population | None = None, *, versioned: bool = False
+) -> Corrected:
     """Mend a document; with a population, also make it as cheap as its dialect can say."""
     changes: list[str] = []
     document = replace(document, rules=_named(document.rules))
     rules = _with_uploads(document.dialect, _legal(document, prices, tiers, changes), changes)
+    if population is None and not versioned:  # where versions are kept a deletion of current ones frees nothing
+        kept = [_worthwhile(rule, prices, changes) if rule.enabled else rule for rule in rules]
+        rules = tuple(rule for rule in kept if rule.actions)
     if population is not None and population.trace.lives:
         rules = _answering(replace(document, rules=rules), prices, tiers, population, changes)
         rules = _cheapest(replace(document, rules=rules), prices, population, changes)
@@ -54,14 +62,17 @@ def corrected(document: Document, prices: Prices, tiers: Tiers, population: Popu
 def _legal(document: Document, prices: Prices, tiers: Tiers, changes: list[str]) -> tuple[Rule, ...]:
     found = []
     enabled = [rule for rule in document.rules if rule.enabled]
+
+    def shadowed(rule: Rule, action: Action) -> bool:
+        return shadow(document.dialect, rule, action, enabled, tiers, whole=True) is not None
+
     for rule in document.rules:
-        kept = [a for a in rule.actions if not (rule.enabled and _shadowed(document.dialect, rule, a, enabled, tiers))]
+        kept = [a for a in rule.actions if not (rule.enabled and shadowed(rule, a))]
         changes += [
             f"{rule.id}: {_act(a)} removed: another rule always comes first" for a in rule.actions if a not in kept
         ]
         mended = replace(rule, actions=tuple(kept))
-        if rule.enabled:
-            mended = _mended_moves(document.dialect, mended, prices, tiers, changes)
+        mended = _mended_moves(document.dialect, mended, prices, tiers, changes)
         if rule.rises and not any(m.wait(Since.READ) for m in mended.moves() if m.to == "cool"):
             changes.append(f"{rule.id}: enableAutoTierToHotFromCool removed: nothing counts from the last read")
             mended = replace(mended, rises=False)
@@ -74,11 +85,6 @@ def _act(action: Action) -> str:
     return "the deletion" if action.verb is Verb.DELETE else f"the move to {action.to}"
 
 
-def _shadowed(dialect: str, rule: Rule, action: Action, rules: list[Rule], tiers: Tiers) -> bool:
-    by = shadow(dialect, rule, action, rules, tiers)
-    return by is not None and covers(by.where, rule.where)
-
-
 def _mended_moves(dialect: str, rule: Rule, prices: Prices, tiers: Tiers, changes: list[str]) -> Rule:
     for subject in (Subject.CURRENT, Subject.NONCURRENT):
         for move in timed_moves(rule, subject):
@@ -89,7 +95,7 @@ def _mended_moves(dialect: str, rule: Rule, prices: Prices, tiers: Tiers, change
                 )
                 rule = _exchanged(rule, move, later)
         rule = _in_order(dialect, rule, subject, prices, tiers, changes)
-    return _before_deletion(rule, prices, changes)
+    return _before_deletion(rule, changes)
 
 
 def _not_too_early(dialect: str, move: Action) -> Action:
@@ -109,40 +115,65 @@ def _exchanged(rule: Rule, before: Action, after: Action | None) -> Rule:
 
 def _in_order(dialect: str, rule: Rule, subject: Subject, prices: Prices, tiers: Tiers, changes: list[str]) -> Rule:
     """Drop moves the provider never makes, and delay those that come before a minimum duration is over."""
-    if rule.where.classes:
-        return rule
     held: Action | None = None
-    for move in timed_moves(rule, subject):
-        if held is not None and not may_follow(dialect, held.to, move.to, tiers):
-            changes.append(f"{rule.id}: {_act(move)} removed: it never follows {held.to}")
+    for move in [] if rule.where.classes else timed_moves(rule, subject):
+        said, kept = _next_move(dialect, held, move, prices, tiers)
+        if said:
+            changes.append(f"{rule.id}: {said}")
+        if held is not None and kept is held and colder(dialect, move.to, held.to, tiers) and move.days == held.days:
+            rule, held = _exchanged(rule, held, None), move
+        elif kept is held:
             rule = _exchanged(rule, move, None)
-            continue
-        least = (held.days or 0) + prices.min_days(held.to) if held is not None and dialect != "gcs" else 0
-        if held is not None and (move.days or 0) < least:
-            changes.append(
-                f"{rule.id}: {_act(move)} at {least:g} days instead of {move.days}: {held.to} bills that long"
-            )
-            later = _at(move, int(least))
-            rule = _exchanged(rule, move, later)
-            move = later  # noqa: PLW2901
-        held = move
+        else:
+            rule, held = _exchanged(rule, move, kept), kept
     return rule
 
 
-def _before_deletion(rule: Rule, prices: Prices, changes: list[str]) -> Rule:
-    """Drop moves after a deletion, and those that a deletion follows too soon to pay."""
-    for deletion in [a for a in rule.actions if a.verb is Verb.DELETE and a.days is not None and a.newer is None]:
-        for move in timed_moves(rule, deletion.subject):
-            stays = (deletion.days or 0) - (move.days or 0)
-            if {w.since for w in move.waits} != {w.since for w in deletion.waits}:
-                continue
-            if stays <= 0:
-                changes.append(f"{rule.id}: {_act(move)} removed: the deletion comes first")
-                rule = _exchanged(rule, move, None)
-            elif not prices.pays(move.to, stays):
-                changes.append(f"{rule.id}: {_act(move)} removed: {stays} days there cost more than they save")
-                rule = _exchanged(rule, move, None)
+def _next_move(
+    dialect: str, held: Action | None, move: Action, prices: Prices, tiers: Tiers
+) -> tuple[str, Action | None]:
+    """Return what was changed, and the move as it is to be; ``held`` itself where there is to be none."""
+    if held is None or not same_clock(held, move):
+        return "", move
+    if move.days == held.days:
+        warmer = held if colder(dialect, move.to, held.to, tiers) else move
+        return f"{_act(warmer)} removed: a colder one comes due on the same day", held
+    if not may_follow(dialect, held.to, move.to, tiers):
+        return f"{_act(move)} removed: it never follows {held.to}", held
+    least = (held.days or 0) + (prices.min_days(held.to) if dialect != "gcs" else 0)
+    if (move.days or 0) < least:
+        said = f"{_act(move)} at {least:g} days instead of {move.days}: {held.to} bills that long"
+        return said, _at(move, int(least))
+    return "", move
+
+
+def _before_deletion(rule: Rule, changes: list[str]) -> Rule:
+    """Drop moves that come due no sooner than a deletion."""
+    for move, stays in _deleted_after(rule):
+        if stays <= 0:
+            changes.append(f"{rule.id}: {_act(move)} removed: the deletion comes first")
+            rule = _exchanged(rule, move, None)
     return rule
+
+
+def _worthwhile(rule: Rule, prices: Prices, changes: list[str]) -> Rule:
+    """Drop moves that a deletion follows too soon to pay, going by the prices of storage alone."""
+    for move, stays in _deleted_after(rule):
+        if not prices.pays(move.to, stays):
+            changes.append(f"{rule.id}: {_act(move)} removed: {stays} days there cost more than they save")
+            rule = _exchanged(rule, move, None)
+    return rule
+
+
+def _deleted_after(rule: Rule) -> list[tuple[Action, int]]:
+    """Return the moves that a deletion of the same rule follows, and the days between."""
+    deletions = [a for a in rule.actions if a.verb is Verb.DELETE and a.days is not None and a.newer is None]
+    return [
+        (move, (deletion.days or 0) - (move.days or 0))
+        for deletion in deletions
+        for move in timed_moves(rule, deletion.subject)
+        if same_clock(move, deletion)
+    ]
 
 
 def _with_uploads(dialect: str, rules: tuple[Rule, ...], changes: list[str]) -> tuple[Rule, ...]:
@@ -184,7 +215,7 @@ def _answering(
         known = any(one.to == instant and one.subject is move.subject for one in rule.actions)
         rules[act.rule] = _exchanged(rule, move, None if known else replace(move, to=instant))
         changes.append(f"{rule.id}: {instant} instead of {move.to}, which was read: reads no longer wait for a restore")
-    mended = [_mended_moves(document.dialect, rule, prices, tiers, changes) if rule.enabled else rule for rule in rules]
+    mended = [_mended_moves(document.dialect, rule, prices, tiers, changes) for rule in rules]
     return tuple(rule for rule in mended if rule.actions)
 
 
@@ -210,6 +241,10 @@ def _cheapest_form(
     rule = rules[place]
     if not rule.enabled or not rule.moves() or not population.judges(rule.where):
         return rules
+    if not looks_around(rules):
+        taken = population.matches(rule.where)
+        early = None if early is None else early.part(early.matches(rule.where))
+        population = population.part(taken)
     best, best_usd, sentence = rules, priced(rules, document, population, prices).total, ""
     early_usd = priced(rules, document, early, prices).total if early is not None else 0.0
     asked = best_usd * (1 - BETTER)
@@ -223,7 +258,7 @@ def _cheapest_form(
     return best
 
 
-def _forms(document: Document, rule: Rule, prices: Prices) -> Iterator[tuple[tuple[Rule, ...], str]]:
+def _forms(document: Document, rule: Rule, prices: Prices) -> Forms:
     """Other forms of one rule; each keeps every deletion as it is."""
     dialect = document.dialect
     kept = tuple(a for a in rule.actions if a not in rule.moves())
@@ -237,7 +272,10 @@ def _forms(document: Document, rule: Rule, prices: Prices) -> Iterator[tuple[tup
                 later = tuple(_at(a, days) if a == move else a for a in rule.actions)
                 yield _rules(rule, later, ()), f"{_act(move)} comes after {days} days instead of {move.days}"
     yield from _sized(dialect, rule, kept)
-    yield from _following_reads(dialect, rule, kept, prices)
+    if dialect == "s3":
+        yield from _tiering(rule, kept, prices)
+    if dialect == "azure":
+        yield from _by_last_read(rule, kept, prices)
 
 
 def _delayable(rule: Rule, move: Action, days: int, prices: Prices) -> bool:
@@ -250,7 +288,7 @@ def _rules(rule: Rule, actions: tuple[Action, ...], own: tuple[Rule, ...]) -> tu
     return ((replace(rule, actions=actions),) if actions else ()) + own
 
 
-def _sized(dialect: str, rule: Rule, kept: tuple[Action, ...]) -> Iterator[tuple[tuple[Rule, ...], str]]:
+def _sized(dialect: str, rule: Rule, kept: tuple[Action, ...]) -> Forms:
     """S3 and MinIO can spare small objects; deletions stay in a rule without sizes."""
     if dialect not in ("s3", "minio"):
         return
@@ -261,27 +299,33 @@ def _sized(dialect: str, rule: Rule, kept: tuple[Action, ...]) -> Iterator[tuple
             yield _rules(other, kept, (moving,)), f"only objects of more than {floor} bytes are moved"
 
 
-def _following_reads(
-    dialect: str, rule: Rule, kept: tuple[Action, ...], prices: Prices
-) -> Iterator[tuple[tuple[Rule, ...], str]]:
-    if dialect == "s3" and INTELLIGENT in prices.names and not any(m.to == INTELLIGENT for m in rule.moves()):
-        sized = rule.where.larger_than is not None or rule.where.smaller_than is not None
-        floor = max(rule.where.larger_than or 0, SMALL_BYTES - 1)
-        where = replace(rule.where, larger_than=floor) if sized else rule.where
-        tiering = replace(
-            rule, where=where, actions=(Action(Verb.MOVE, Subject.CURRENT, (Wait(Since.WRITTEN, 0),), INTELLIGENT),)
-        )
-        other = replace(rule, id=f"{rule.id}-rest")
-        yield _rules(other, kept, (tiering,)), "INTELLIGENT_TIERING from the start instead of moves by age"
-    if dialect == "azure" and any(m.wait(Since.WRITTEN) for m in rule.moves()):
-        moves = tuple(_by_reads(m) for m in rule.moves())
-        yield (
-            (replace(rule, actions=(*moves, *kept), rises=True),),
-            "days count from the last read, which brings cool blobs back",
-        )
-        yield (replace(rule, actions=(*moves, *kept)),), "days count from the last read"
-    if dialect == "azure" and not rule.rises and any(m.wait(Since.READ) for m in rule.moves() if m.to == "cool"):
-        yield (replace(rule, rises=True),), "a read brings a cool blob back to hot"
+def _tiering(rule: Rule, kept: tuple[Action, ...], prices: Prices) -> Forms:
+    """S3 has no rule on the last read, but a class that follows reads."""
+    floor = max(rule.where.larger_than or 0, SMALL_BYTES - 1)
+    sized = rule.where.larger_than is not None or rule.where.smaller_than is not None
+    where = replace(rule.where, larger_than=floor) if sized else rule.where
+    if INTELLIGENT in prices.names and not empty(where) and not any(m.to == INTELLIGENT for m in rule.moves()):
+        act = Action(Verb.MOVE, Subject.CURRENT, (Wait(Since.WRITTEN, 0),), INTELLIGENT)
+        own = (replace(rule, where=where, actions=(act,)),)
+        said = f"{INTELLIGENT} from the start instead of moves by age"
+        yield _rules(replace(rule, id=f"{rule.id}-rest"), kept, own), said
+
+
+def _by_last_read(rule: Rule, kept: tuple[Action, ...], prices: Prices) -> Forms:
+    """Azure counts from the last read, and may bring cool blobs back at the next."""
+    moves = tuple(_by_reads(move) for move in rule.moves())
+    if moves != tuple(rule.moves()):
+        yield _azure_form(rule, (*moves, *kept), "", rises=False)
+        yield _azure_form(rule, (*moves, *kept), "", rises=True)
+    for to, rises in (("cool", True), ("cool", False), ("cold", False)):
+        for days in DAYS_TRIED if to in prices.names else ():
+            act = Action(Verb.MOVE, Subject.CURRENT, (Wait(Since.READ, days),), to)
+            yield _azure_form(rule, (act, *kept), f"{to} after {days} days, alone: ", rises=rises)
+
+
+def _azure_form(rule: Rule, actions: tuple[Action, ...], said: str, *, rises: bool) -> tuple[tuple[Rule, ...], str]:
+    back = ", which brings cool blobs back" if rises else ""
+    return (replace(rule, actions=actions, rises=rises),), f"{said}days count from the last read{back}"
 
 
 def _by_reads(move: Action) -> Action:

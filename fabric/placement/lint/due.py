@@ -75,19 +75,24 @@ def due(act: Act, population: Population, left: Days) -> Days:
 
 def _over(wait: Wait, population: Population, left: Days) -> Days:
     """The day on which one wait that does not ask for reads is over."""
-    trace = population.trace
-    written = population.written_on
-    since = {Since.WRITTEN: written, Since.BORN: _born(population), Since.NONCURRENT: left, Since.TIERED: written}
     if not wait.date:
-        start = since.get(wait.since)
-        return np.full(trace.lives, NEVER) if start is None else np.minimum(start + wait.days, NEVER)
+        return np.minimum(_start(wait.since, population, left) + wait.days, NEVER)
     day = population.day_of(wait.date)
     if day is None:
-        return np.full(trace.lives, NEVER)
+        return np.full(population.trace.lives, NEVER)
     if wait.since is Since.CALENDAR:
-        return np.maximum(written, day)
-    start = since.get(wait.since, np.full(trace.lives, NEVER))
+        return np.maximum(population.written_on, day)
+    start = _start(wait.since, population, left)
     return np.where(start < day, start, NEVER)
+
+
+def _start(since: Since, population: Population, left: Days) -> Days:
+    """The day from which a wait counts; NEVER where the past does not say it."""
+    if since in (Since.WRITTEN, Since.TIERED):
+        return population.written_on
+    if since is Since.BORN:
+        return _born(population)
+    return left if since is Since.NONCURRENT else np.full(population.trace.lives, NEVER)
 
 
 def _born(population: Population) -> Days:

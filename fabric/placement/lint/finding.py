@@ -17,7 +17,7 @@ TRAPS: dict[str, str] = {
     "soon_deleted": "objects are overwritten or deleted by their users before the class's minimum duration is over",
     "read_data": "the data is read after the move, and the reads cost more than the storage saves",
     "last_access_meant": "days are counted from the write where days since the last read would have cost less",
-    "never_reached": "objects are deleted before the move comes due",
+    "never_reached": "objects are deleted, or moved further, before the move comes due",
     "illegal_move": "the provider never makes this move: it goes up, or the classes do not follow each other",
     "too_early": "the provider refuses a move this soon",
     "overlap": "another rule takes the same objects first, so this action never happens to them",

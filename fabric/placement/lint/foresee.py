@@ -14,6 +14,8 @@ from fabric.placement.lint.population import NEVER, Days, Mask, Population
 from fabric.placement.replay.moves import BEFORE_READS, Moves
 from fabric.placement.replay.trace import Trace
 
+DELETES_CURRENT = (Subject.CURRENT, Subject.ANY, Subject.ALL)
+
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
@@ -55,31 +57,55 @@ def foresee(acts: Sequence[Act], population: Population, ladder: Ladder) -> Cour
     """
     trace = population.trace
     natural = np.where(trace.ended, trace.end.astype(np.int64), NEVER)
-    expiry = _earliest(acts, population, natural, (Subject.CURRENT, Subject.ANY, Subject.ALL))
+    expiry = _deleted(acts, population, ladder, natural, DELETES_CURRENT)
     expired = np.asarray(expiry < np.minimum(natural, trace.days))
     left = np.where(expired, expiry, natural)
-    gone = _gone(acts, population, left, expired)
+    gone = _gone(acts, population, ladder, left, expired)
     chosen = _choose(acts, population, ladder, left, gone)
     clipped, missed = _clip(trace, left, gone, expired)
-    moves, by = _moves(trace, chosen, _rises(acts, population, ladder, chosen, gone))
+    moves, by = _moves(trace, chosen, _rises(acts, population, ladder, chosen, np.minimum(left, gone)))
     return Course(clipped, moves, by, left, expired, missed)
 
 
-def _earliest(acts: Sequence[Act], population: Population, left: Days, subjects: tuple[Subject, ...]) -> Days:
+def _deleted(
+    acts: Sequence[Act], population: Population, ladder: Ladder, left: Days, subjects: tuple[Subject, ...]
+) -> Days:
+    """The day of the first deletion of some subjects, NEVER where there is none."""
+    deleting = [act for act in acts if act.action.verb is Verb.DELETE and act.action.subject in subjects]
     found = np.full(population.trace.lives, NEVER)
-    for act in acts:
-        if act.action.verb is Verb.DELETE and act.action.subject in subjects:
-            found = np.minimum(found, due(act, population, left))
+    asking = [act for act in deleting if act.classes]
+    chosen = _choose(acts, population, ladder, left, np.full_like(found, population.trace.days)) if asking else None
+    for act in deleting:
+        when = due(act, population, left)
+        if chosen is not None and act.classes:
+            when = _once_held(act.classes, when, chosen, ladder)
+        found = np.minimum(found, when)
     return found
 
 
-def _gone(acts: Sequence[Act], population: Population, left: Days, expired: Mask) -> Days:
+def _once_held(classes: tuple[str, ...], when: Days, chosen: _Chosen, ladder: Ladder) -> Days:
+    """Return the first day, not before ``when``, that begins with the object in one of some classes."""
+    lives = len(when)
+    life = np.concatenate([np.arange(lives), chosen.life])
+    start = np.concatenate([np.full(lives, -1), chosen.day]) + 1
+    held = np.concatenate([np.zeros(lives, np.int64), chosen.to])
+    order = np.lexsort((start, life))
+    life, start, held = life[order], start[order], held[order]
+    stop = np.append(np.where(life[1:] == life[:-1], start[1:], NEVER), NEVER)
+    day = np.maximum(start, when[life])
+    wanted = np.array([name in classes for name in ladder.names])[held] & (day < stop)
+    found = np.full(lives, NEVER)
+    np.minimum.at(found, life[wanted], day[wanted])
+    return found
+
+
+def _gone(acts: Sequence[Act], population: Population, ladder: Ladder, left: Days, expired: Mask) -> Days:
     """The day on which a version's bytes are gone; the trace's end where they stay."""
     days = population.trace.days
     if not population.versioned:
         return np.minimum(left, days)
-    everything = _earliest(acts, population, left, (Subject.ALL,))
-    removed = _earliest(acts, population, left, (Subject.NONCURRENT, Subject.ANY))
+    everything = _deleted(acts, population, ladder, left, (Subject.ALL,))
+    removed = _deleted(acts, population, ladder, left, (Subject.NONCURRENT, Subject.ANY))
     removed = np.where(left < NEVER, np.maximum(removed, left), NEVER)
     return np.minimum(np.minimum(removed, np.where(expired, everything, NEVER)), days)
 
@@ -99,7 +125,8 @@ def _choose(acts: Sequence[Act], population: Population, ladder: Ladder, left: D
     if not numbers or not lives:
         return _Chosen(*(np.zeros(0, np.int64) for _ in range(4)))
     to = np.array([ladder.names.index(acts[n].action.to) for n in numbers])
-    when = np.stack([_when(acts[n], population, left, gone) for n in numbers])
+    when = np.stack([due(acts[n], population, left) for n in numbers])
+    until = np.stack([np.minimum(left if _current(acts[n]) else gone, gone) for n in numbers])
     source = np.array([[not acts[n].classes or name in acts[n].classes for name in ladder.names] for n in numbers])
     held, clock = np.zeros(lives, np.int64), np.full(lives, -1)
     parts: list[_Chosen] = []
@@ -107,11 +134,11 @@ def _choose(acts: Sequence[Act], population: Population, ladder: Ladder, left: D
         allowed = (ladder.follows[held[None, :], to[:, None]] & source[:, held]) if lives else when < 0
         if ladder.once and parts:
             allowed &= (held == 0)[None, :]
-        at = np.where(allowed, np.maximum(when, clock[None, :] + 1), NEVER)
-        at = np.where(when >= NEVER, NEVER, at)
+        at = np.maximum(when, clock[None, :] + 1)
+        at = np.where(allowed & (at < until), at, NEVER)
         best = np.lexsort((np.broadcast_to(-ladder.rung[to][:, None], at.shape), at), axis=0)[0]
         day = at[best, np.arange(lives)]
-        moving = np.flatnonzero(day < np.minimum(gone, NEVER))
+        moving = np.flatnonzero(day < NEVER)
         if not len(moving):
             break
         chosen = to[best[moving]]
@@ -120,11 +147,8 @@ def _choose(acts: Sequence[Act], population: Population, ladder: Ladder, left: D
     return _joined(parts)
 
 
-def _when(act: Act, population: Population, left: Days, gone: Days) -> Days:
-    """The day of a move; NEVER where its subject is not there (any more) on that day."""
-    found = due(act, population, left)
-    until = left if act.action.subject is Subject.CURRENT else gone
-    return np.where(found < np.minimum(until, gone), found, NEVER)
+def _current(act: Act) -> bool:
+    return act.action.subject is Subject.CURRENT
 
 
 def _joined(parts: list[_Chosen]) -> _Chosen:
@@ -151,39 +175,44 @@ class _Rises:
     act: NDArray[np.int64]
 
 
-def _rises(acts: Sequence[Act], population: Population, ladder: Ladder, chosen: _Chosen, gone: Days) -> _Rises:
+def _rises(acts: Sequence[Act], population: Population, ladder: Ladder, chosen: _Chosen, ends: Days) -> _Rises:
     """Azure's enableAutoTierToHotFromCool: out to cool after days without a read, back at the next read, for as long
     as nothing takes the object to a colder class, from which it does not come back."""
-    rising = np.array(
-        [act.rises and act.action.wait(Since.READ) is not None and act.action.to == "cool" for act in acts]
-    )
-    empty = np.zeros(0, np.int64)
-    replaced = rising[chosen.act] if len(chosen.act) else np.zeros(0, np.bool_)
+    cooling = [at for at, act in enumerate(acts) if act.action.wait(Since.READ) and act.action.to == "cool"]
+    rising = np.zeros(population.trace.lives, np.bool_)
+    for at in cooling:
+        rising |= acts[at].takes & acts[at].rises
+    replaced = np.isin(chosen.act, cooling) & rising[chosen.life]
     if not replaced.any():
-        return _Rises(replaced, empty, empty, empty, empty, empty)
-    lives = population.trace.lives
-    until = gone.copy()
+        return _Rises(replaced, *(np.zeros(0, np.int64) for _ in range(5)))
+    until, begun = ends.copy(), np.full(population.trace.lives, NEVER)
     np.minimum.at(until, chosen.life[~replaced], chosen.day[~replaced])
-    wait, act_of, begun = np.full(lives, NEVER), np.full(lives, -1), np.full(lives, NEVER)
-    for at in np.flatnonzero(replaced):
-        life, act = chosen.life[at], chosen.act[at]
-        days = acts[act].action.wait(Since.READ)
-        assert days is not None
-        wait[life], act_of[life], begun[life] = days.days, act, chosen.day[at]
+    begun[chosen.life[replaced]] = chosen.day[replaced]
+    wait, act_of = _shortest_wait(acts, cooling, begun < NEVER)
     start, stop, life = gaps(population)
-    down = start + np.maximum(np.minimum(wait[life], NEVER), 1)
+    down = start + np.maximum(wait[life], 1)
     sinks = (wait[life] < NEVER) & (down <= stop) & (down < until[life]) & (down >= begun[life])
     back = sinks & (stop < until[life])
-    cool = ladder.names.index("cool")
     many_down, many_up = int(sinks.sum()), int(back.sum())
     return _Rises(
         replaced,
         np.concatenate([life[sinks], life[back]]),
         np.concatenate([down[sinks], stop[back]]),
-        np.concatenate([np.full(many_down, cool), np.zeros(many_up, np.int64)]),
+        np.concatenate([np.full(many_down, ladder.names.index("cool")), np.zeros(many_up, np.int64)]),
         np.concatenate([np.full(many_down, BEFORE_READS), np.zeros(many_up, np.int64)]),
         np.concatenate([act_of[life[sinks]], np.full(many_up, -1)]),
     )
+
+
+def _shortest_wait(acts: Sequence[Act], cooling: Sequence[int], wanted: Mask) -> tuple[Days, Days]:
+    """Return the fewest days without a read after which a life cools, and the act that says so."""
+    wait, act_of = np.full(len(wanted), NEVER), np.full(len(wanted), -1)
+    for at in cooling:
+        asked = acts[at].action.wait(Since.READ)
+        assert asked is not None
+        sooner = acts[at].takes & wanted & (wait > asked.days)
+        wait[sooner], act_of[sooner] = asked.days, at
+    return wait, act_of
 
 
 def _clip(trace: Trace, left: Days, gone: Days, expired: Mask) -> tuple[Trace, NDArray[np.int64]]:

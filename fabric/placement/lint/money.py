@@ -6,7 +6,7 @@ lifecycle rule bills no rest of a minimum duration, and days since the write cou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fabric.placement.lint.classes import CLASSES, Tiers, lookup, may_follow
 from fabric.placement.lint.due import Act, acts_of
 from fabric.placement.lint.foresee import Course, Ladder, foresee
-from fabric.placement.lint.model import PROVIDERS, Document, Rule, Since, Verb
+from fabric.placement.lint.model import PROVIDERS, Action, Document, Rule, Since, Verb
 from fabric.placement.lint.population import Mask, Population
 from fabric.placement.replay.billing import LINES, bill
 from fabric.placement.replay.moves import Moves
@@ -34,7 +34,7 @@ class Prices:
     dialect: str
     tariff: Tariff
     ladder: Ladder
-    names: dict[str, str]  # class in the document -> class in the ladder
+    names: dict[str, str]  # class in the document, or in the ladder -> class in the ladder
     unpriced: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
 
@@ -68,7 +68,7 @@ def prices_of(book: PriceBook, dialect: str, wanted: Sequence[str], tiers: Tiers
     names = {name: owner[sheet[name]] for name in sheet}
     ladder = _ladder(dialect, tuple(owner[name] for name in tariff.names), tiers)
     assumed = [f"{name} has no price in the sheet and is priced as {at}" for name, at in names.items() if name != at]
-    return Prices(dialect, tariff, ladder, names, assumed=tuple(assumed))
+    return Prices(dialect, tariff, ladder, names | {name: name for name in ladder.names}, assumed=tuple(assumed))
 
 
 def _ladder(dialect: str, names: tuple[str, ...], tiers: Tiers) -> Ladder:
@@ -164,14 +164,19 @@ def _gcs_minimum(trace: Trace, moves: Moves, tariff: Tariff) -> NDArray[np.float
 
 def bill_of(acts: Sequence[Act], taken: Mask, population: Population, prices: Prices) -> Lines:
     """Bill some lives under some acts."""
-    if _looks_around(acts) or taken.all():  # these acts need every version of an object
+    if _needs_all(act.action for act in acts) or taken.all():
         return priced_acts(acts, population, prices).lines[taken]
     narrowed = [replace(act, takes=act.takes[taken]) for act in acts]
     return priced_acts(narrowed, population.part(taken), prices).lines
 
 
-def _looks_around(acts: Sequence[Act]) -> bool:
-    return any(act.action.newer or act.action.wait(Since.BORN) for act in acts)
+def looks_around(rules: Iterable[Rule]) -> bool:
+    """Whether what happens to a version depends on the object's other versions."""
+    return _needs_all(action for rule in rules for action in rule.actions)
+
+
+def _needs_all(actions: Iterable[Action]) -> bool:
+    return any(action.newer or action.wait(Since.BORN) for action in actions)
 
 
 def moves_something(rules: tuple[Rule, ...]) -> list[str]:

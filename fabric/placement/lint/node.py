@@ -40,6 +40,13 @@ class Node:
                 self._below(name).fail("this field is unknown", f"known here are {', '.join(sorted(known))}")
         return {str(name): self._below(name) for name, value in self.value.items() if value is not None}
 
+    def field(self, name: str, known: Collection[str] = ()) -> Node:
+        """Return one field that must be there; ``known`` are the others that may be."""
+        fields = self.table({name, *known})
+        if name not in fields:
+            self.fail(f"{name} is missing here")
+        return fields[name]
+
     def items(self) -> list[Node]:
         """Return the elements of a list."""
         if not isinstance(self.value, list):

@@ -19,6 +19,7 @@ from fabric.formats.detect import Kind, detect
 from fabric.formats.files import expand
 from fabric.formats.load import read_past
 from fabric.formats.past import OWN_CLOCK_BELOW, Past
+from fabric.formats.reconcile import log_coverage
 from fabric.formats.words import Words
 from fabric.placement.lint.keys import Keys
 from fabric.placement.lint.population import Days, Population
@@ -112,7 +113,8 @@ def _trace(past: Past, kept: NDArray[np.bool_], given: Given) -> Trace:
         horizon = _today(past) + FORWARD_DAYS
     if not len(listed):
         return trace_of(accesses, horizon_days=horizon)
-    since = np.where(np.isnan(past.modified[listed]), past.listed_time, past.modified[listed] - past.origin)
+    day = 0.0 if np.isnan(past.listed_time) else past.listed_time
+    since = np.where(np.isnan(past.modified[listed]), day, past.modified[listed] - past.origin)
     there = Listed(listed.astype(np.int64), past.listed_size[listed], np.maximum(since, 0.0))
     return trace_of(accesses, horizon_days=horizon, listed=there)
 
@@ -131,5 +133,7 @@ def _day_before(time: NDArray[np.float64], origin: float, trace: Trace) -> Days:
 
 
 def _notes(past: Past, trace: Trace, given: Given) -> tuple[str, ...]:
-    alone = () if given.accesses else (NO_READS.format(days=trace.days),)
-    return (*past.assumptions, NO_TAGS, *alone)
+    if not given.accesses:
+        return (*past.assumptions, NO_TAGS, NO_READS.format(days=trace.days))
+    refusal = log_coverage(past).refusal if len(past) else ""
+    return (*past.assumptions, NO_TAGS, *([f"the log is not whole: {refusal}"] if refusal else []))

@@ -40,11 +40,9 @@ def read_minio(root: Node) -> Document:
 
 def _unwrapped(root: Node) -> Node:
     if isinstance(root.value, dict) and "LifecycleConfiguration" in root.value:
-        return root.table({"LifecycleConfiguration", "Bucket", "ExpectedBucketOwner", *_AROUND})[
-            "LifecycleConfiguration"
-        ]
+        return root.field("LifecycleConfiguration", {"Bucket", "ExpectedBucketOwner", *_AROUND})
     if isinstance(root.value, dict) and "config" in root.value:  # mc ilm rule ls --json
-        return root.table({"status", "target", "config", "updatedAt"})["config"]
+        return root.field("config", {"status", "target", "updatedAt"})
     return root
 
 
@@ -170,11 +168,14 @@ def _expirations(fields: dict[str, Node], *, minio: bool) -> list[Action]:
     if "Expiration" in fields:
         found.append(_expiration(fields["Expiration"], minio=minio))
     if "DelMarkerExpiration" in fields:
-        days = fields["DelMarkerExpiration"].table({"Days"})["Days"].whole(1)
+        days = fields["DelMarkerExpiration"].field("Days").whole(1)
         found.append(Action(Verb.DELETE, Subject.MARKER, (Wait(Since.WRITTEN, days),)))
     if "AllVersionsExpiration" in fields:
+        days = fields["AllVersionsExpiration"].field("Days", {"DeleteMarker"}).whole(1)
         parts = fields["AllVersionsExpiration"].table({"Days", "DeleteMarker"})
-        found.append(Action(Verb.DELETE, Subject.ALL, (Wait(Since.WRITTEN, parts["Days"].whole(1)),)))
+        if "DeleteMarker" in parts and parts["DeleteMarker"].flag():
+            parts["DeleteMarker"].fail("an age of all versions that counts from a delete marker is not understood")
+        found.append(Action(Verb.DELETE, Subject.ALL, (Wait(Since.WRITTEN, days),)))
     return found
 
 

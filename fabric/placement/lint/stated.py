@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from itertools import pairwise
 
-from fabric.placement.lint.classes import INTELLIGENT, Tiers, lookup, may_follow
+from fabric.placement.lint.classes import INTELLIGENT, Tiers, colder, lookup, may_follow
 from fabric.placement.lint.due import SMALL_BYTES
 from fabric.placement.lint.finding import Finding, Severity, finding
 from fabric.placement.lint.limits import refused
@@ -24,7 +24,11 @@ def stated(document: Document, prices: Prices, tiers: Tiers, today: dt.date, ver
     for rule in document.rules:
         found += _of_filter(document.dialect, rule)
         if rule.enabled:
-            found += [*_of_moves(document, rule, prices, tiers), *_of_dates(rule, today), *_of_sizes(document, rule)]
+            found += [
+                *_of_moves(document, rule, prices, tiers, versioned),
+                *_of_dates(rule, today),
+                *_of_sizes(document, rule),
+            ]
             found += _of_rise(rule)
     found += _overlaps(document, tiers)
     found += [*_uploads(document), *_versions(document, versioned)]
@@ -72,7 +76,9 @@ def timed_moves(rule: Rule, subject: Subject = Subject.CURRENT) -> list[Action]:
     return sorted(moves, key=lambda move: move.days or 0)
 
 
-def _of_moves(document: Document, rule: Rule, prices: Prices, tiers: Tiers) -> Iterator[Finding]:
+def _of_moves(
+    document: Document, rule: Rule, prices: Prices, tiers: Tiers, versioned: bool | None
+) -> Iterator[Finding]:
     dialect = document.dialect
     for subject in (Subject.CURRENT, Subject.NONCURRENT):
         moves = timed_moves(rule, subject)
@@ -81,13 +87,21 @@ def _of_moves(document: Document, rule: Rule, prices: Prices, tiers: Tiers) -> I
         deletions = rule.deletions(*(DELETES_CURRENT if subject is Subject.CURRENT else DELETES_NONCURRENT))
         for deletion in deletions:
             for move in moves:
-                yield from _against_deletion(rule, move, deletion, prices)
+                freed = not (versioned and subject is Subject.CURRENT and deletion.subject is not Subject.ALL)
+                yield from _against_deletion(rule, move, deletion, prices, freed=freed)
         for move in moves:
             yield from _alone(dialect, rule, move, tiers)
 
 
 def _pair(dialect: str, rule: Rule, before: Action, after: Action, prices: Prices, tiers: Tiers) -> Iterator[Finding]:
-    if rule.where.classes:
+    if rule.where.classes or not same_clock(before, after):
+        return
+    if before.days == after.days:
+        warmer = before if colder(dialect, after.to, before.to, tiers) else after
+        yield finding(
+            "never_reached", "hint", f"{before.to} and {after.to} come due on the same day: the colder one is taken",
+            f"remove the move to {warmer.to}", rule=rule.id, path=rule.path,
+        )  # fmt: skip
         return
     if not may_follow(dialect, before.to, after.to, tiers):
         why = "moves a version once" if dialect == "minio" else f"does not move from {before.to} to {after.to}"
@@ -98,8 +112,7 @@ def _pair(dialect: str, rule: Rule, before: Action, after: Action, prices: Price
         )  # fmt: skip
         return
     least, stays = prices.min_days(before.to), (after.days or 0) - (before.days or 0)
-    billed = dialect != "gcs" and same_clock(before, after)  # GCS bills no rest where a rule changes the class
-    if stays < least and billed:
+    if stays < least and dialect != "gcs":  # GCS bills no rest where a rule changes the class
         yield finding(
             "minimum_duration", "hint" if prices.pays(before.to, stays) else "loses",
             f"{before.to} bills at least {least:g} days, and the rule moves on to {after.to} after {stays}",
@@ -113,7 +126,7 @@ def same_clock(one: Action, other: Action) -> bool:
     return {wait.since for wait in one.waits} == {wait.since for wait in other.waits}
 
 
-def _against_deletion(rule: Rule, move: Action, deletion: Action, prices: Prices) -> Iterator[Finding]:
+def _against_deletion(rule: Rule, move: Action, deletion: Action, prices: Prices, *, freed: bool) -> Iterator[Finding]:
     if not comes_or_same_clock(move, deletion):
         return
     stays = (deletion.days or 0) - (move.days or 0)
@@ -123,7 +136,7 @@ def _against_deletion(rule: Rule, move: Action, deletion: Action, prices: Prices
             f"objects are deleted after {deletion.days} days, the move to {move.to} comes after {move.days}",
             f"remove the move to {move.to}", rule=rule.id, path=rule.path,
         )  # fmt: skip
-    elif stays < prices.min_days(move.to):
+    elif freed and stays < prices.min_days(move.to):
         yield finding(
             "minimum_duration", "hint" if prices.pays(move.to, stays) else "loses",
             f"{move.to} bills at least {prices.min_days(move.to):g} days, and the rule deletes after {stays}",
@@ -144,7 +157,8 @@ def _alone(dialect: str, rule: Rule, move: Action, tiers: Tiers) -> Iterator[Fin
             "choose a class that answers at once, or be sure that nobody reads these objects",
             rule=rule.id, path=rule.path,
         )  # fmt: skip
-    if move.days == 0 and move.subject is Subject.CURRENT and move.wait(Since.READ) is None:
+    managed = one is not None and one.managed
+    if move.days == 0 and move.subject is Subject.CURRENT and move.wait(Since.READ) is None and not managed:
         yield finding(
             "zero_days", "hint", f"every object is written to the hot class and moved to {move.to} at once",
             f"write the objects to {move.to} themselves", rule=rule.id, path=rule.path,
@@ -197,20 +211,29 @@ def _overlaps(document: Document, tiers: Tiers) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-def shadow(dialect: str, rule: Rule, action: Action, rules: list[Rule], tiers: Tiers) -> Rule | None:
-    """Return another rule that always acts first on the objects both take, so that ``action`` finds nothing to do."""
+def shadow(
+    dialect: str, rule: Rule, action: Action, rules: list[Rule], tiers: Tiers, *, whole: bool = False
+) -> Rule | None:
+    """Return another rule that acts first on objects both take, so that ``action`` finds nothing to do there.
+
+    A rule for some of the objects beside one for all is how exceptions are written: it shadows nothing.
+
+    Args:
+        whole: only a rule that takes every object of ``rule``.
+    """
     place = rules.index(rule)
     for number, other in enumerate(rules):
-        if other is rule or not meet(rule.where, other.where):
+        if other is rule or not (covers(other.where, rule.where) if whole else _in_the_way(other.where, rule.where)):
             continue
         for rival in other.actions:
-            if _wins(dialect, rival, action, tiers) and not (_equal(rival, action) and number > place):
+            if _wins(dialect, rival, action, tiers) and not (rival == action and number > place):
                 return other
     return None
 
 
-def _equal(one: Action, other: Action) -> bool:
-    return one == other
+def _in_the_way(other: Filter, own: Filter) -> bool:
+    exception = covers(own, other) and not covers(other, own)
+    return meet(own, other) and not exception
 
 
 def _wins(dialect: str, rival: Action, action: Action, tiers: Tiers) -> bool:

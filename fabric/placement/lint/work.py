@@ -26,6 +26,9 @@ NEEDS_DATA = (
 )  # fmt: skip
 
 
+_FOLLOWING_READS = {"s3": (INTELLIGENT,), "azure": ("cool", "cold")}
+
+
 @dataclass(frozen=True, slots=True)
 class Lint:
     """What was found, and the document corrected and said in the dialect asked for."""
@@ -60,7 +63,7 @@ def lint(
     if population is not None and population.versioned is not None:
         versioned = population.versioned
     found = stated(document, prices, tiers, today, versioned)
-    mended = corrected(document, prices, tiers, population)
+    mended = corrected(document, prices, tiers, population, versioned=bool(versioned))
     if population is None:
         translation = to_dialect(mended.document, target, context)
         notes = (*prices.assumed, *_unpriced(prices), _without_data())
@@ -96,7 +99,7 @@ def _offered(document: Document) -> Sequence[str]:
     """Classes that a correction may use though the document does not."""
     used = moves_something(document.rules)
     instant = [INSTANT[document.dialect][to] for to in used if to in INSTANT.get(document.dialect, {})]
-    return [*instant, INTELLIGENT] if document.dialect == "s3" and used else instant
+    return [*instant, *_FOLLOWING_READS.get(document.dialect, ())] if used else []
 
 
 def _without_data() -> str:

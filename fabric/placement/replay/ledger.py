@@ -26,27 +26,26 @@ from fabric.core.errors import BadInputError, ConfigError
 from fabric.core.files import write_whole
 from fabric.placement.replay.kernels import compiled
 from fabric.placement.replay.moves import Moves
-from fabric.placement.replay.shadows import NEVER, Columns, Told, advance, weigh
+from fabric.placement.replay.shadows import Columns, Gate, Told, advance, weigh
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past, Trace
 
 COLD_MOST = 4  # plain classes below the hot one
 EPOCH_DAYS = 7  # days between two lessons
-OUTLOOK_MONTHS = 24.0  # months over which a better rule is expected to go on paying
-LEAST_MONTHS = 0.3  # of hot storage, that a change of rule must promise over the outlook
-SURENESS = 0.5244  # standard errors: the 0.7 quantile of the normal distribution
+SURENESS = 0.9  # standard errors by which a rule must beat the one in force to replace it
 BLOCK = 1 << 15  # objects worked on at a time
+FIGURES = 6  # f, l, c, t, score and confidence of a demotion
 FORMAT = 1
 
 # thresholds as multiples of a price: young (up, shallow, deep), then, once reheated, (up, shallow, deep)
 RULES = np.array(
     [
-        (2.0, NEVER, NEVER, 1.4, NEVER, NEVER),  # stay
-        (2.0, 1.0, 0.8, 1.4, 1.0, 1.5),  # patient
-        (2.0, 1.0, 0.5, 1.4, 1.0, 1.0),
-        (2.0, 1.0, 0.25, 1.4, 1.0, 1.0),  # cold early
+        (2.0, 3.0, 3.0, 1.4, 3.0, 3.0),  # stay in the hot class or the managed tier for long
+        (2.0, 1.0, 0.8, 1.4, 1.0, 0.75),  # patient with the young
+        (2.0, 1.0, 0.25, 1.4, 1.0, 0.75),  # eager
     ]
 )
+RULE_NAMES = ("stay", "patient", "eager")
 FIRST_RULE = 0
 COPIES = len(RULES) + 1
 
@@ -63,9 +62,19 @@ RECORD = np.dtype(
         ("lived", "u2"),  # days since birth
         ("held", "u1", (COPIES,)),  # index of the class
         ("heats", "u1", (COPIES,)),  # promotions so far
+        ("trial", "u1", (COPIES,)),  # class of a demotion on paper whose end is not known yet, 0: none
+        ("week", "f4"),  # reads a day, of a half-life of 7 days
+        ("month", "f4"),  # and of 30 days
     ]
 )
 assert RECORD.itemsize <= 256, "the design allows 256 bytes an object"
+
+
+Table = list[list[list[float]]]  # by rule, whether the object had been promoted before, and class
+
+
+def _nothing() -> Table:
+    return np.zeros((len(RULES), 2, COLD_MOST + 1)).tolist()
 
 
 class Fleet(msgspec.Struct):
@@ -73,54 +82,100 @@ class Fleet(msgspec.Struct):
 
     day: int = 0  # the next to live
     rule: int = FIRST_RULE  # index into RULES
-    sureness: float = 0.5  # standard errors by which the rule beat its predecessor when it was adopted
+    sureness: float = 0.0  # standard errors by which the rule beat its predecessor when it was adopted
     adopted: list[tuple[int, int]] = []  # (day, rule), oldest first
+    tried: Table = msgspec.field(default_factory=_nothing)  # demotions on paper whose end is known
+    paid: Table = msgspec.field(default_factory=_nothing)  # those that paid for their way back
+    trying: Table = msgspec.field(default_factory=_nothing)  # both since the last lesson
+    paying: Table = msgspec.field(default_factory=_nothing)
     format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """What paper says of the rules: months of hot storage by which each beats the rule in force, and how surely."""
+class Terms:
+    """What a demotion must pass beyond its money; the defaults let every one pass.
 
-    gain_months: NDArray[np.float64]
-    error_months: NDArray[np.float64]
+    Attributes:
+        weights: of the factors f, l, c and t in the score.
+        score: must be above it.
+        confidence: must be above it.
+        floor: of every factor.
+        latency: l of each class, None: 1, a replay knows none.
+    """
+
+    asked: bool = False
+    weights: tuple[float, float, float, float] = (0.4, 0.3, 0.2, 0.1)
+    score: float = 0.75
+    confidence: float = 0.7
+    floor: float = 0.3
+    latency: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The figures of some moves, shape (moves, 6): f, l, c, t, score, confidence; NaN for births and promotions."""
+
+    moves: Moves
+    factors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What paper says of the rules: the USD by which each has cost less than the rule in force, and its error."""
+
+    gain: NDArray[np.float64]
+    error: NDArray[np.float64]  # root of the sum of squares over objects
 
     def best(self, now: int) -> tuple[int, float]:
-        """Return the rule to obey and by how many standard errors it wins; ``now`` where none is worth the change."""
-        sure = np.where(self.error_months > 0, self.gain_months / np.maximum(self.error_months, 1e-300), 0.0)
-        good = (self.gain_months > LEAST_MONTHS) & (sure > SURENESS)
+        """Return the rule to obey and by how many standard errors it wins; ``now`` where none is surely better."""
+        sure = self.gain / np.maximum(self.error, 1e-300)
+        good = (self.gain > 0) & (sure > SURENESS)
         if not good.any():
             return now, 0.0
-        best = int(np.argmax(np.where(good, self.gain_months, -np.inf)))
+        best = int(np.argmax(np.where(good, self.gain, 0.0)))
         return best, float(sure[best])
 
 
 class Ledger:
     """The records of all objects and what the fleet has learned. One thread at a time."""
 
-    def __init__(self, tariff: Tariff, records: NDArray[np.void], fleet: Fleet) -> None:
+    def __init__(
+        self,
+        tariff: Tariff,
+        records: NDArray[np.void],
+        fleet: Fleet,
+        terms: Terms | None = None,
+        *,
+        ahead: int = 0,  # work that is known to follow, for which compiling is worth its time
+    ) -> None:
         if tariff.plain - 1 > COLD_MOST:
             raise ConfigError("the rule knows at most five plain classes", classes=",".join(tariff.names))
         self.tariff = tariff
         self.records = records
         self.fleet = fleet
+        self.terms = terms or Terms()
+        self.ahead = ahead
 
     @classmethod
-    def fresh(cls, tariff: Tariff, lives: int) -> Self:
+    def fresh(cls, tariff: Tariff, lives: int, terms: Terms | None = None) -> Self:
         """Return an empty ledger with room for ``lives``."""
-        return cls(tariff, np.zeros(lives, RECORD), Fleet())
+        return cls(tariff, np.zeros(lives, RECORD), Fleet(), terms)
 
     @classmethod
-    def mapped(cls, tariff: Tariff, lives: int, file: Path) -> Self:
+    def mapped(cls, tariff: Tariff, lives: int, file: Path, terms: Terms | None = None) -> Self:
         """Return an empty ledger whose records are a new mapped file, so that memory does not grow with ``lives``."""
-        return cls(tariff, np.memmap(file, RECORD, "w+", shape=(max(1, lives),))[:lives], Fleet())
+        return cls(tariff, np.memmap(file, RECORD, "w+", shape=(max(1, lives),))[:lives], Fleet(), terms)
 
     def live(self, past: Past, days: int) -> Moves:
         """Live all days before ``days`` that were not lived yet, and return the moves made.
 
         The lives of ``past`` are the records, in order; of its rows only those of the days lived are read.
         """
-        parts: list[Moves] = []
+        return self.judge(past, days).moves
+
+    def judge(self, past: Past, days: int) -> Judged:
+        """Live as `live` does, and return the figures of every move beside it."""
+        parts: list[Judged] = []
         row = _next_rows(past, self.fleet.day)
         while self.fleet.day < days:
             stop = min(days, (self.fleet.day // EPOCH_DAYS + 1) * EPOCH_DAYS)
@@ -132,32 +187,44 @@ class Ledger:
 
     def lesson(self, past: Past) -> Lesson:
         """Weigh every rule on all that the fleet has lived."""
-        months, costs = np.zeros(1), np.zeros(len(RULES))
-        squares = np.zeros((len(RULES), len(RULES)))
-        kernel = compiled(weigh, work=len(self.records) * len(RULES) ** 2)
+        costs, squares = np.zeros(len(RULES)), np.zeros((len(RULES), len(RULES)))
+        kernel = compiled(weigh, work=max(self.ahead, len(self.records) * len(RULES) ** 2))
         for lo, block in self._blocks():
-            kernel(past, lo, self.fleet.day - 1, block, self.tariff.columns, months, costs, squares)
-        now, scale = self.fleet.rule, OUTLOOK_MONTHS / max(months[0], 1e-300)
-        return Lesson((costs[now] - costs) * scale, np.sqrt(squares[now]) * scale)
+            kernel(past, lo, self.fleet.day - 1, block, self.tariff.columns, costs, squares)
+        now = self.fleet.rule
+        return Lesson(costs[now] - costs, np.sqrt(squares[now]))
 
     def _learn(self, past: Past) -> None:
+        fleet = self.fleet
+        fleet.tried = (np.array(fleet.tried) + np.array(fleet.trying)).tolist()
+        fleet.paid = (np.array(fleet.paid) + np.array(fleet.paying)).tolist()
+        fleet.trying, fleet.paying = _nothing(), _nothing()
         rule, sureness = self.lesson(past).best(self.fleet.rule)
         if rule != self.fleet.rule:
             self.fleet.rule, self.fleet.sureness = rule, sureness
             self.fleet.adopted.append((self.fleet.day, rule))
 
-    def _advance(self, past: Past, row: NDArray[np.int64], stop: int) -> list[Moves]:
+    def _advance(self, past: Past, row: NDArray[np.int64], stop: int) -> list[Judged]:
         begin, parts = self.fleet.day, []
-        kernel = compiled(advance, work=len(self.records) * (stop - begin))
+        kernel = compiled(advance, work=max(self.ahead, len(self.records) * (stop - begin)))
         told = _room(min(BLOCK, len(self.records)) * 2 * (stop - begin))
         born = int(np.searchsorted(past.birth, stop)) if _by_birth(past) else len(past.birth)
+        gate = self._gate()
         for lo, block in self._blocks(born):
             told.made[0] = 0
             rows = row[lo : lo + len(block.lived)]
             rule, plain = self.fleet.rule, self.tariff.plain
-            kernel(past, lo, begin, stop, rows, block, self.tariff.columns, plain, RULES, rule, told)
+            kernel(past, lo, begin, stop, rows, block, self.tariff.columns, plain, RULES, rule, gate, told)
             parts.append(_taken(told))
+        self.fleet.trying, self.fleet.paying = gate.trying.tolist(), gate.paying.tolist()
         return parts
+
+    def _gate(self) -> Gate:
+        terms, fleet = self.terms, self.fleet
+        latency = np.ones(len(self.tariff.names)) if terms.latency is None else np.array(terms.latency)
+        tables = (np.array(table) for table in (fleet.tried, fleet.paid, fleet.trying, fleet.paying))
+        limits = terms.score, terms.confidence, terms.floor
+        return Gate(terms.asked, np.array(terms.weights), *limits, latency, *tables)
 
     def _blocks(self, upto: int | None = None) -> Iterator[tuple[int, Columns]]:
         for lo in range(0, len(self.records) if upto is None else upto, BLOCK):
@@ -177,7 +244,7 @@ class Ledger:
         write_whole(folder / "fleet.json", msgspec.json.encode(self.fleet), durable=True)
 
     @classmethod
-    def load(cls, folder: Path, tariff: Tariff) -> Self:
+    def load(cls, folder: Path, tariff: Tariff, terms: Terms | None = None) -> Self:
         """Read what `save` wrote.
 
         Raises:
@@ -190,7 +257,7 @@ class Ledger:
             raise BadInputError(f"the placement ledger cannot be read: {error}", folder=str(folder)) from error
         if fleet.format != FORMAT or records.dtype != RECORD:
             raise BadInputError("the placement ledger is of another format", folder=str(folder))
-        return cls(tariff, records, fleet)
+        return cls(tariff, records, fleet, terms)
 
 
 def decide(trace: Trace, tariff: Tariff) -> Moves:
@@ -216,25 +283,27 @@ def _room(moves: int) -> Told:
         np.empty(moves, np.int32),
         np.empty(moves, np.int16),
         np.empty(moves, np.int64),
+        np.empty((moves + 1, FIGURES), np.float32),
         np.zeros(1, np.int64),
     )
 
 
-def _taken(told: Told) -> Moves:
-    count = int(told.made[0])
-    return Moves(
-        told.life[:count].copy(), told.day[:count].copy(), told.to[:count].copy(), told.after_reads[:count].copy()
+def _taken(told: Told) -> Judged:
+    made = int(told.made[0])
+    moves = Moves(
+        told.life[:made].copy(), told.day[:made].copy(), told.to[:made].copy(), told.after_reads[:made].copy()
     )
+    return Judged(moves, told.factors[:made].copy())
 
 
-def _joined(parts: list[Moves]) -> Moves:
-    empty = _taken(_room(0))
+def _joined(parts: list[Judged]) -> Judged:
+    parts = [_taken(_room(0)), *parts]
     life, day, to, after = (
-        np.concatenate([getattr(part, name) for part in (empty, *parts)])
-        for name in ("life", "day", "to", "after_reads")
+        np.concatenate([getattr(part.moves, name) for part in parts]) for name in ("life", "day", "to", "after_reads")
     )
     order = np.lexsort((after, day, life))
-    return Moves(life[order], day[order], to[order], after[order])
+    factors = np.concatenate([part.factors for part in parts])
+    return Judged(Moves(life[order], day[order], to[order], after[order]), factors[order])
 
 
 def _release(records: NDArray[np.void]) -> None:

@@ -62,12 +62,11 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 found=", ".join(names),
                 hint="a trace has t, obj, size, op, n and bytes",
             )
-        table = pq.read_table(path, columns=list(COLUMNS))
+        return {name: _column(pq.read_table(path, columns=[name]), name, kind, path) for name, kind in COLUMNS.items()}
     except OSError as error:
         raise BadInputError(f"the trace cannot be read: {error}", file=str(path)) from error
     except pa.ArrowInvalid as error:
         raise BadInputError(f"the trace is damaged: {error}", file=str(path), hint="fetch it again") from error
-    return {name: _column(table, name, kind, path) for name, kind in COLUMNS.items()}
 
 
 def _column(table: Any, name: str, kind: type, path: Path) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from fabric.core.errors import BadInputError
 from fabric.core.units import GIB
 from fabric.placement.replay.billing import LINES, bill
 from fabric.placement.replay.moves import Moves
-from fabric.placement.replay.policies import FABRIC, OPTIMUM, Policy, chosen, policies
+from fabric.placement.replay.policies import FABRIC, FABRIC_GATED, OPTIMUM, Policy, chosen, policies
 from fabric.placement.replay.tariff import Tariff, default_classes, tariff_of
 from fabric.placement.replay.trace import Trace
 from fabric.pricing.sheet import PriceBook
@@ -89,6 +89,7 @@ def compare(
     names: Sequence[str] = ("all",),
     read_bytes: Mapping[str, float] | None = None,
     keep_fabric: bool = False,
+    learned: Trace | None = None,
     watcher: Watcher | None = None,
 ) -> Comparison:
     """Replay a trace under policies and bill each; the optimum is always worked out.
@@ -98,6 +99,7 @@ def compare(
         names: policies, families of them or ``all``.
         read_bytes: bytes read per way of WAYS; None: all unknown.
         keep_fabric: also return the fabric policy's moves.
+        learned: what the fabric's own rules learn from, where that is not all of ``trace``, whose lives it has.
         watcher: is told of each policy as it begins and as it is billed, with its moves.
 
     Raises:
@@ -112,7 +114,7 @@ def compare(
     if keep_fabric:
         needed[FABRIC] = known[FABRIC]
     with ThreadPoolExecutor(THREADS) as pool:  # the optimum first: it takes longest
-        worked = pool.map(lambda policy: _outcome(trace, policy, keep_fabric, watcher), needed.values())
+        worked = pool.map(lambda policy: _outcome(trace, policy, keep_fabric, learned, watcher), needed.values())
         done = dict(zip(needed, worked, strict=True))
     return Comparison(
         trace,
@@ -125,10 +127,13 @@ def compare(
     )
 
 
-def _outcome(trace: Trace, policy: Policy, keep_fabric: bool, watcher: Watcher | None) -> tuple[Outcome, Moves | None]:
+def _outcome(
+    trace: Trace, policy: Policy, keep_fabric: bool, learned: Trace | None, watcher: Watcher | None
+) -> tuple[Outcome, Moves | None]:
     if watcher is not None:
         watcher.begun(policy)
-    moves = policy.decide(trace, policy.tariff)
+    own = policy.name in (FABRIC, FABRIC_GATED)
+    moves = policy.decide(learned if own and learned is not None else trace, policy.tariff)
     lines = bill(trace, policy.tariff, moves).by_line
     if watcher is not None:
         watcher.done(policy, moves)

@@ -17,11 +17,16 @@ from fabric.placement.replay.trace import Past
 
 YOUNG_UP, YOUNG_SHALLOW, YOUNG_DEEP, UP, SHALLOW, DEEP = range(6)  # columns of the rules
 STRAND = 1.0  # times the price, from a cold class to a colder one
-WORSE, BETTER = 1.4, 0.7  # a spell that lost stretches the next wait, one that paid shrinks it
-STRETCH_MOST, SHRINK_MOST = 4.0, 0.25  # learning never takes a wait further than this
+WORSE = 1.4  # a spell that lost stretches the next wait of its kind by this much
+BETTER_COLD, BETTER_HOT = 0.7, 0.5  # and one that paid shrinks it
+COLD_MOST, HOT_MOST, LEAST = 4.0, 1.0, 0.25  # learning never takes a wait further than this
 NEVER = 1e30
 MOST_DAYS = 65535  # of the counters
 MOST_HEATS = 255
+HORIZON_DAYS = 90  # within which a demotion must have paid for its way back
+WEEK_DECAY, MONTH_DECAY = 0.9057236642639067, 0.9771599684342459  # a day's share of half-lives of 7 and 30 days
+WEEK_RATE, MONTH_RATE = 1.0 - WEEK_DECAY, 1.0 - MONTH_DECAY
+F, L, C, T, SCORE, CONFIDENCE = range(6)  # columns of `Told.factors`
 
 
 class Columns(NamedTuple):
@@ -37,6 +42,9 @@ class Columns(NamedTuple):
     lean: NDArray[np.float32]
     spell: NDArray[np.float32]
     own: NDArray[np.float64]
+    trial: NDArray[np.uint8]
+    week: NDArray[np.float32]
+    month: NDArray[np.float32]
     lived: NDArray[np.uint16]
 
 
@@ -47,7 +55,38 @@ class Told(NamedTuple):
     day: NDArray[np.int32]
     to: NDArray[np.int16]
     after_reads: NDArray[np.int64]
+    factors: NDArray[np.float32]
     made: NDArray[np.int64]
+
+
+class Gate(NamedTuple):
+    """What a demotion of a real copy must pass, and what paper has learned of such demotions.
+
+    Attributes:
+        on: whether it is asked at all.
+        weights: shape (4,); of the factors f, l, c, t in the score.
+        score: must be above this.
+        confidence: must be above this.
+        floor: every factor must be at least this.
+        latency: shape (classes,); l of each class.
+        tried: shape (rules, 2, classes); demotions that paper copies have seen the end of, by rule, whether the object
+            had been promoted before, and class.
+        paid: same shape; how many of them paid for their way back within the horizon.
+        trying: same shape; those seen since the last lesson, which no decision may know yet: another object's day may
+            be later than this one's.
+        paying: same shape.
+    """
+
+    on: bool
+    weights: NDArray[np.float64]
+    score: float
+    confidence: float
+    floor: float
+    latency: NDArray[np.float64]
+    tried: NDArray[np.float64]
+    paid: NDArray[np.float64]
+    trying: NDArray[np.float64]
+    paying: NDArray[np.float64]
 
 
 def advance(
@@ -61,6 +100,7 @@ def advance(
     plain: int,
     rules: NDArray[np.float64],
     rule: int,
+    gate: Gate,
     told: Told,
 ) -> None:
     """Live the days ``begin`` to ``stop`` - 1 of the objects of a block, whose first is life ``lo`` of ``past``.
@@ -85,23 +125,36 @@ def advance(
                 row[at] += 1
             for copy in range(len(rules) + 1):
                 real = copy == len(rules)
-                obeyed = rules[rule] if real else rules[copy]
+                number = rule if real else copy
+                obeyed = rules[number]
                 teller = life if real else -1
                 if day == past.birth[life]:
                     bear(at, copy, hot, block, prices)
                     tell(teller, day, hot, -1, told)
                 else:
-                    dawn(at, copy, size, hot, teller, day, block, prices, plain, obeyed, told)
+                    dawn(at, copy, size, hot, teller, day, block, prices, plain, obeyed, number, gate, told)
                 if reads > 0:
-                    serve(at, copy, size, hot, reads, each, teller, day, block, prices, plain, obeyed, told)
+                    serve(
+                        at, copy, size, hot, reads, each, teller, day, block, prices, plain, obeyed, number, gate, told
+                    )
                 if day < past.end[life]:
-                    dusk(at, copy, size, hot, block, prices, plain)
+                    dusk(at, copy, size, hot, block, prices, plain, number, gate)
                 else:
                     finish(at, copy, size, hot, block, prices)
+            block.week[at] = float(block.week[at]) * WEEK_DECAY + reads * WEEK_RATE
+            block.month[at] = float(block.month[at]) * MONTH_DECAY + reads * MONTH_RATE
             block.lived[at] = min(MOST_DAYS, int(block.lived[at]) + 1)
 
 
 def tell(life: int, day: int, to: int, after_reads: int, told: Told) -> None:
+    """Write down a move that no score was asked for."""
+    if life >= 0:
+        for factor in range(6):
+            told.factors[told.made[0], factor] = np.nan
+    write(life, day, to, after_reads, told)
+
+
+def write(life: int, day: int, to: int, after_reads: int, told: Told) -> None:
     """Write a move down, unless it was made on paper (``life`` -1)."""
     if life >= 0:
         at = told.made[0]
@@ -199,6 +252,8 @@ def dawn(
     prices: Prices,
     plain: int,
     rule: NDArray[np.float64],
+    number: int,
+    gate: Gate,
     told: Told,
 ) -> None:
     """Demote to the coldest class whose saving has been forgone for long enough, on facts up to yesterday."""
@@ -211,23 +266,71 @@ def dawn(
         if lean <= 0.0 or due >= NEVER:
             continue
         early = rest(at, copy, size, block, prices)
-        if lean - early >= due * price_there_and_back(size, to, hot, prices):
+        price = price_there_and_back(size, to, hot, prices)
+        if lean - early >= due * price:
+            if teller >= 0:
+                judge(at, copy, (lean - early) / price, due, to, block, number, gate, told)
+                if gate.on and not opens(told.factors[told.made[0]], gate):
+                    continue
             if held == hot:
                 end_hot_spell(at, copy, block)
+                block.trial[at, copy] = 0 if teller >= 0 else to
             pay(at, copy, prices.transition[to] + early, block)
             arrive(at, copy, to, block)
-            tell(teller, day, to, -1, told)
+            write(teller, day, to, -1, told)
             return
 
 
-def adapt(factor: float, lost: bool) -> float:
+def judge(
+    at: int, copy: int, waited: float, due: float, to: int, block: Columns, number: int, gate: Gate, told: Told
+) -> None:
+    """Write the figures of a demotion into the row that is to come.
+
+    f = (1 + 2 Q) / (2 + 2 Q), where Q = ``waited`` is the saving forgone in prices there and back: 0.5 at none.
+    c = 2 / (2 + a), where a = ``due`` is what such an object must wait: 1 where its demotions have always paid.
+    t = m / (m + w), reads a day of a half-life of 30 and of 7 days: 0.5 where reads are steady or none were seen.
+    Confidence = the share of such demotions that paid for their way back within 90 days, (paid + 1) / (tried + 2).
+    """
+    row = told.factors[told.made[0]]
+    week, month = float(block.week[at]), float(block.month[at])
+    young = 0 if block.heats[at, copy] == 0 else 1
+    row[F] = (1.0 + 2.0 * waited) / (2.0 + 2.0 * waited)
+    row[L] = gate.latency[to]
+    row[C] = 2.0 / (2.0 + due)
+    row[T] = month / (month + week) if month + week > 0.0 else 0.5
+    score = 0.0
+    for factor in range(4):
+        score += gate.weights[factor] * float(row[factor])
+    row[SCORE] = score
+    row[CONFIDENCE] = (gate.paid[number, young, to] + 1.0) / (gate.tried[number, young, to] + 2.0)
+
+
+def opens(row: NDArray[np.float32], gate: Gate) -> bool:
+    lowest = min(float(row[F]), float(row[L]), float(row[C]), float(row[T]))
+    if lowest < gate.floor or lowest <= 0.0:
+        return False
+    return bool(float(row[SCORE]) > gate.score and float(row[CONFIDENCE]) > gate.confidence)
+
+
+def settle(at: int, copy: int, paid: bool, block: Columns, number: int, gate: Gate) -> None:
+    """Count how a demotion of a paper copy ended."""
+    to = int(block.trial[at, copy])
+    if to > 0:
+        young = 0 if block.heats[at, copy] == 0 else 1
+        gate.trying[number, young, to] += 1.0
+        gate.paying[number, young, to] += 1.0 if paid else 0.0
+        block.trial[at, copy] = 0
+
+
+def adapt(factor: float, lost: bool, better: float, most: float) -> float:
     """Return a wait stretched by a spell that lost, or shrunk by one that paid, within the bounds."""
-    return min(STRETCH_MOST, factor * WORSE) if lost else max(SHRINK_MOST, factor * BETTER)
+    return min(most, factor * WORSE) if lost else max(LEAST, factor * better)
 
 
 def end_hot_spell(at: int, copy: int, block: Columns) -> None:
     if block.heats[at, copy] > 0:
-        block.patience[at, copy] = adapt(float(block.patience[at, copy]), float(block.spell[at, copy]) < 0.0)
+        lost = float(block.spell[at, copy]) < 0.0
+        block.patience[at, copy] = adapt(float(block.patience[at, copy]), lost, BETTER_HOT, HOT_MOST)
     block.spell[at, copy] = 0.0
 
 
@@ -244,6 +347,8 @@ def serve(
     prices: Prices,
     plain: int,
     rule: NDArray[np.float64],
+    number: int,
+    gate: Gate,
     told: Told,
 ) -> None:
     """Serve some reads of ``each`` bytes, and promote a cold copy at the read that makes renting dearer than buying."""
@@ -260,7 +365,7 @@ def serve(
         block.spell[at, copy] = float(block.spell[at, copy]) - cold * extra
         if cold < reads:
             pay(at, copy, buy, block)
-            end_cold_spell(at, copy, buy, block)
+            end_cold_spell(at, copy, buy, block, number, gate)
             arrive(at, copy, hot, block)
             block.spell[at, copy] = -buy
             tell(teller, day, hot, cold, told)
@@ -283,8 +388,10 @@ def reads_before(due: float, extra: float, reads: int) -> int:
     return int(np.ceil(due / extra)) - 1
 
 
-def end_cold_spell(at: int, copy: int, buy: float, block: Columns) -> None:
-    block.wait[at, copy] = adapt(float(block.wait[at, copy]), float(block.spell[at, copy]) < buy)
+def end_cold_spell(at: int, copy: int, buy: float, block: Columns, number: int, gate: Gate) -> None:
+    lost = float(block.spell[at, copy]) < buy
+    settle(at, copy, not lost, block, number, gate)
+    block.wait[at, copy] = adapt(float(block.wait[at, copy]), lost, BETTER_COLD, COLD_MOST)
     block.heats[at, copy] = min(MOST_HEATS, int(block.heats[at, copy]) + 1)
 
 
@@ -311,7 +418,9 @@ def lean_back(
         block.lean[at, copy, to - 1] = max(0.0, float(block.lean[at, copy, to - 1]) - more)
 
 
-def dusk(at: int, copy: int, size: float, hot: int, block: Columns, prices: Prices, plain: int) -> None:
+def dusk(
+    at: int, copy: int, size: float, hot: int, block: Columns, prices: Prices, plain: int, number: int, gate: Gate
+) -> None:
     """Bill the day's storage, and count what another class would have saved."""
     held = int(block.held[at, copy])
     if held == prices.managed:
@@ -326,6 +435,9 @@ def dusk(at: int, copy: int, size: float, hot: int, block: Columns, prices: Pric
         saved = keep_hot(size, hot, prices) - here
         block.rent[at, copy] = max(0.0, float(block.rent[at, copy]) - saved)
         block.spell[at, copy] = float(block.spell[at, copy]) + saved
+        if block.trial[at, copy] > 0 and block.age[at, copy] + 1 >= HORIZON_DAYS:
+            owed = price_back(at, copy, size, hot, block, prices)
+            settle(at, copy, float(block.spell[at, copy]) >= owed, block, number, gate)
     for to in range(1 if held == hot else held + 1, plain):
         lean = float(block.lean[at, copy, to - 1]) + (here - keep(size, to, prices))
         block.lean[at, copy, to - 1] = max(0.0, lean)
@@ -336,6 +448,7 @@ def finish(at: int, copy: int, size: float, hot: int, block: Columns, prices: Pr
     """Bill the rest of a minimum duration as the object is deleted; a copy that is gone owes no way back."""
     pay(at, copy, rest(at, copy, size, block, prices), block)
     arrive(at, copy, hot, block)
+    block.trial[at, copy] = 0
 
 
 def weigh(
@@ -344,7 +457,6 @@ def weigh(
     begin: int,
     block: Columns,
     prices: Prices,
-    months: NDArray[np.float64],
     costs: NDArray[np.float64],
     squares: NDArray[np.float64],
 ) -> None:
@@ -352,7 +464,6 @@ def weigh(
 
     Args:
         begin: objects born later are not there yet.
-        months: shape (1,); hot storage of every object for the time it lived, USD.
         costs: shape (rules,), USD.
         squares: shape (rules, rules); sums over objects of squared differences of their costs.
     """
@@ -363,7 +474,6 @@ def weigh(
             continue
         size = float(past.size[lo + at])
         hot = prices.managed if prices.managed >= 0 and size >= prices.floor_bytes else 0
-        months[0] += prices.storage[0] * max(1.0, size) * block.lived[at]
         for rule in range(rules):
             one[rule] = float(block.own[at, rule])
             if block.held[at, rule] != hot:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fabric.core.errors import BadInputError
+from fabric.core.errors import BadInputError, PreconditionError
+from fabric.formats.coverage import FLOOR
 from fabric.formats.load import read_past
 from fabric.formats.past import Past
 from fabric.formats.reconcile import log_coverage
-from fabric.formats.requesters import find_scanners, read_bytes_by_way, ways_of
+from fabric.formats.requesters import Scanner, find_scanners, read_bytes_by_way, scanned_rows, ways_of
 from fabric.placement.replay.reading import is_trace, read_traces
+from fabric.placement.replay.scanned import without_scanners
 from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
 
 SCANNERS_SHOWN = 20
@@ -31,6 +33,7 @@ class Source:
         storage_class: of each object number, index into ``classes``; empty without an inventory.
         assumed: sentences.
         told: what a report says of the import: lines read, rejected, repeated, coverage, scanners.
+        scanned: of each row, whether it is a scanner's read; empty where no reader is known.
     """
 
     rows: Rows
@@ -41,14 +44,41 @@ class Source:
     classes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
+    scanned: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def trace(self, *, stretch: float = 1.0, horizon_days: int | None = None) -> Trace:
         """Return the past at day grain; see `trace.trace_of`."""
         return trace_of(self.rows, stretch=stretch, horizon_days=horizon_days, listed=self.listed)
 
+    def without_rows(self) -> Source:
+        """Return the source without its accesses, whose memory is free once the trace is made."""
+        none = np.zeros(0, np.int64)
+        return replace(self, rows=Rows(none, none, none, none.astype(np.int8), none, none.astype(np.float64)))
 
-def read_source(accesses: Sequence[Path], inventory: Sequence[Path] = ()) -> Source:
+    def learned(self, trace: Trace, *, stretch: float = 1.0) -> Trace:
+        """Return what a rule learns from: ``trace`` (of `trace`, with the same stretch) without scanners' reads."""
+        if not self.scanned.any():
+            return trace
+        return without_scanners(trace, self.rows, self.scanned, stretch=stretch)
+
+    def refuse_poor_coverage(self) -> None:
+        """Raise PreconditionError where the log is known to hold less than the floor: nobody should act on it."""
+        met = self.told.get("coverage", {})
+        if met.get("known") and met["refusal"]:
+            raise PreconditionError(
+                met["refusal"],
+                hint="deliver the missing logs, or lower the floor with --coverage-floor",
+                share=met["share"],
+                low=met["low"],
+                high=met["high"],
+            )
+
+
+def read_source(accesses: Sequence[Path], inventory: Sequence[Path] = (), *, floor: float = FLOOR) -> Source:
     """Read traces, or logs of any known format, and inventories.
+
+    Args:
+        floor: share of all accesses that a log must hold to be acted on.
 
     Raises:
         NotFoundError, BadInputError, ConfigError: what cannot be read, and what to do.
@@ -60,12 +90,13 @@ def read_source(accesses: Sequence[Path], inventory: Sequence[Path] = ()) -> Sou
         )
     if accesses and not inventory and all(path.is_file() and is_trace(path) for path in accesses):
         return Source(read_traces(accesses))
-    return source_of(read_past(accesses, inventory))
+    return source_of(read_past(accesses, inventory), floor=floor)
 
 
-def source_of(past: Past) -> Source:
-    """Turn what the readers gathered into a past for the replay."""
+def source_of(past: Past, *, floor: float = FLOOR) -> Source:
+    """Turn what the readers gathered into a past for the replay; ``floor`` as in `read_source`."""
     listing, assumed = _listed(past)
+    scanners = find_scanners(past) if len(past) else ()
     return Source(
         Rows(past.time, past.obj.astype(np.int64), past.size, past.op, past.count.astype(np.int64), past.bytes),
         listing,
@@ -74,7 +105,8 @@ def source_of(past: Past) -> Source:
         past.storage_class,
         past.classes,
         (*past.assumptions, *assumed),
-        _told(past),
+        _told(past, scanners, floor),
+        scanned_rows(past, scanners),
     )
 
 
@@ -101,11 +133,11 @@ def _listed(past: Past) -> tuple[Listed | None, tuple[str, ...]]:
     return Listed(there.astype(np.int64), past.listed_size[there], np.full(len(there), time)), said
 
 
-def _told(past: Past) -> dict[str, Any]:
+def _told(past: Past, scanners: Sequence[Scanner], floor: float) -> dict[str, Any]:
     told: dict[str, Any] = {"import": past.account.as_json() | {"left_out": past.left_out}}
     if not len(past):
         return told
-    met = log_coverage(past)
+    met = log_coverage(past, floor=floor)
     told["coverage"] = {
         "known": met.known,
         "share": met.share,
@@ -124,6 +156,6 @@ def _told(past: Past) -> dict[str, Any]:
             "share_of_reads": scanner.share_of_reads,
             "passes": scanner.passes,
         }
-        for scanner in find_scanners(past)[:SCANNERS_SHOWN]
+        for scanner in scanners[:SCANNERS_SHOWN]
     ]
     return told

@@ -24,6 +24,7 @@ from fabric.placement.replay.moves import Moves, held
 from fabric.placement.replay.sources import Source
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Trace
+from fabric.placement.showback import folder
 from fabric.pricing.sheet import PriceBook, Site
 
 STORE = "inventory"
@@ -75,9 +76,9 @@ def _folders(source: Source, book: PriceBook, provider: str) -> tuple[list[Adopt
         raise BadInputError("the inventory lists no object", hint="give the manifest, or the file that lists objects")
     hot = book.classes(provider)[0]
     classes = source.storage_class[listed.obj]
-    keys = [_folder(names[number]) for number in listed.obj.tolist()]
-    folders, folder = np.unique(np.array(keys, dtype=object), return_inverse=True)
-    group = folder * (len(source.classes) + 1) + classes + 1
+    keys = [folder(names[number]) for number in listed.obj.tolist()]
+    folders, number = np.unique(np.array(keys, dtype=object), return_inverse=True)
+    group = number * (len(source.classes) + 1) + classes + 1
     found = []
     for number in np.unique(group):
         chosen = group == number
@@ -98,11 +99,6 @@ def _folders(source: Source, book: PriceBook, provider: str) -> tuple[list[Adopt
     missing = int((classes < 0).sum())
     assumed = (f"{missing:,} objects without a class in the inventory are taken to be in {hot}",) if missing else ()
     return found, assumed
-
-
-def _folder(key: str) -> str:
-    """Return a key's bucket and first folder."""
-    return "/".join(key.split("/")[: 2 if key.count("/") > 1 else 1])
 
 
 @dataclass(frozen=True, slots=True)

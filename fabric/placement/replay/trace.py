@@ -223,7 +223,7 @@ def _lives(
 
 def _objects(
     rows: Rows, listed: Listed | None, listed_day: NDArray[np.int32] | None, days: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
     """Number the objects 0, 1, … and say of each the day of its listing and the size listed."""
     known = rows.obj if listed is None else np.concatenate([rows.obj, listed.obj])
     objects, number = _numbered(known)
@@ -236,25 +236,25 @@ def _objects(
     return objects, number[: len(rows.obj)], birth, size
 
 
-def _numbered(obj: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _numbered(obj: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Return the sorted object numbers and each row's index among them; numbers that are dense need no sorting."""
     if len(obj) == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.int32)
     low, high = int(obj.min()), int(obj.max())
     if high - low > 4 * len(obj) + 1024:
         objects, number = np.unique(obj, return_inverse=True)
-        return objects.astype(np.int64), number.astype(np.int64)
+        return objects.astype(np.int64), number.astype(np.int32)
     there = np.zeros(high - low + 1, np.bool_)
     there[obj - low] = True
-    rank = np.cumsum(there) - 1
+    rank = np.cumsum(there, dtype=np.int32) - 1
     return np.flatnonzero(there).astype(np.int64) + low, rank[obj - low]
 
 
-def _by_object(rows: Rows, number: NDArray[np.int64], objects: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _by_object(rows: Rows, number: NDArray[np.int32], objects: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows' order by (object, time, op) and where each object's rows start."""
     time = rows.time
     if len(time) and bool(((time[1:] > time[:-1]) | ((time[1:] == time[:-1]) & (rows.op[1:] >= rows.op[:-1]))).all()):
-        order = np.argsort(number.astype(np.int32), kind="stable")
+        order = np.argsort(number, kind="stable")
     else:
         order = np.lexsort((rows.op, time, number)).astype(np.int64)
     start = np.concatenate([[0], np.cumsum(np.bincount(number, minlength=objects))])

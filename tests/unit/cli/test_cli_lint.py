@@ -138,3 +138,13 @@ def test_the_program_ends_with_two_and_names_the_place_of_a_mistake(tmp_path: Pa
     assert done.returncode == 2
     assert "path=Rules[0].Status" in done.stderr
     assert list(tmp_path.iterdir()) == [bad]  # no data folder is made
+
+
+def test_a_place_that_cannot_be_written_is_named(document: Path, tmp_path: Path) -> None:
+    result = run("lint", document, "-o", tmp_path / "nowhere" / "out.json")
+    assert "cannot be written" in result.stderr
+    assert "nowhere" in result.stderr
+
+
+def test_a_tier_that_is_not_explained_rightly_is_refused(document: Path) -> None:
+    assert "WARM=aws:standard_ia" in run("lint", document, "--tier", "WARM=blue").stderr

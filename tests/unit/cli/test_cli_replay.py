@@ -14,10 +14,10 @@ import pytest
 DAY = 86400
 
 
-def trace(path: Path, rows: list[tuple[int, int, int, int, int, int]], **other: list[int]) -> Path:
+def trace(path: Path, rows: list[tuple[int, int, int, int, int, int]]) -> Path:
     names = ("t", "obj", "size", "op", "n", "bytes")
-    columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
-    pq.write_table(pa.table(columns | other), path)
+    columns = {name: pa.array([row[at] for row in rows], pa.int64()) for at, name in enumerate(names)}
+    pq.write_table(pa.table(columns), path)
     return path
 
 

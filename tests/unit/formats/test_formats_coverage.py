@@ -21,7 +21,7 @@ from fabric.formats.coverage import (
 )
 from fabric.formats.load import read_past
 from fabric.formats.reconcile import log_coverage, reconcile
-from tests.unit.formats.log_lines import START, s3_line
+from tests.unit.formats.log_lines import START, s3_line, shared_logs
 from tests.unit.formats.test_formats_sources import INVENTORY_ROWS, inventory
 
 DAYS = 28
@@ -243,3 +243,34 @@ def test_last_accesses_of_an_azure_inventory_deny_a_log_without_them(tmp_path: P
     check = next(check for check in reconcile(past) if "last accesses" in check.name)
     assert (check.expected, check.found) == (40, 30)
     assert math.isclose(log_coverage(past).share, 0.75)
+
+
+def real_counts() -> dict[str, NDArray[np.int64]]:
+    """Return records per hour of a load balancer and of ten streams of messages, from the shared data."""
+    folder = shared_logs().parent / "nab_dev" / "data"
+    paths = [folder / "realAWSCloudwatch" / "elb_request_count_8c0756.csv", *(folder / "realTweets").glob("*.csv")]
+    if not paths[0].exists():
+        pytest.skip("the real series are not in ../shared/data/nab_dev")
+    found = {}
+    for path in paths:
+        rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+        hours = np.array([row[0].replace(" ", "T") for row in rows], dtype="datetime64[h]").astype(np.int64)
+        found[path.stem] = np.bincount(hours - hours.min(), weights=[float(row[1]) for row in rows]).astype(np.int64)
+    return found
+
+
+@pytest.mark.parametrize(("gaps", "length"), [(20, 2), (2, 24), (5, 6)])
+def test_hours_removed_from_real_traffic_are_estimated_within_one_part_in_a_hundred(gaps: int, length: int) -> None:
+    rng = np.random.default_rng(11)
+    errors, inside = [], 0
+    series = real_counts()
+    for counts in series.values():
+        left = counts.copy()
+        for first in rng.choice(np.arange(24, len(counts) - 48), gaps, replace=False).tolist():
+            left[first : first + length] = 0
+        truth, found = left.sum() / counts.sum(), coverage(FIRST, left)
+        errors.append(abs(found.share - truth))
+        inside += found.low - 0.003 <= truth <= found.high + 0.003
+    assert float(np.median(errors)) < 0.01
+    assert sorted(errors)[-2] < 0.02  # one may lose a burst that nothing around it announces
+    assert inside >= len(series) - 2

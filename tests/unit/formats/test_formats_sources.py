@@ -512,3 +512,62 @@ def test_every_real_sample_is_told_apart_by_its_content(tmp_path: Path) -> None:
         assert detect(copy).kind is kind
     with pytest.raises(BadInputError, match="columns=Event Type, Event Name"):
         detect(shared_logs() / "s3_honeybucket_events.csv")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_many_small_files_are_read_together_and_each_rejected_line_names_its_own(
+    tmp_path: Path, compiled: bool
+) -> None:
+    for i in range(300):
+        bad = "rubbish\n" if i == 123 else ""
+        end = "" if i % 2 else "\n"  # some files end without a newline
+        (tmp_path / f"f{i:03d}.log").write_text(
+            bad + s3_line(f"k{i % 7}", at=START + i, request=f"{i}").rstrip("\n") + end
+        )
+    source = AccessSource([tmp_path], compiled=compiled)
+    batches = list(source)
+    assert len(batches) == 1
+    assert sum(map(len, batches)) == 300
+    assert source.account.samples == {"not a line of a S3 server access log": [("f123.log", "rubbish")]}
+    assert source.account.balanced
+
+
+def test_files_of_two_formats_in_one_folder_keep_their_order(tmp_path: Path) -> None:
+    web = '::1 - - [22/Jan/2019:03:56:14 +0000] "GET /web{} HTTP/1.1" 200 30 "-" "m"\n'
+    for i in range(6):
+        (tmp_path / f"{i}.log").write_text(s3_line(f"s3-{i}", request=f"{i}") if i % 3 else web.format(i))
+    past = read_past([tmp_path])
+    expected = [b"web0", b"pail/s3-1", b"pail/s3-2", b"web3", b"pail/s3-4", b"pail/s3-5"]
+    assert [past.names[i] for i in past.obj.tolist()] == expected
+
+
+def test_a_hostile_line_takes_no_time_that_matters(tmp_path: Path) -> None:
+    hostile = '" 200 - 1 1 1 1 "' * 400 + '" "' * 1500
+    (tmp_path / "a.log").write_text("".join(s3_line(agent=f'"{hostile}', request=f"{i}") for i in range(3)) + s3_line())
+    past = read_past([tmp_path / "a.log"])
+    assert past.account.balanced
+    assert past.account.read == 4
+
+
+def test_rubbish_methods_do_not_fill_the_account(tmp_path: Path) -> None:
+    line = '::1 - - [22/Jan/2019:03:56:14 +0000] "{} /a HTTP/1.1" {} 30 "-" "m"\n'
+    rubbish = "".join(line.format(f"X{i}", 400) for i in range(1500))
+    (tmp_path / "a.log").write_text(line.format("GET", 200) + rubbish)
+    past = read_past([tmp_path / "a.log"])
+    assert past.account.operations["others"] == 501
+    assert past.account.operations.total() == 1501
+    assert len(past.account.as_json()["operations"]) == 40
+    assert past.left_out["other operations"] == 1500
+
+
+def test_an_inventory_of_many_names_is_numbered_the_same_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fabric.formats import load
+
+    manifest = inventory(tmp_path)
+    plain = read_past([], [manifest])
+    monkeypatch.setattr(load, "COMPILE_FROM_OBJECTS", 1)
+    compiled = read_past([], [manifest])
+    assert names(plain) == names(compiled)
+    assert plain.listed_size.tolist() == compiled.listed_size.tolist()

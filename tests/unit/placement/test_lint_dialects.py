@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from fabric.placement.lint.writing import as_data
 
 DIALECTS = ("s3", "gcs", "azure", "minio")
 CONTEXT = Context(Tiers.parse(("WARM=aws:standard_ia", "COLD-1=gcp:coldline", "AZUREARCHIVE=azure:archive")), "in")
-EASY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EASY = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def said(document: Document) -> Counter[Atom]:
@@ -227,6 +228,29 @@ def test_anything_else_gives_a_clear_error_and_nothing_worse(data: bytes) -> Non
     for dialect in ("", *DIALECTS):
         with suppress(BadInputError):
             read_document(data, "anything", dialect)
+
+
+@pytest.mark.parametrize("name", FILES)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_good_document_with_one_part_spoilt_gives_a_clear_error_or_another_document(
+    name: str, data: st.DataObject
+) -> None:
+    document = json.loads(json.dumps(FILES[name]))
+    places = list(parts_of(document))
+    holder, key = data.draw(st.sampled_from(places))
+    holder[key] = data.draw(st.sampled_from([None, {}, [], "", 0, -1, 1.5, True, "x", {"x": 1}, [None], [[]], 10**30]))
+    for dialect in ("", *DIALECTS):
+        with suppress(BadInputError):
+            make.read(document, dialect)
+
+
+def parts_of(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Return every place of a document, as its holder and key or index."""
+    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        yield value, key
+        if isinstance(item, (dict, list)):
+            yield from parts_of(item)
 
 
 def test_a_control_character_has_no_xml_and_says_so() -> None:

@@ -194,3 +194,20 @@ def test_rules_whose_filters_cannot_meet_are_no_overlap(by_tag: bool) -> None:
     ]
     rules = rules[2:] if by_tag else rules[:2]  # fmt: skip
     assert "overlap" not in traps(judged(make.s3(*rules)))
+
+
+def test_a_rule_for_some_objects_beside_one_for_all_is_an_exception_and_no_overlap() -> None:
+    rules = [make.rule("all", Expiration={"Days": 365}),
+             make.rule("tmp", Filter={"Prefix": "tmp/"}, Expiration={"Days": 7}),
+             make.rule("logs", Filter={"Prefix": "logs/"}, Transitions=make.moves((1, "GLACIER")))]  # fmt: skip
+    assert "overlap" not in traps(judged(make.s3(*rules)))
+
+
+def test_a_rule_that_another_always_precedes_is_taken_out() -> None:
+    rules = [
+        make.rule("all", Expiration={"Days": 7}),
+        make.rule("tmp", Filter={"Prefix": "tmp/"}, Expiration={"Days": 30}),
+    ]
+    result = judged(make.s3(*rules))
+    assert traps(result)["overlap"].rule == "tmp"
+    assert [rule.id for rule in result.corrected.rules] == ["all", "abort-uploads"]

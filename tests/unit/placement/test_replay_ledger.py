@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.core.errors import BadInputError
-from fabric.placement.replay import kernels, ledger
+from fabric.placement.replay import kernels, ledger, optimum
 from fabric.placement.replay.billing import bill
 from fabric.placement.replay.ledger import RECORD, Ledger, decide
 from fabric.placement.replay.moves import Moves
@@ -154,3 +154,21 @@ def test_what_paper_copies_are_said_to_have_cost_is_what_the_bill_says(
         monkeypatch.setattr(Ledger, "_learn", lambda self, past: None)
         billed = bill(trace, tariff, running.live(trace.columns, trace.days)).by_life
         np.testing.assert_allclose(running.records["own"][:, 2], billed, rtol=1e-9)
+
+
+def periodic(gap: int, size: int, days: int, share: float = 1.0) -> Trace:
+    day = np.arange(gap, days, gap, dtype=np.int32)
+    read = np.full(len(day), max(1.0, size * share))
+    first = np.array([0, len(day)], np.int64)
+    ones = np.ones(len(day), np.int64)
+    life = np.zeros(1, np.int64), np.array([size]), np.zeros(1, np.int32), np.array([days], np.int32)
+    return Trace(*life, np.zeros(1, bool), first, day, ones, read, days)
+
+
+@pytest.mark.parametrize("size", [1 << 10, 200 << 10, 4 << 20, 1 << 40])
+def test_a_strictly_periodic_object_costs_at_most_twice_the_optimum(size: int, tariffs: list[Tariff]) -> None:
+    for gap in (1, 7, 30, 50, 75, 100, 200):
+        for tariff in tariffs[::2]:
+            trace = periodic(gap, size, 1000)
+            best = bill(trace, tariff, optimum.decide(trace, tariff)).total
+            assert bill(trace, tariff, decide(trace, tariff)).total <= 2.0 * best, (gap, tariff.names)

@@ -1,0 +1,98 @@
+"""The commands ``plan`` and ``apply``: one plan, shared by its hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from fabric.cli.arguments import read_plan_file
+from fabric.cli.client import act
+from fabric.cli.show import show
+from fabric.core.units import format_usd
+
+MOVES_SHOWN = 30
+MOVE_COLUMNS = (
+    "key", "source", "target", "once_usd", "saving_usd_month", "pays_back", "worst_usd", "undo_late_usd",
+)  # fmt: skip
+
+
+@click.command()
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the plan file here.")
+@click.option(
+    "--spend-cap",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="What the moves may cost together once; default: the setting migration.spend_cap_usd.",
+)
+@click.pass_obj
+def plan(session: Any, out: Path | None, spend_cap: float | None) -> None:
+    """Show the moves that placement proposes, what they cost, save and risk, and when they pay; changes nothing."""
+    with session.client() as client:
+        found = act(client, "plan", spend_cap_usd=spend_cap)
+    if out is not None:
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
+    if session.as_json:
+        session.show(found)
+    else:
+        show_plan(found)
+
+
+@click.command()
+@click.argument("plan_hash", metavar="PLAN")
+@click.pass_obj
+def apply(session: Any, plan_hash: str) -> None:
+    """Carry out the plan whose hash is PLAN (or which stands in that file); refused when it has changed."""
+    path, shown = Path(plan_hash), None
+    if path.is_file():
+        shown = read_plan_file(path)
+        plan_hash = str(shown.get("sha256"))
+    with session.client() as client:
+        session.show(act(client, "apply", sha256=plan_hash, plan=shown), "apply")
+
+
+def show_plan(found: dict[str, Any]) -> None:
+    """Print a plan for people: the sums first, then the moves, then what was left out."""
+    cap = found["spend_cap_usd"]
+    figures = {
+        "plan": found["sha256"],
+        "made": found["made"],
+        "moves": len(found["moves"]),
+        "once": _range(found, "once", "usd") + (f", cap {format_usd(cap)}" if cap is not None else ""),
+        "of which": ", ".join(f"{name} {format_usd(usd)}" for name, usd in found["lines"].items() if usd),
+        "month before": format_usd(found["before_usd_month"]),
+        "month after": format_usd(found["after_usd_month"]),
+        "saving a month": _range(found, "saving", "usd_month"),
+        "saving a month per object": _span(found["saving_usd_month_per_object"]),
+        "saving a year": _span(found["saving_usd_year"]),
+        "pays back": _days(found),
+        "worst case": format_usd(found["worst_usd"]),
+        "undo": f"{format_usd(found['undo_usd'])} during the grace, {format_usd(found['undo_late_usd'])} after it",
+    }
+    show(figures, title="plan")
+    if found["moves"]:
+        show(found["moves"][:MOVES_SHOWN], title=f"{len(found['moves'])} moves:", columns=MOVE_COLUMNS)
+    if found["left_out"]:
+        columns = ("key", "target", "once_usd", "saving_usd_month", "why")
+        show(found["left_out"][:MOVES_SHOWN], title=f"{len(found['left_out'])} left out:", columns=columns)
+    for sentence in found["told"].get("sentences", ()):
+        click.echo(sentence)
+
+
+def _range(found: dict[str, Any], name: str, unit: str) -> str:
+    low, high = found[f"{name}_low_{unit}"], found[f"{name}_high_{unit}"]
+    return _span({"usd": found[f"{name}_{unit}"], "low": low, "high": high})
+
+
+def _span(amount: dict[str, float]) -> str:
+    return f"{format_usd(amount['usd'])} ({format_usd(amount['low'])} to {format_usd(amount['high'])})"
+
+
+def _days(found: dict[str, Any]) -> str:
+    if not found["moves"]:
+        return "-"
+    names = ("pays_back", "pays_back_soonest", "pays_back_latest")
+    middle, soonest, latest = (str(found[name])[:10] if found[name] else "never" for name in names)
+    return f"{middle} ({soonest} to {latest})"

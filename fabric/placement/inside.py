@@ -1,0 +1,102 @@
+"""What the ledgers say of the moves inside a store, and which of the other rules that leaves open.
+
+An account *speaks* for a copy once it has moved it, or holds it in the class in which it lies. Then the moves
+inside that store to any other class are closed to every rule but policy. Where no account speaks, the score decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fabric.core.words import Place
+from fabric.placement.decide import Ballot
+from fabric.placement.live.receipt import LedgerReceipt
+from fabric.placement.options import Group, Valued
+from fabric.placement.places import View
+
+
+class Ledger(Protocol):
+    """The books of all stores (`live.keeper.Ledgers`)."""
+
+    @property
+    def stores(self) -> tuple[str, ...]: ...
+    def held(self, store: str, key: str) -> tuple[str, bool] | None: ...
+    def figures_of(self, store: str, key: str) -> Sequence[float]: ...
+    def last_days(self, key: str) -> Mapping[str, LedgerReceipt]: ...
+
+
+class NoLedger:
+    """Where no store has several classes."""
+
+    stores: tuple[str, ...] = ()
+
+    def held(self, _store: str, _key: str) -> tuple[str, bool] | None:
+        return None
+
+    def figures_of(self, _store: str, _key: str) -> Sequence[float]:
+        return ()
+
+    def last_days(self, _key: str) -> Mapping[str, LedgerReceipt]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Masks of shape (objects, options): moves that a ledger asks for, and moves it closes."""
+
+    asked: NDArray[np.bool_]
+    closed: NDArray[np.bool_]
+
+
+def ask(found: Group, keys: Sequence[str], ledger: Ledger) -> Inside:
+    """Ask the ledgers about every copy of every object of a group."""
+    asked = np.zeros((len(keys), len(found.options)), np.bool_)
+    closed = asked.copy()
+    for copy, view in enumerate(found.views):
+        if view is None or view.store not in ledger.stores:
+            continue
+        columns = {
+            Place.parse(option.target.place).storage_class: column
+            for column, option in enumerate(found.options)
+            if option.copy == copy and option.target.store == view.store
+        }
+        for row, key in enumerate(keys):
+            _mark(asked[row], closed[row], columns, _spoken(ledger, view, key))
+    return Inside(asked, closed)
+
+
+def narrowed(votes: Ballot, inside: Inside, valued: Valued) -> Ballot:
+    """Return the votes with the moves inside stores left to the ledgers.
+
+    A promotion that a ledger asks for is rent-or-buy and needs no gate; a demotion has passed the ledger's own
+    (`replay.gated`). Filters hold for all: options that one refuses are not among them, and latency and room count.
+    """
+    may = valued.scores.latency_ok & votes.room & inside.asked
+    up = valued.read_extra < 0
+    return replace(
+        votes,
+        gate=votes.gate & ~inside.closed & ~inside.asked,
+        rent=(votes.rent & ~inside.closed & ~inside.asked) | (may & up),
+        ledger=may & ~up,
+        closed=inside.closed,
+    )
+
+
+def _spoken(ledger: Ledger, view: View, key: str) -> str:
+    """Return the class that an account asks for, "" where none speaks."""
+    said = ledger.held(view.store, key)
+    if said is None:
+        return ""
+    held, moved = said
+    return held if moved or held == Place.parse(view.place).storage_class else ""
+
+
+def _mark(asked: NDArray[np.bool_], closed: NDArray[np.bool_], columns: dict[str, int], held: str) -> None:
+    if held:
+        for storage_class, column in columns.items():
+            (asked if storage_class == held else closed)[column] = True

@@ -1,0 +1,82 @@
+"""What the object page says of an object's accounts: its moves, its last day, and whether they compute again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from fabric.placement.live.receipt import LedgerReceipt, holds
+from fabric.runtime.component import Stage
+
+Facts = dict[str, Any]
+
+
+class Accounts(Protocol):
+    """The books of all stores (`keeper.Ledgers`)."""
+
+    def follow(self) -> bool: ...
+    def snapshot(self) -> None: ...
+    def receipts(self, key: str) -> Mapping[str, Sequence[LedgerReceipt]]: ...
+    def figures(self) -> Mapping[str, Mapping[str, float]]: ...
+
+
+class _Nothing:
+    """Where no store has several classes."""
+
+    def follow(self) -> bool:
+        return False
+
+    def snapshot(self) -> None:
+        """There is nothing to keep."""
+
+    def receipts(self, _key: str) -> Mapping[str, Sequence[LedgerReceipt]]:
+        return {}
+
+    def figures(self) -> Mapping[str, Mapping[str, float]]:
+        return {}
+
+
+NOTHING = _Nothing()
+
+
+def accounts_of(accounts: Accounts, key: str) -> Facts:
+    """Return ``{"ledger": {store: …}}`` for the object's page, {} where it has no account.
+
+    Every receipt is lived again, uncompiled, from what it holds alone; ``recomputed_equal`` says whether all agree.
+    """
+    found = {store: _facts(receipts) for store, receipts in accounts.receipts(key).items()}
+    return {"ledger": found} if found else {}
+
+
+def _facts(receipts: Sequence[LedgerReceipt]) -> Facts:
+    *moves, last = receipts
+    return {
+        "held": last.held,
+        "as_of": last.date,
+        "counterfactual": last.counterfactual,
+        "recomputed_equal": all(holds(receipt) for receipt in receipts),
+        "moves": [_move(receipt) for receipt in moves],
+        "receipt": msgspec.to_builtins(last),
+        "receipts_of_moves": [msgspec.to_builtins(receipt) for receipt in moves],
+    }
+
+
+def _move(receipt: LedgerReceipt) -> Facts:
+    _, held, after = receipt.moves[-1]
+    return {"date": receipt.date, "to": held, "after_reads": max(0, after), "reads_that_day": receipt.reads}
+
+
+def told(facts: Facts, now: float) -> list[Stage]:
+    """Say in one sentence per store what its ledger would do with an object that it may not move."""
+    return [
+        Stage("place", now, f"the ledger of {store} holds it in {one['held']}: it {one['counterfactual']}")
+        for store, one in facts.get("ledger", {}).items()
+    ]
+
+
+def ledger_receipts(receipt: Mapping[str, Any]) -> Iterator[LedgerReceipt]:
+    """Yield what a decision's receipt keeps of the ledgers."""
+    for kept in receipt.get("ledger", {}).values():
+        yield msgspec.convert(kept, LedgerReceipt)

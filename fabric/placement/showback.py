@@ -1,0 +1,269 @@
+"""Who causes what bill: money a month by prefix or by requester, from a log and inventory or the recorded history.
+
+Every amount is one of `fabric.pricing.cost`'s formulas over columns, at the class in which the inventory says that an
+object lies (the hot class where it says nothing). Egress is a range: what is not known of a reader costs nothing or the
+most. Scanners are named, and priced like everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fabric.core.units import DAYS_PER_MONTH
+from fabric.formats.past import DELETE, GET, PUT, Past
+from fabric.formats.requesters import WAYS, find_scanners, ways_of
+from fabric.pricing.cost import requests_usd, retrieval_usd, storage_usd
+from fabric.pricing.sheet import PriceBook, Sheet, Tier
+
+Array = NDArray[np.float64]
+
+BY = ("prefix", "requester")
+NOBODY = "(read by nobody)"
+ANONYMOUS = "(anonymous)"
+DAY_SECONDS = 86400.0
+
+
+class ShowbackRow(msgspec.Struct, frozen=True):
+    """One prefix or requester; USD a month of 30 days."""
+
+    name: str
+    storage_usd: float
+    requests_usd: float
+    retrieval_usd: float
+    egress_low_usd: float
+    egress_high_usd: float
+    objects: int  # of a requester: those it read or wrote
+    reads: int  # in the whole period
+    read_bytes: float
+    scanner: bool = False
+
+    @property
+    def total_usd(self) -> float:
+        """Everything but egress."""
+        return self.storage_usd + self.requests_usd + self.retrieval_usd
+
+
+class Showback(msgspec.Struct, frozen=True):
+    """All rows, the dearest first, and what was assumed."""
+
+    by: str
+    rows: list[ShowbackRow]
+    days: float  # that the reads were counted over
+    provider: str
+    assumptions: list[str]
+
+    @property
+    def total_usd(self) -> float:
+        return sum((row.total_usd for row in self.rows), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Money:
+    """What objects and rows cost; ``storage`` has shape (objects,), the others (rows,). USD a month."""
+
+    storage: Array
+    requests: Array
+    retrieval: Array
+    egress_low: Array
+    egress_high: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What each class of a past costs, and at the end what stands for a class that is not known.
+
+    Attributes:
+        tiers, sheets: of the same length, the past's classes and one more.
+        assumed: sentences.
+    """
+
+    tiers: Sequence[Tier]
+    sheets: Sequence[Sheet]
+    assumed: tuple[str, ...] = ()
+
+
+def showback(past: Past, book: PriceBook, provider: str, by: str) -> Showback:
+    """Share the bill of an imported past out among prefixes or requesters; rows sum to the whole."""
+    return shared_out(past, _rates(past, book, provider), provider, by)
+
+
+def shared_out(past: Past, rates: Rates, provider: str, by: str, *, copies: Array | None = None) -> Showback:
+    """Share a bill out, with the rates of each class given.
+
+    Args:
+        provider: for the title.
+        copies: shape (objects,), USD a month of storage where it is not that of one copy in the object's class.
+    """
+    days = span_days(past)
+    money = _money(past, rates, DAYS_PER_MONTH / days, copies)
+    rows = _by_prefix(past, money) if by == "prefix" else _by_requester(past, money)
+    shared = ("the storage of an object is shared by who read it, in proportion to the reads",)
+    return Showback(
+        by,
+        sorted(rows, key=lambda row: (-row.total_usd, row.name)),
+        days,
+        provider,
+        [*past.assumptions, *rates.assumed, *(shared if by == "requester" else ())],
+    )
+
+
+def span_days(past: Past) -> float:
+    """Return the days from the first to the last access, at least one."""
+    return max(1.0, (float(past.time.max()) - float(past.time.min())) / DAY_SECONDS) if len(past) else DAYS_PER_MONTH
+
+
+def folder(key: str) -> str:
+    """Return a key's bucket and first folder."""
+    return "/".join(key.split("/")[: 2 if key.count("/") > 1 else 1])
+
+
+def _rates(past: Past, book: PriceBook, provider: str) -> Rates:
+    names = [*past.classes, book.classes(provider)[0]]
+    known = [name if name in book.classes(provider) else names[-1] for name in names]
+    said = [
+        f"{name} has no price for {provider} and is priced as {names[-1]}" for name in sorted(set(names) - set(known))
+    ]
+    if unknown := int((past.storage_class < 0).sum()):
+        said.append(f"{unknown:,} objects without a class in an inventory are taken to be in {names[-1]}")
+    sheet = book.sheet(provider)
+    return Rates([book.price(provider, name).tier for name in known], [sheet] * len(known), tuple(said))
+
+
+def _money(past: Past, rates: Rates, months: float, copies: Array | None) -> _Money:
+    def rate(field: str, of: NDArray[np.int16]) -> Array:
+        return np.array([float(getattr(tier, field)) for tier in rates.tiers])[of]  # -1 is the last
+
+    of, size = past.storage_class, past.whole_size.astype(np.float64)
+    alone = storage_usd(size, rate("storage_per_gb_month", of), rate("min_billable_bytes", of))
+    storage = np.where(_there(past), alone if copies is None else copies, 0.0)
+    at = of[past.obj]
+    reads = np.where(past.op == GET, past.count, 0).astype(np.float64)
+    writes = np.where(past.op == PUT, past.count, 0).astype(np.float64)
+    requests = requests_usd(reads, rate("get_per_1k", at)) + requests_usd(writes, rate("put_per_1k", at))
+    retrieval = retrieval_usd(past.bytes, rate("retrieval_per_gb", at)) + requests_usd(
+        reads, rate("retrieval_request_per_1k", at)
+    )
+    low, high = _egress(past, rates.sheets, at)
+    scaled = (np.asarray(amount * months, np.float64) for amount in (requests, retrieval, low, high))
+    return _Money(storage, *scaled)
+
+
+def _there(past: Past) -> NDArray[np.bool_]:
+    """Return which objects exist at the end: listed, or not deleted last."""
+    last = np.full((2, past.objects), -1, np.int64)
+    for row, op in enumerate((PUT, DELETE)):
+        chosen = past.op == op
+        np.maximum.at(last[row], past.obj[chosen], past.time[chosen])
+    return np.asarray((last[1] < 0) | (last[0] > last[1]), np.bool_)
+
+
+def _egress(past: Past, sheets: Sequence[Sheet], at: NDArray[np.int16]) -> tuple[Array, Array]:
+    """Return the least and most USD of each row's bytes on their way to the reader, of the whole period."""
+    least = np.zeros((len(sheets), len(WAYS)))
+    most = np.zeros((len(sheets), len(WAYS)))
+    for number, sheet in enumerate(sheets):
+        far, out = sheet.egress_inter_region_per_gb, sheet.egress_internet_per_gb
+        known = {"other_region": far, "internet": out}
+        least[number] = [known.get(way, 0.0) for way in WAYS]
+        most[number] = [(known | {"unknown": max(far, out)}).get(way, 0.0) for way in WAYS]
+    way = ways_of(past.addresses)[past.address] if len(past) else np.zeros(0, np.int8)
+    low, high = (np.asarray(retrieval_usd(past.bytes, rates[at, way]), np.float64) for rates in (least, most))
+    return low, high
+
+
+def _add(of: NDArray[Any], weights: NDArray[Any], count: int) -> Array:
+    return np.asarray(np.bincount(of, weights=weights, minlength=count), np.float64)
+
+
+def _by_prefix(past: Past, money: _Money) -> list[ShowbackRow]:
+    names: dict[str, int] = {}
+    group = np.array(
+        [names.setdefault(folder(key.decode("utf-8", "replace")), len(names)) for key in past.names.tolist()], np.int64
+    )
+    of, count = group[past.obj], len(names)
+    storage = _add(group, money.storage, count)
+    objects = np.bincount(group, minlength=count)
+    return _rows(list(names), storage, objects, _summed(of, count, past, money))
+
+
+def _by_requester(past: Past, money: _Money) -> list[ShowbackRow]:
+    count = len(past.requesters) + 1  # and nobody
+    names = [past.requesters.text(number) or ANONYMOUS for number in range(count - 1)] + [NOBODY]
+    pair, inverse = np.unique(past.obj.astype(np.int64) * count + past.who, return_inverse=True)
+    obj, who = pair // count, pair % count
+    reads = _add(inverse, np.where(past.op == GET, past.count, 0), len(pair))
+    of_object = _add(obj, reads, past.objects)
+    share = np.divide(reads, of_object[obj], out=np.zeros(len(pair)), where=of_object[obj] > 0)
+    storage = _add(who, share * money.storage[obj], count)
+    unread = of_object == 0
+    storage[-1] += money.storage[unread].sum()
+    objects = np.bincount(who, minlength=count)
+    objects[-1] += int(unread.sum())
+    scanners = {scanner.who for scanner in find_scanners(past)} if len(past) else set()
+    rows = _rows(names, storage, objects, _summed(past.who, count, past, money))
+    marked = [msgspec.structs.replace(row, scanner=at in scanners) for at, row in enumerate(rows)]
+    return [row for row in marked if row.objects]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Per group, shape (groups,)."""
+
+    requests: Array
+    retrieval: Array
+    egress_low: Array
+    egress_high: Array
+    reads: Array
+    bytes: Array
+
+
+def _summed(of: NDArray[Any], count: int, past: Past, money: _Money) -> _Sums:
+    reads = np.where(past.op == GET, past.count, 0).astype(np.float64)
+    amounts = (money.requests, money.retrieval, money.egress_low, money.egress_high, reads, past.bytes)
+    return _Sums(*(_add(of, amount, count) for amount in amounts))
+
+
+def _rows(names: Sequence[str], storage: Array, objects: NDArray[np.int64], sums: _Sums) -> list[ShowbackRow]:
+    return [
+        ShowbackRow(
+            name=name,
+            storage_usd=float(storage[at]),
+            requests_usd=float(sums.requests[at]),
+            retrieval_usd=float(sums.retrieval[at]),
+            egress_low_usd=float(sums.egress_low[at]),
+            egress_high_usd=float(sums.egress_high[at]),
+            objects=int(objects[at]),
+            reads=int(sums.reads[at]),
+            read_bytes=float(sums.bytes[at]),
+        )
+        for at, name in enumerate(names)
+    ]
+
+
+def priced_scanners(found: Showback) -> list[ShowbackRow]:
+    """Return the requesters that only scan, with what their reads cost."""
+    return [row for row in found.rows if row.scanner]
+
+
+def document(found: Showback) -> dict[str, Any]:
+    """Return a showback as JSON-ready data, with its sums."""
+    rows = [msgspec.to_builtins(row) | {"total_usd": row.total_usd} for row in found.rows]
+    return {
+        "by": found.by,
+        "provider": found.provider,
+        "days": found.days,
+        "total_usd": found.total_usd,
+        "egress_usd": {
+            "low": sum((row.egress_low_usd for row in found.rows), 0.0),
+            "high": sum((row.egress_high_usd for row in found.rows), 0.0),
+        },
+        "rows": rows,
+        "scanners": [row["name"] for row in rows if row["scanner"]],
+        "assumptions": found.assumptions,
+    }
