@@ -465,14 +465,14 @@ class TimeMachine:
 
 COLUMNS = [
     {"name": "key", "label": "Object"},
-    {"name": "size_bytes", "label": "Size", "unit": "bytes"},
-    {"name": "reads", "label": "Reads", "unit": ""},
-    {"name": "moves", "label": "Moves", "unit": ""},
+    {"name": "saving", "label": "Saved", "unit": "usd"},
     {"name": "fabric", "label": "Fabric", "unit": "usd"},
     {"name": "do_nothing", "label": "Do nothing", "unit": "usd"},
     {"name": "optimum", "label": "Optimum", "unit": "usd"},
-    {"name": "saving", "label": "Saved", "unit": "usd"},
     {"name": "above_optimum", "label": "Above optimum", "unit": "usd"},
+    {"name": "moves", "label": "Moves", "unit": ""},
+    {"name": "reads", "label": "Reads", "unit": ""},
+    {"name": "size_bytes", "label": "Size", "unit": "bytes"},
 ]
 
 
