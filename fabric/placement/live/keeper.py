@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fabric.core.clock import SECONDS_PER_DAY, Clock, day_number
 from fabric.core.errors import CorruptError
-from fabric.events.batch import AccessBatch, Op
+from fabric.events.batch import AccessBatch, Op, reads_by
 from fabric.events.snapshot import Arrays, Described, Form, load, save
 from fabric.placement.live.book import DTYPES, Account, Book, BookState
 from fabric.placement.live.days import LATENESS_SECONDS, Columns, billed, columns_of, stores_of
@@ -67,6 +67,7 @@ class Ledgers:
     Args:
         folder: made if missing; holds the snapshot and the scratch files.
         tariffs: by store.
+        unlearned: requesters whose reads the rule learns nothing from: scanners.
     """
 
     def __init__(
@@ -77,12 +78,13 @@ class Ledgers:
         clock: Clock,
         *,
         terms: Terms = GATE,
+        unlearned: Collection[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._path = folder, folder / "ledger.snapshot"
         self._log, self._clock = log, clock
         self._lock = threading.RLock()
-        self._tariffs = dict(tariffs)
+        self._tariffs, self._unlearned = dict(tariffs), frozenset(unlearned)
         self._terms = terms
         self._compiling: threading.Thread | None = None
         self._ready: frozenset[str] = frozenset()
@@ -192,7 +194,7 @@ class Ledgers:
 
     def _take(self, batch: AccessBatch) -> None:
         stores = np.array(stores_of(batch, list(self._books)), object)
-        counted, rows = billed(batch), columns_of(batch)
+        counted, rows = billed(batch) & ~reads_by(batch, self._unlearned), columns_of(batch)
         for name, book in self._books.items():
             own = counted & (stores == name)
             own |= _ended_here(book, rows, own, counted & (stores == ""))
