@@ -16,6 +16,7 @@ from fabric.app.engine import Engine
 from fabric.app.operations import Plans, back_up, verify_replicas
 from fabric.app.orphans import find_orphans, remove_orphans
 from fabric.app.remembered import remember_settings
+from fabric.app.showback import Record
 from fabric.app.worlds import OWN
 from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
@@ -41,6 +42,7 @@ class Acts:
             "scan": (Action.OPERATE, self._scan),
             "plan": (Action.VIEW, self._plan),
             "apply": (Action.OPERATE, self._apply),
+            "showback": (Action.VIEW, self._showback),
             "verify": (Action.OPERATE, self._verify),
             "approve": (Action.APPROVE, self._job("approve")),
             "cancel": (Action.OPERATE, self._job("cancel")),
@@ -75,6 +77,9 @@ class Acts:
     def _plan(self, _who: Principal, body: Body) -> Body:
         return self._plans.make(spend_cap_usd=_usd(body, "spend_cap_usd"))
 
+    def _showback(self, _who: Principal, body: Body) -> Body:
+        return Record(self._engine).showback(str(body.get("by", "prefix")))
+
     def _apply(self, who: Principal, body: Body) -> Body:
         return self._plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
 
@@ -82,20 +87,15 @@ class Acts:
         prefix, remove = str(body.get("prefix", "")), _texts(body, "remove")
         if prefix and remove:
             raise BadInputError("orphans are looked for in whole stores", hint="leave out PREFIX to remove one")
-        if remove:
-            return self._remove_orphans(who, remove)
         found = verify_replicas(self._engine, prefix)
         if not prefix:  # a blob that nothing names has no key to compare with it
-            found["orphans"] = find_orphans(self._engine).facts()
+            orphans = find_orphans(self._engine)
+            found["orphans"] = orphans.facts()
+            if remove:
+                found["orphans"]["removals"] = remove_orphans(self._engine, orphans, remove, who.name)
         facts = {name: found[name] for name in ("good", "faulty", "lost")}
         self._engine.audit.append_done("verify", who.name, prefix, **facts)
         return found
-
-    def _remove_orphans(self, who: Principal, names: list[str]) -> Body:
-        """Remove blobs that nothing names; no replica is read for it."""
-        orphans = find_orphans(self._engine)
-        removals = remove_orphans(self._engine, orphans, names, who.name)
-        return {"orphans": orphans.facts() | {"removals": removals}}
 
     def _job(self, verb: str) -> Callable[[Principal, Body], Body]:
         def act(who: Principal, body: Body) -> Body:

@@ -103,7 +103,7 @@ class Engine:
     ) -> None:
         self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
         self.measures = Measures(clock)
-        self.writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
+        self._writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
         self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
         with ExitStack() as opened:
@@ -168,7 +168,7 @@ class Engine:
             measures=self.measures,
             store_health=StoreHealth(self.database),
             owed=self._owes,
-            writer=self.writer,
+            writer=self._writer,
         )
         self.prices, self._site = priced(self.settings), reading_site(self.settings)
         self.chooser = PlaceChooser(
@@ -185,11 +185,18 @@ class Engine:
         path = self.folder.path / "events"
         self.log = EventLog(path / "log", self.clock, segment_bytes=self.settings.streaming.segment_bytes)
         opened.callback(self.log.close)
-        self.history = History(path / "history", half_life_hours=self.settings.placement.half_life_hours)
+        self.history = History(
+            path / "history",
+            half_life_hours=self.settings.placement.half_life_hours,
+            unlearned=self.settings.placement.scanners,
+        )
         opened.callback(self.history.close)
         tariffs = tariffs_of(self.settings.stores, self.prices)
         terms = terms_of(self.settings.placement)
-        self.ledgers = Ledgers(self.folder.path / "placement", tariffs, self.log, self.clock, terms=terms)
+        scanners = self.settings.placement.scanners
+        self.ledgers = Ledgers(
+            self.folder.path / "placement", tariffs, self.log, self.clock, terms=terms, unlearned=scanners
+        )
         opened.callback(self.ledgers.close)
         self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)
         opened.callback(self.intake.close)
@@ -203,7 +210,7 @@ class Engine:
             self.vault,
             owed=self.owed,
             strict_critical=strict,
-            writer=self.writer,
+            writer=self._writer,
             **shared,
         )
         self.repairer = Repairer(
@@ -351,7 +358,12 @@ class Engine:
         )
         self.supervisor = Supervisor(self.components, self.clock, after_tick=lambda _task: self.show())
         reporter = Reporter(
-            self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
+            self.components,
+            publisher,
+            self.clock,
+            states=self.supervisor.states,
+            decorate=self._decorate,
+            measures=self.measures,
         )
         self._services = Supervisor([reporter, self.scans], self.clock)
         self.fleet.start()

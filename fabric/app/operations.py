@@ -11,6 +11,7 @@ from typing import Any
 
 from fabric.app.engine import Engine
 from fabric.app.keys import kept_folders
+from fabric.app.showback import Record
 from fabric.catalog.backup import backup
 from fabric.catalog.decisions import Decision
 from fabric.core.clock import iso
@@ -44,17 +45,21 @@ class Plans:
 
         Args:
             spend_cap_usd: what the moves may cost together once; None: the setting ``migration.spend_cap_usd``.
+
+        Raises:
+            PreconditionError: of the accesses that others feed, too many are known to be missing.
         """
+        told = Record(self._engine).told()
         moves = self._engine.decisions.open_moves(MOVES_MOST)
         cap = self._engine.settings.migration.spend_cap_usd if spend_cap_usd is None else spend_cap_usd
-        plan = make_plan(moves, now=self._engine.clock.now(), terms=self._terms(moves, cap))
+        plan = make_plan(moves, now=self._engine.clock.now(), terms=self._terms(moves, cap, told))
         self._folder.mkdir(exist_ok=True)
         write_whole(self._folder / f"{plan.sha256}.json", write_plan(plan), durable=True)
         for old in sorted(self._folder.glob("*.json"), key=os.path.getmtime)[:-PLANS_KEPT]:
             old.unlink(missing_ok=True)
         return _facts(plan)
 
-    def _terms(self, moves: Sequence[Decision], cap: float) -> Terms:
+    def _terms(self, moves: Sequence[Decision], cap: float, told: Facts) -> Terms:
         """Look at every place and object of the moves as they are now."""
         engine = self._engine
         market = engine.placement.market()
@@ -65,6 +70,7 @@ class Plans:
             room={store: float(left) for store, left in rooms.items()},
             refused=lambda move: refused(move, heads.get(move.key), market),
             surveys=cache(self._survey),
+            told=told,
         )
 
     def _survey(self, survey_id: str) -> SurveyRecord | None:

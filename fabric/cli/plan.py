@@ -10,6 +10,7 @@ import msgspec
 
 from fabric.cli.arguments import read_plan_file
 from fabric.cli.client import act
+from fabric.cli.replay import SeveralFiles
 from fabric.cli.show import show
 from fabric.core.units import format_usd
 
@@ -19,7 +20,7 @@ MOVE_COLUMNS = (
 )  # fmt: skip
 
 
-@click.command()
+@click.command(cls=SeveralFiles)
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the plan file here.")
 @click.option(
     "--spend-cap",
@@ -27,9 +28,21 @@ MOVE_COLUMNS = (
     metavar="USD",
     help="What the moves may cost together once; default: the setting migration.spend_cap_usd.",
 )
+@click.option("--accesses", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="Plan from a log.")
+@click.option("--inventory", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What there is.")
+@click.option("--provider", type=click.Choice(["aws", "gcp", "azure"]), default="aws", show_default=True)
+@click.option("--classes", default="", metavar="A,B", help="Storage classes to choose from; with --accesses.")
+@click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Your own rates; with --accesses.")
+@click.option("--coverage-floor", type=click.FloatRange(0, 1), default=0.95, show_default=True)
 @click.pass_obj
-def plan(session: Any, out: Path | None, spend_cap: float | None) -> None:
-    """Show the moves that placement proposes, what they cost, save and risk, and when they pay; changes nothing."""
+def plan(session: Any, /, out: Path | None, spend_cap: float | None, **asked: Any) -> None:
+    """Show the moves that placement proposes, what they cost, save and risk, and when they pay; changes nothing.
+
+    With --accesses (and --inventory) it plans from a log, in this process; FILE is then a CSV of the moves.
+    """
+    if asked["accesses"]:
+        _show_imported(session, _imported(out, spend_cap, **asked))
+        return
     with session.client() as client:
         found = act(client, "plan", spend_cap_usd=spend_cap)
     if out is not None:
@@ -96,3 +109,44 @@ def _days(found: dict[str, Any]) -> str:
     names = ("pays_back", "pays_back_soonest", "pays_back_latest")
     middle, soonest, latest = (str(found[name])[:10] if found[name] else "never" for name in names)
     return f"{middle} ({soonest} to {latest})"
+
+
+def _imported(out: Path | None, spend_cap: float | None, **asked: Any) -> dict[str, Any]:
+    from fabric.placement.fleetplan import document, plan_source, write_moves
+    from fabric.placement.replay.sources import read_source
+    from fabric.pricing.sheet import PriceBook
+
+    source = read_source(asked["accesses"], asked["inventory"], floor=asked["coverage_floor"])
+    classes = [name.strip() for name in asked["classes"].split(",") if name.strip()]
+    found = plan_source(source, PriceBook.load(asked["prices"]), asked["provider"], classes, spend_cap)
+    if out is not None:
+        write_moves(out, found.trace, found.tariff, found.moves, source.names)
+    return {**document(found.sums, found.tariff, source.assumed), **source.told}
+
+
+def _show_imported(session: Any, found: dict[str, Any]) -> None:
+    if session.as_json:
+        session.show(found)
+        return
+    figures = {
+        "objects": found["objects"],
+        "moves": found["moves"],
+        "once": format_usd(found["once_usd"]),
+        "of which": ", ".join(f"{name} {format_usd(usd)}" for name, usd in found["lines"].items() if usd),
+        "month before": format_usd(found["before_usd_month"]),
+        "month after": format_usd(found["after_usd_month"]),
+        "saving a month": _range(found, "saving", "usd_month"),
+        "saving a month per object": _span(found["saving_usd_month_per_object"]),
+        "saving a year": _span(found["saving_usd_year"]),
+        "pays back": _days(found),
+        "worst case": format_usd(found["worst_usd"]),
+        "undo": format_usd(found["undo_usd"]),
+    }
+    show(figures, title="plan")
+    for why, count in found["left_out"].items():
+        click.echo(f"Left out: {count:,} moves, because {why}.")
+    for sentence in found["assumptions"]:
+        click.echo(f"Assumed: {sentence}.")
+    if found.get("scanners"):
+        names = ", ".join(scanner["requester"] for scanner in found["scanners"])
+        click.echo(f"Left out of what the rule learns from, as scanners: {names}.")

@@ -85,6 +85,8 @@ class PlacementSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     half_life_hours: Positive = 24.0
     idle_seconds: Positive = 30.0
     copies: Annotated[int, Meta(ge=1, le=9)] = 3
+    coverage_floor: Unit = 0.95  # share of fed accesses that must have come before a plan is made
+    scanners: tuple[str, ...] = ()  # requesters whose reads the rules learn nothing from: backups, virus scans
     rule: Literal["fabric_gated", "fabric"] = "fabric_gated"  # inside a store: with the gate, or the money alone
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -45,3 +46,11 @@ class AccessBatch:
 
     def __len__(self) -> int:
         return len(self.key)
+
+
+def reads_by(batch: AccessBatch, names: Collection[str]) -> NDArray[np.bool_]:
+    """Say which rows are reads by one of ``names``; shape (rows,)."""
+    if not names:
+        return np.zeros(len(batch), np.bool_)
+    theirs = np.fromiter((who in names for who in batch.who), np.bool_, len(batch))
+    return np.asarray(theirs & (batch.op == Op.READ), np.bool_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fabric.core.clock import SECONDS_PER_DAY, SECONDS_PER_HOUR
 from fabric.core.errors import BadInputError, CorruptError
-from fabric.events.batch import AccessBatch, Op
+from fabric.events.batch import AccessBatch, Op, reads_by
 from fabric.events.log import EventLog
 from fabric.events.mapped import MappedArray
 from fabric.events.readers import Readers
@@ -35,12 +35,15 @@ class History:
     Args:
         folder: made if missing.
         half_life_hours: of the decayed rates; a snapshot made with another one is put aside and rebuilt.
+        unlearned: requesters whose reads are not counted from now on: scanners.
     """
 
-    def __init__(self, folder: Path, *, half_life_hours: float = HALF_LIFE_HOURS) -> None:
+    def __init__(
+        self, folder: Path, *, half_life_hours: float = HALF_LIFE_HOURS, unlearned: Collection[str] = ()
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "history.snapshot"
-        self._half_life_hours = half_life_hours
+        self._half_life_hours, self._unlearned = half_life_hours, frozenset(unlearned)
         self._lock = threading.RLock()
         self._records = MappedArray(folder, blank_records(1))
         self._rings = MappedArray(folder, blank_rings(1))
@@ -88,12 +91,14 @@ class History:
                 return
             if first_offset != self._offset:
                 raise BadInputError("events must be applied in order", expected=self._offset, given=first_offset)
-            columns = AccessColumns.of(batch, self._rows_of(batch.key))
+            kept = ~reads_by(batch, self._unlearned)
+            columns = AccessColumns.of(batch, self._rows_of(batch.key)).only(kept)
+            who = [batch.who[i] for i in np.flatnonzero(kept).tolist()]
             self._advance_time(float(batch.time.max(initial=-np.inf)))
             recent = self._recent_reads(columns)
             rings = self._rings_of(columns.row[recent])  # the last thing that can fail: nothing is counted yet
             step(self._records.rows, columns, half_life_hours=self._half_life_hours)
-            self._step_rings(columns.only(recent), rings, [batch.who[i] for i in np.flatnonzero(recent).tolist()])
+            self._step_rings(columns.only(recent), rings, [who[i] for i in np.flatnonzero(recent).tolist()])
             self._offset = end
 
     def catch_up(self, log: EventLog, *, rows_most: int | None = None) -> int:

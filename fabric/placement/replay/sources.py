@@ -34,6 +34,7 @@ class Source:
         assumed: sentences.
         told: what a report says of the import: lines read, rejected, repeated, coverage, scanners.
         scanned: of each row, whether it is a scanner's read; empty where no reader is known.
+        origin: UTC seconds of day 0; 0 where the source counts from its own start.
     """
 
     rows: Rows
@@ -45,6 +46,7 @@ class Source:
     assumed: tuple[str, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
     scanned: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    origin: float = 0.0
 
     def trace(self, *, stretch: float = 1.0, horizon_days: int | None = None) -> Trace:
         """Return the past at day grain; see `trace.trace_of`."""
@@ -107,6 +109,7 @@ def source_of(past: Past, *, floor: float = FLOOR) -> Source:
         (*past.assumptions, *assumed),
         _told(past, scanners, floor),
         scanned_rows(past, scanners),
+        past.origin,
     )
 
 

@@ -116,13 +116,14 @@ def do_nothing(trace: Trace, tariff: Tariff, source: Source) -> DoNothing:
     Raises:
         BadInputError: the inventory has a class that is not among those compared.
     """
-    to = _present(trace, tariff, source)
+    to = present(trace, tariff, source)
     moves = held(trace, to)
     found = bill(trace, tariff, moves)
     return DoNothing(found.by_line, tuple(_expected(trace, tariff, to, found.lines)), moves)
 
 
-def _present(trace: Trace, tariff: Tariff, source: Source) -> NDArray[np.int64]:
+def present(trace: Trace, tariff: Tariff, source: Source) -> NDArray[np.int64]:
+    """Return the class of each life that the inventory states, the hot one where none does; BadInputError as above."""
     if not source.classes:
         return np.zeros(trace.lives, np.int64)
     known = np.array([tariff.names.index(name) if name in tariff.names else -1 for name in source.classes], np.int64)

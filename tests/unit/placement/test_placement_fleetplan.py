@@ -1,0 +1,138 @@
+"""Plans of an imported past: the live plan's figures in arrays, the cap, and a log too poor to act on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fabric.placement.fleetplan import GRACE_DAYS, FleetMoves, FleetSums, plan_fleet
+from fabric.placement.planned import SHADOW_BYTES, TIMED_BYTES, TIMED_READS
+from fabric.placement.replay.tariff import tariff_of
+from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
+from fabric.placement.spend import TAKEN
+from fabric.pricing.cost import canary_lines, month_lines, move_lines, proof_lines, total
+from fabric.pricing.sheet import PriceBook, Site
+from tests.unit.formats.log_lines import START, s3_line
+
+ROOT = Path(__file__).resolve().parents[3]
+BOOK = PriceBook.load()
+CLASSES = ("standard", "standard_ia", "glacier_instant")
+TARIFF = tariff_of(BOOK, "aws", CLASSES)
+DAYS = 40
+
+
+def past(sizes: list[int], reads: dict[int, int]) -> Trace:
+    """Objects listed on day 0, some of them read once a day for so many days up to the last."""
+    rows = [(DAYS - 1 - back, obj) for obj, count in reads.items() for back in range(count)]
+    day, obj = (np.array([row[at] for row in sorted(rows)], np.int64) for at in (0, 1))
+    size = np.array(sizes)[obj] if len(obj) else obj
+    ones = np.ones(len(obj), np.int64)
+    listed = Listed(np.arange(len(sizes)), np.array(sizes), np.zeros(len(sizes)))
+    given = Rows(day * 86400, obj, size, ones.astype(np.int8), ones, size.astype(np.float64))
+    return trace_of(given, listed=listed, horizon_days=DAYS)
+
+
+def planned(trace: Trace, wanted: list[int], held: list[int], cap: float | None = None) -> tuple[FleetMoves, FleetSums]:
+    return plan_fleet(trace, TARIFF, np.array(wanted), np.array(held), now=START, cap=cap)
+
+
+@pytest.mark.item(14, 119)
+@pytest.mark.parametrize(("held", "wanted"), [(0, 1), (0, 2), (1, 0), (2, 0), (1, 2)])
+@pytest.mark.parametrize("size", [1000, 5 << 30])
+def test_the_arrays_give_what_the_lines_of_the_live_plan_give(held: int, wanted: int, size: int) -> None:
+    _, sums = planned(past([size], {0: 3}), [wanted], [held])
+    here, there = BOOK.price("aws", CLASSES[held]), BOOK.price("aws", CLASSES[wanted])
+    free = BOOK.egress(Site("aws"), Site("aws"))
+    ends = [(here, free), (there, free)]
+    lines = (
+        *move_lines(here, there, free, size_bytes=size, age_days=DAYS, grace_days=GRACE_DAYS),
+        *proof_lines(there, free, size_bytes=size),
+        *canary_lines(ends, reads=TIMED_READS, read_bytes=min(size, TIMED_BYTES), shadow_bytes=SHADOW_BYTES),
+    )
+    assert sums.once_usd == pytest.approx(total(lines).usd, rel=1e-9)
+    assert sums.once_usd == pytest.approx(sum(sums.lines.values()))
+    months = {
+        name: total(month_lines(price, free, size_bytes=size, reads=3, read_bytes=3 * size)).usd
+        for name, price in (("before", here), ("after", there))
+    }
+    assert sums.before_usd_month == pytest.approx(months["before"])
+    assert sums.after_usd_month == pytest.approx(months["after"])
+
+
+@pytest.mark.item(117, 118)
+def test_objects_that_lie_where_the_rule_wants_them_are_not_in_the_plan() -> None:
+    found, sums = planned(past([10**9] * 5, {}), [0, 1, 1, 2, 0], [0, 1, 0, 0, 1])
+    assert found.life.tolist() == [2, 3, 4]
+    assert (sums.objects, sums.moves) == (5, 3)
+
+
+def test_the_cap_of_a_fleet_plan_takes_what_pays_back_soonest_and_counts_the_rest() -> None:
+    trace = past([10**9, 10**6, 10**10, 10**4], {})
+    whole, sums = planned(trace, [1] * 4, [0] * 4)
+    capped, less = planned(trace, [1] * 4, [0] * 4, cap=sums.once_usd / 2)
+    assert less.once_usd <= sums.once_usd / 2
+    assert sum(less.left_out.values()) == 4 - less.moves > 0
+    months = whole.once / whole.saving
+    taken = capped.fate == TAKEN
+    small = ~taken & (whole.saving > 0) & (whole.once <= sums.once_usd / 2)
+    assert not small.any() or months[taken].max() <= months[small].min()
+
+
+@pytest.mark.item(119)
+def test_the_range_of_the_break_even_holds_its_expectation() -> None:
+    _, sums = planned(past([10**9] * 3, {0: 2, 1: 1}), [1, 1, 2], [0, 0, 0])
+    assert sums.saving_low_usd_month <= sums.saving_usd_month <= sums.saving_high_usd_month
+    assert sums.pays_back is not None
+    assert sums.pays_back_soonest is not None
+    assert sums.pays_back_soonest <= sums.pays_back
+    assert sums.pays_back_latest is None or sums.pays_back_latest >= sums.pays_back
+    assert sums.worst_usd == pytest.approx(-sums.once_usd - 2 * sums.undo_usd)
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fabric", "--json", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
+
+
+def hourly_log(folder: Path, hours: range, lost: range) -> Path:
+    lines = [
+        s3_line(
+            f"a/o{n}",
+            at=START + hour * 3600 + n * 60,
+            sent="5",
+            size="900000000",
+            requester="ann",
+            request=f"{hour}-{n}",
+        )
+        for hour in hours
+        if hour not in lost
+        for n in range(20)
+    ]
+    (folder / "log").write_text("".join(lines))
+    return folder / "log"
+
+
+def test_a_plan_on_poor_coverage_ends_with_code_6_and_one_clear_sentence(tmp_path: Path) -> None:
+    log = hourly_log(tmp_path, range(24 * 20), range(200, 260))
+    done = run(tmp_path, "plan", "--accesses", str(log))
+    assert done.returncode == 6
+    problem = json.loads(done.stderr)
+    assert "below the floor of 95%" in problem["title"]
+    assert 0.8 < problem["share"] < 0.93
+
+
+def test_a_plan_of_a_log_is_written_as_rows_and_says_what_it_assumed(tmp_path: Path) -> None:
+    log = hourly_log(tmp_path, range(24 * 8), range(0))
+    done = run(tmp_path, "plan", "--accesses", str(log), "-o", str(tmp_path / "moves.csv"), "--spend-cap", "5")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["once_usd"] <= 5
+    assert found["assumptions"]
+    rows = list(csv.DictReader((tmp_path / "moves.csv").open(encoding="utf-8")))
+    assert len(rows) == found["moves"]
