@@ -103,7 +103,7 @@ class Engine:
     ) -> None:
         self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
         self.measures = Measures(clock)
-        self.writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
+        self._writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
         self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
         with ExitStack() as opened:
@@ -168,7 +168,7 @@ class Engine:
             measures=self.measures,
             store_health=StoreHealth(self.database),
             owed=self._owes,
-            writer=self.writer,
+            writer=self._writer,
         )
         self.prices, self._site = priced(self.settings), reading_site(self.settings)
         self.chooser = PlaceChooser(
@@ -210,7 +210,7 @@ class Engine:
             self.vault,
             owed=self.owed,
             strict_critical=strict,
-            writer=self.writer,
+            writer=self._writer,
             **shared,
         )
         self.repairer = Repairer(
@@ -358,7 +358,12 @@ class Engine:
         )
         self.supervisor = Supervisor(self.components, self.clock, after_tick=lambda _task: self.show())
         reporter = Reporter(
-            self.components, publisher, self.clock, states=self.supervisor.states, decorate=self._decorate
+            self.components,
+            publisher,
+            self.clock,
+            states=self.supervisor.states,
+            decorate=self._decorate,
+            measures=self.measures,
         )
         self._services = Supervisor([reporter, self.scans], self.clock)
         self.fleet.start()

@@ -108,8 +108,8 @@ def read(question: Question, voice: Voice) -> tuple[Source, float]:
     """Return the past that the question names, and the UTC second of its day 0 (0: it has a clock of its own)."""
     accesses, inventory = [Path(path) for path in question.accesses], [Path(path) for path in question.inventory]
     if accesses and not inventory and all(path.is_file() and is_trace(path) for path in accesses):
-        return Source(read_traces(accesses), names=_names(question)), question.origin
-    listing = read_listing(inventory) if inventory else None
+        return Source(read_traces(accesses)), 0.0
+    listing = read_listing(inventory, within=Path(question.within)) if inventory else None
     source = AccessSource(accesses)
     account = listing.account if listing and not accesses else source.account
     batches = _counted(source, voice) if accesses else ()
@@ -122,12 +122,6 @@ def _counted(source: AccessSource, voice: Voice) -> Iterator[Accesses]:
     for batch in source:
         voice.say(rows=source.account.read, rejected=source.account.rejected.total(), files=len(source.account.files))
         yield batch
-
-
-def _names(question: Question) -> list[str] | None:
-    if not question.names:
-        return None
-    return Path(question.names).read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:

@@ -12,17 +12,15 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is to be replayed: files, prices and the comparison's options.
 
     Attributes:
-        names: a file of objects' names, one a line, for a trace that numbers them; "" where there is none.
-        origin: UTC seconds of a trace's first midnight; 0 where it has a clock of its own.
+        within: the folder that all files lie in, those included that an inventory's manifest names.
         policies: none means all.
     """
 
     accesses: tuple[str, ...] = ()
     inventory: tuple[str, ...] = ()
     bill: tuple[str, ...] = ()
+    within: str = ""
     prices: str = ""
-    names: str = ""
-    origin: float = 0.0
     provider: str = "aws"
     classes: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from typing import IO, Any
 import msgspec
 
 import fabric
+from fabric.app.recorded import LISTING_FILE, TRACE_FILE
 from fabric.app.replaytold import ANSWER_FILE, PROBLEM_FILE, PROGRESS_FILE, QUESTION_FILE, Progress, Question
 from fabric.app.uploads import BYTES_MOST, FILES_MOST, Given, Uploads
 from fabric.core.clock import Clock, iso
@@ -50,6 +51,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a person asks to have replayed."""
 
     upload: str = ""
+    store: str = ""  # a connected store, whose last scan is the inventory
     history: bool = False  # the accesses that the fabric itself has recorded
     provider: str = "aws"
     classes: tuple[str, ...] = ()
@@ -83,7 +85,7 @@ class Job:
     ended: threading.Event = field(default_factory=threading.Event)
 
 
-Export = Callable[[Path], tuple[Path, Path, float]]
+Export = Callable[[Path], Path]
 
 
 class TimeMachine:
@@ -93,7 +95,9 @@ class TimeMachine:
         folder: of its own; what a replay of an earlier process left half done is removed.
         principal: turns whom the dashboard let in into a principal.
         prices: a file laid over the built-in price sheets, "" for none.
-        history: writes the fabric's own accesses as a trace into a folder: (trace, names, UTC second of day 0).
+        history: writes the fabric's own accesses as a trace into a folder.
+        stores: names of connected stores that were scanned, and what names the state of each scan.
+        listing: writes a store's last scan as an inventory: (folder, store, provider) -> file.
         history_mark: names the state of the recorded accesses; "" where there are none.
         record: takes an audit line: (action, who, subject, facts).
     """
@@ -106,11 +110,14 @@ class TimeMachine:
         *,
         prices: str = "",
         history: Export | None = None,
+        stores: Callable[[], Mapping[str, str]] = dict,
+        listing: Callable[[Path, str, str], Path] | None = None,
         history_mark: Callable[[], str] = str,
         record: Callable[..., object] = lambda *_, **__: None,
     ) -> None:
         self._folder, self._clock, self._principal, self._prices = folder, clock, principal, prices
         self._history, self._history_mark, self._record = history, history_mark, record
+        self._stores, self._listing = stores, listing
         self._lock = threading.Lock()
         self._running: Job | None = None
         self._ended: OrderedDict[str, Job] = OrderedDict()
@@ -127,6 +134,7 @@ class TimeMachine:
             "may_start": self._principal(who).may(Action.OPERATE),
             "providers": {name: _choice(self._book(), name) for name in PROVIDERS},
             "history": bool(self._history_mark()),
+            "stores": sorted(self._stores()),
             "bytes_most": BYTES_MOST,
             "files_most": FILES_MOST,
             "running": running.kind.id if running else None,
@@ -251,15 +259,14 @@ class TimeMachine:
         by_role = {
             role: tuple(str(f.path) for f in files if f.role == role) for role in ("accesses", "inventory", "bill")
         }
-        names, origin = "", 0.0
+        if asked.store and self._listing is not None:
+            by_role["inventory"] = (str(self._listing(job.folder / "result", asked.store, asked.provider)),)
         if asked.history and self._history is not None:
-            trace, named, origin = self._history(job.folder / "result")
-            by_role["accesses"], names = (str(trace),), str(named)
+            by_role["accesses"] = (str(self._history(job.folder / "result")),)
         question = Question(
             **by_role,
+            within=str(job.folder),
             prices=self._prices,
-            names=names,
-            origin=origin,
             provider=asked.provider,
             classes=asked.classes,
             policies=asked.policies,
@@ -401,13 +408,17 @@ class TimeMachine:
     def _check_question(self, asked: Asked, files: list[Given]) -> None:
         if asked.provider not in PROVIDERS:
             raise BadInputError("there are no prices of the provider", provider=asked.provider[:40])
-        if not files and not asked.history:
+        if not files and not asked.history and not asked.store:
             raise BadInputError("there is nothing to replay", hint="choose an access log, an inventory, or the history")
+        if asked.store and asked.store not in self._stores():
+            raise NotFoundError("no such store was scanned", store=asked.store[:80], hint="choose one of the list")
+        if asked.store and any(file.role == "inventory" for file in files):
+            raise BadInputError("give an inventory or a connected store, not both")
         if asked.history and any(file.role == "accesses" for file in files):
             raise BadInputError("give access logs or the fabric's own history, not both")
         if asked.history and not self._history_mark():
             raise NotFoundError("the fabric has recorded no access yet", hint="choose an access log")
-        if all(file.role == "bill" for file in files) and not asked.history:
+        if all(file.role == "bill" for file in files) and not asked.history and not asked.store:
             raise BadInputError("an invoice alone says nothing of objects", hint="add an access log")
         for name in asked.classes:
             if name not in _classes(self._book(), asked.provider):
@@ -426,6 +437,7 @@ class TimeMachine:
             sorted((f.role, f.name, f.sha256) for f in files),
             options,
             self._history_mark() if asked.history else "",
+            self._stores().get(asked.store, ""),
             hashlib.sha256(prices).hexdigest(),
             [self._book().sheet(asked.provider).date, self._book().sheet(asked.provider).source],
         ]
@@ -438,10 +450,12 @@ class TimeMachine:
         asked = msgspec.convert(kind.asked, Asked)
         words = ["python", "-m", "fabric", "replay"]
         if asked.history:
-            words += ["--accesses", str(self._results_folder / kind.id / "history.parquet")]
+            words += ["--accesses", str(self._results_folder / kind.id / TRACE_FILE)]
         for role in ("accesses", "inventory"):
             names = [file["name"] for file in kind.files if file["role"] == role]
             words += [f"--{role}", *names] if names else []
+        if asked.store:
+            words += ["--inventory", str(self._results_folder / kind.id / LISTING_FILE)]
         words += ["--provider", asked.provider, "--classes", ",".join(classes)]
         words += ["--prices", self._prices] if self._prices else []
         words += ["--stretch", f"{asked.stretch:g}"] if asked.stretch != 1.0 else []
@@ -451,14 +465,14 @@ class TimeMachine:
 
 COLUMNS = [
     {"name": "key", "label": "Object"},
-    {"name": "size_bytes", "label": "Size", "unit": "bytes"},
-    {"name": "reads", "label": "Reads", "unit": ""},
-    {"name": "moves", "label": "Moves", "unit": ""},
+    {"name": "saving", "label": "Saved", "unit": "usd"},
     {"name": "fabric", "label": "Fabric", "unit": "usd"},
     {"name": "do_nothing", "label": "Do nothing", "unit": "usd"},
     {"name": "optimum", "label": "Optimum", "unit": "usd"},
-    {"name": "saving", "label": "Saved", "unit": "usd"},
     {"name": "above_optimum", "label": "Above optimum", "unit": "usd"},
+    {"name": "moves", "label": "Moves", "unit": ""},
+    {"name": "reads", "label": "Reads", "unit": ""},
+    {"name": "size_bytes", "label": "Size", "unit": "bytes"},
 ]
 
 

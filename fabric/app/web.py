@@ -9,7 +9,7 @@ from flask import Request
 
 from fabric.app.acts import Acts
 from fabric.app.engine import Engine
-from fabric.app.recorded import RecordedPast
+from fabric.app.recorded import RecordedPast, ScannedStores
 from fabric.app.secrets import report_key, session_key
 from fabric.app.timemachine import TimeMachine
 from fabric.core.errors import ForbiddenError, UnauthorisedError
@@ -66,7 +66,7 @@ def pages(
 
 def time_machine(engine: Engine) -> TimeMachine:
     """Build the time machine of an engine; whoever runs the engine stops it."""
-    past = RecordedPast(engine.log)
+    past, scanned = RecordedPast(engine.log), ScannedStores(engine.adopted, engine.prices)
     return TimeMachine(
         engine.folder.path / "timemachine",
         engine.clock,
@@ -74,6 +74,8 @@ def time_machine(engine: Engine) -> TimeMachine:
         prices=engine.settings.prices,
         history=past.write,
         history_mark=past.mark,
+        stores=scanned.marks,
+        listing=scanned.write,
         record=engine.audit.append_done,
     )
 

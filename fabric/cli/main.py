@@ -19,6 +19,7 @@ from fabric.cli.plan import apply, plan
 from fabric.cli.replay import replay
 from fabric.cli.show import show, show_error, show_problem, transfer_progress, while_working
 from fabric.cli.showback import showback
+from fabric.cli.tune import tune
 from fabric.core.config import Settings, own_settings
 from fabric.core.errors import BadInputError, FabricError
 from fabric.core.log import start_logging
@@ -457,9 +458,10 @@ def config_rollback(session: Session, number: int) -> None:
 
 cli.add_command(replay)
 cli.add_command(lint)
-cli.add_command(plan)
 cli.add_command(apply)
+cli.add_command(plan)
 cli.add_command(showback)
+cli.add_command(tune)
 
 
 def main(sample: object) -> None:

@@ -31,7 +31,7 @@ class SeveralFiles(click.Command):
         return super().parse_args(context, spread)
 
 
-def _listed(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
+def listed(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
@@ -46,11 +46,9 @@ def _listed(_context: click.Context, _option: click.Parameter, value: str) -> tu
     show_default=True,
     help="Whose price sheet is used.",
 )
-@click.option(
-    "--classes", default="", callback=_listed, metavar="A,B", help="Storage classes; may name a managed tier."
-)
+@click.option("--classes", default="", callback=listed, metavar="A,B", help="Storage classes; may name a managed tier.")
 @click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Your own rates (TOML).")
-@click.option("--policies", default="all", callback=_listed, metavar="A,B", show_default=True, help="What to compare.")
+@click.option("--policies", default="all", callback=listed, metavar="A,B", show_default=True, help="What to compare.")
 @click.option("--horizon-days", type=click.IntRange(min=1), help="Bill days 0 to N-1; default: through the last row.")
 @click.option("--stretch", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiply all times by N.")
 @click.option("--decisions", type=click.Path(path_type=Path, dir_okay=False), help="Write the fabric's moves (CSV).")

@@ -122,6 +122,7 @@ def _question() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "upload": {"type": "string", "description": "what the files were sent under"},
+            "store": {"type": "string", "description": "a connected store, whose last scan is the inventory"},
             "history": {"type": "boolean", "description": "the accesses that the fabric itself has recorded"},
             "provider": {"type": "string", "enum": ["aws", "gcp", "azure"]},
             "classes": names,

@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 BARE, BRACKET, QUOTED, REQUEST = 0, 1, 2, 3  # kinds of a field in a line of text
 NOTHING, BAD, NEGATIVE = -1.0, -2.0, -3.0  # what `numbers` says of "-", of no number, of a number below zero
 
-_NEWLINE, _RETURN, _SPACE, _QUOTE, _BACKSLASH, _CLOSE, _OPEN, _DASH, _DOT = 10, 13, 32, 34, 92, 93, 91, 45, 46
+_NEWLINE, _RETURN, _SPACE, _QUOTE, _BACKSLASH, _CLOSE, _OPEN, _DASH, _DOT, _SLASH, _PERCENT = (
+    10,
+    13,
+    32,
+    34,
+    92,
+    93,
+    91,
+    45,
+    46,
+    47,
+    37,
+)
 SEED, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
 _MASKS = (0x0101010101010101, 0x8080808080808080, 0x2222222222222222, 0x0A0A0A0A0A0A0A0A, 0x2121212121212121)
 _NAN = float("nan")
@@ -39,6 +51,7 @@ class Kernels:
     hash_spans: Callable[..., Any]
     intern_spans: Callable[..., Any]
     place_marks: Callable[..., Any]
+    unquote_words: Callable[..., Any]
     prefix_words: Callable[..., Any]
     fresh: Callable[..., Any]
     masks: NDArray[np.uint64]
@@ -367,6 +380,47 @@ def place_marks(table: Any, marks: Any, count: int) -> None:
         table[slot] = word
 
 
+def unquote_words(blob: Any, offsets: Any, encodings: int, is_path: bool, out: Any, out_offsets: Any) -> None:
+    """Write each word decoded from URL encoding ``encodings`` times; of a path the leading slash is left out."""
+    at = 0
+    for word in range(len(offsets) - 1):
+        begin = at
+        start = offsets[word]
+        if is_path and start < offsets[word + 1] and blob[start] == _SLASH:
+            start += 1
+        for k in range(start, offsets[word + 1]):
+            out[at] = blob[k]
+            at += 1
+        for _ in range(encodings):
+            at = unquote_once(out, begin, at)
+        out_offsets[word + 1] = at
+
+
+def unquote_once(data: Any, begin: int, end: int) -> int:
+    """Decode ``data[begin:end]`` in place; return the new end. A percent sign without two hex digits stays."""
+    to, pos = begin, begin
+    while pos < end:
+        value = data[pos]
+        if value == _PERCENT and pos + 2 < end:
+            high, low = hex_digit(data[pos + 1]), hex_digit(data[pos + 2])
+            if high >= 0 and low >= 0:
+                value = np.uint8(high * 16 + low)
+                pos += 2
+        data[to] = value
+        to += 1
+        pos += 1
+    return to
+
+
+def hex_digit(byte: int) -> int:
+    """Return the value of a hexadecimal digit, -1 for another byte."""
+    if 48 <= byte <= 57:
+        return int(byte) - 48
+    if 65 <= byte <= 70 or 97 <= byte <= 102:
+        return (int(byte) | 32) - 87
+    return -1
+
+
 def prefix_words(blob: Any, offsets: Any, prefix: Any, out: Any) -> None:
     """Write each word after ``prefix`` into ``out``."""
     at = 0
@@ -423,6 +477,7 @@ def pick(*, compiled: bool) -> Kernels:
         hash_spans=make(hash_spans),
         intern_spans=make(intern_spans),
         place_marks=make(place_marks),
+        unquote_words=make(unquote_words),
         prefix_words=make(prefix_words),
         fresh=make(fresh),
         masks=np.array(_MASKS, dtype=np.uint64),

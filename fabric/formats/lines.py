@@ -19,7 +19,7 @@ _USED = ("time", "bucket", "key", "request", "operation", "source", "requester",
          "object_size", "agent")  # fmt: skip
 TOLERATED_BYTES = 64 << 10  # a longer line is not given to the tolerant parser: no server writes one
 _FIGURES = ("time", "object_size", "bytes", "status")
-_NEWLINE, _PERCENT = 10, 37
+_NEWLINE, _PERCENT, _SLASH = 10, 37, 47
 _STIR = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -262,9 +262,13 @@ def decoded(
     is_path = "key" not in mapping.names
     if len(prefixes) == 1 and not is_path and not (words.blob == _PERCENT).any():
         return ids, words.prefixed(prefixes[0], compiled=compiled)
+    special = np.zeros(len(ids), dtype=np.bool_)
+    if mapping.key_encodings > 1 and once.any():
+        special = once & words.holding(_PERCENT)[ids]
+    absolute = is_path and bool((words.firsts() != _SLASH).any())
+    if compiled and len(prefixes) == 1 and not special.any() and not absolute:
+        return _decoded_fast(ids, words, mapping.key_encodings, prefixes[0], is_path=is_path)
     raw = words.tolist()
-    percent = np.array([b"%" in word for word in raw], dtype=np.bool_)
-    special = (once & percent[ids]) if mapping.key_encodings > 1 else np.zeros(len(ids), dtype=np.bool_)
     pair = (ids.astype(np.int64) * 2 + special) * len(prefixes) + bucket_ids
     distinct, back = np.unique(pair, return_inverse=True)
     names = Interner()
@@ -274,6 +278,17 @@ def decoded(
         encodings = 1 if rest % 2 else mapping.key_encodings
         made.append(prefixes[bucket] + name_of(raw[rest // 2], encodings, is_path=is_path))
     return names.add_words(Words.of(made))[back], names.words()
+
+
+def _decoded_fast(
+    ids: NDArray[np.int32], words: Words, encodings: int, prefix: bytes, *, is_path: bool
+) -> tuple[NDArray[np.int32], Words]:
+    """Decode all words by the compiled kernel; two that come out the same become one."""
+    blob, offsets = np.empty(len(words.blob), dtype=np.uint8), np.zeros(len(words) + 1, dtype=np.int64)
+    kernel.pick(compiled=True).unquote_words(words.blob, words.offsets, encodings, is_path, blob, offsets)
+    names = Interner(compiled=True)
+    numbers = names.add_words(Words(blob[: offsets[-1]], offsets))
+    return numbers[ids], names.words(share=True).prefixed(prefix, compiled=True)
 
 
 def name_of(word: bytes, encodings: int, *, is_path: bool) -> bytes:

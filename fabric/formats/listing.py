@@ -88,8 +88,13 @@ class _Gathered:
     encoded: list[bool] = field(default_factory=list)  # per entry of names
 
 
-def read_listing(given: Iterable[str | Path], *, mappings: Sequence[Mapping] = ()) -> Listing:
+def read_listing(
+    given: Iterable[str | Path], *, mappings: Sequence[Mapping] = (), within: Path | None = None
+) -> Listing:
     """Read inventories: S3 ``manifest.json``, Azure manifests, or Parquet and CSV files with named columns.
+
+    Args:
+        within: the folder that all files must lie in, for manifests that somebody else wrote.
 
     Raises:
         NotFoundError: a file that the manifest names is not there.
@@ -97,12 +102,23 @@ def read_listing(given: Iterable[str | Path], *, mappings: Sequence[Mapping] = (
     """
     gathered = _Gathered(Account())
     parts = [part for path in expand(given) for part in _parts(detect(path, mappings), gathered)]
+    _check_within(parts, within)
     for part in dict.fromkeys(part.path for part in parts):
         chosen = [p for p in parts if p.path == part]
         gathered.account.files.append(str(part))
         named = next((p for p in chosen if p.names is not None), chosen[0])
         _read_part(named, gathered)
     return _finished(gathered)
+
+
+def _check_within(parts: list[_Part], within: Path | None) -> None:
+    for part in parts:
+        if within is not None and not part.path.resolve().is_relative_to(within.resolve()):
+            raise NotFoundError(
+                "a file that the manifest names is not there",
+                file=part.path.name,
+                hint="give the inventory's data files together with the manifest",
+            )
 
 
 def _parts(found: Found, gathered: _Gathered) -> list[_Part]:

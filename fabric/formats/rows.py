@@ -281,20 +281,24 @@ def _coded(words: list[bytes]) -> tuple[NDArray[np.int32], Words]:
 
 
 def read_trace(path: Path, account: Account) -> Iterator[Accesses]:
-    """Yield the rows of a Parquet trace: t, obj, size, op (0 PUT, 1 GET, 2 DELETE), n, bytes; names are the numbers.
+    """Yield the rows of a Parquet trace: t, obj, size, op (0 PUT, 1 GET, 2 DELETE), n, bytes.
+
+    Objects are named by a column ``name`` where there is one, by their numbers otherwise.
 
     Raises:
         BadInputError: a negative size, count or number of bytes, or an unknown operation, with its row.
     """
-    picks = {name: name for name in _TRACE}
+    named = "name" in tables.csv_columns(path)
+    picks = {name: name for name in _TRACE} | ({"key": "name"} if named else {})
     first = 0
-    account.assume("objects of a trace are named by their numbers, and its times count from its own start")
+    if not named:
+        account.assume("objects of a trace are named by their numbers, and its times count from its own start")
     for table in tables.read_tables(path, picks, account, parquet=True):
         column = {name: tables.numbers(table.columns[name]) for name in _TRACE}
         _check_trace(column, first, path)
         account.read += table.rows
         first += table.rows
-        yield _trace_accesses(column, table.rows)
+        yield _trace_accesses(column, table.rows, _names(table) if named else _numbered(column["obj"]))
 
 
 def _check_trace(column: dict[str, NDArray[np.float64]], first: int, path: Path) -> None:
@@ -308,12 +312,18 @@ def _check_trace(column: dict[str, NDArray[np.float64]], first: int, path: Path)
         raise BadInputError("the trace has an unknown op or no time", file=str(path), row=first + int(wrong[0]))
 
 
-def _trace_accesses(column: dict[str, NDArray[np.float64]], rows: int) -> Accesses:
-    numbers, ids = np.unique(column["obj"].astype(np.int64), return_inverse=True)
+def _numbered(obj: NDArray[np.float64]) -> tuple[NDArray[np.int32], Words]:
+    numbers, ids = np.unique(obj.astype(np.int64), return_inverse=True)
+    return ids.astype(np.int32), Words.of(str(number).encode() for number in numbers.tolist())
+
+
+def _trace_accesses(
+    column: dict[str, NDArray[np.float64]], rows: int, names: tuple[NDArray[np.int32], Words]
+) -> Accesses:
     blank, words = blank_words(rows)
     op = _TRACE_OPS[column["op"].astype(np.int64)]
     return Accesses(
-        column["t"], ids.astype(np.int32), op, column["n"].astype(np.int64), column["bytes"], column["size"],
+        column["t"], names[0], op, column["n"].astype(np.int64), column["bytes"], column["size"],
         np.full(rows, 200, dtype=np.int16), blank, blank, blank, np.zeros(rows, dtype=np.uint64),
-        Words.of(str(number).encode() for number in numbers.tolist()), words, words, words,
+        names[1], words, words, words,
     )  # fmt: skip

@@ -74,6 +74,18 @@ class Words:
         blob[~old] = np.tile(np.frombuffer(prefix, dtype=np.uint8), len(self))
         return Words(blob, offsets)
 
+    def holding(self, byte: int) -> NDArray[np.bool_]:
+        """Return which words hold a byte."""
+        found = np.concatenate(([0], np.cumsum(self.blob == byte)))
+        return np.asarray(found[self.offsets[1:]] > found[self.offsets[:-1]], dtype=np.bool_)
+
+    def firsts(self) -> NDArray[np.uint8]:
+        """Return the first byte of each word; a slash for an empty one."""
+        filled = self.offsets[1:] > self.offsets[:-1]
+        first = np.full(len(self), ord("/"), dtype=np.uint8)
+        first[filled] = self.blob[self.offsets[:-1][filled]]
+        return first
+
     @property
     def spans(self) -> tuple[Spans, Spans]:
         """Starts and ends of the words in the blob."""

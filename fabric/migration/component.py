@@ -53,7 +53,7 @@ STOP_SECONDS = 1.8
 class _Task:
     future: Future[object]
     key: str
-    stores: tuple[str, ...]  # of a move; a task that only tidies counts for none
+    stores: tuple[str, ...]  # that it asks
 
 
 def _receipt_undo_cost(decision: Decision) -> float | None:
@@ -206,6 +206,7 @@ class Migration:
             if job_id in self._tasks:
                 return self._wish(job, "cancel", who)
             self._check_not_stranded(job)
+            self.tools.wishes.pop(job_id, None)
             if state in machine.FAILED_FINAL_FROM:
                 return self.tools.go(
                     job, State.FAILED, reason=f"cancelled by {who}", who=who, ended=self.tools.clock.now()
@@ -227,6 +228,7 @@ class Migration:
             if job.state != State.PAUSED:
                 raise ConflictError("the job is not paused", job=job_id, state=job.state)
             self._check_not_stranded(job)
+            self.tools.wishes.pop(job_id, None)  # a pause that came while the job was let wait for its store
             fresh = self._resumed(job, f"resumed by {who}", who)
             self._submit(fresh)
             return fresh
@@ -340,12 +342,13 @@ class Migration:
     def _start_tidying(self) -> int:
         """Reap grace copies whose time has come, go on with failures, and sweep litter."""
         tools, started = self.tools, 0
-        for job in tools.jobs.due(tools.clock.now(), limit=tools.settings.workers):
+        most = tools.settings.workers + len(self._stranded)  # whose requests hang hold up no other
+        for job in tools.jobs.due(tools.clock.now(), limit=most):
             if job.state == State.FAILED:
                 started += self._try(job, partial(self._go_back, job.reason))
             else:
                 started += self._try_tidy(job, partial(tidy, tools, job))
-        for job_id, store, blob in tools.jobs.litter(limit=tools.settings.workers):
+        for job_id, store, blob in tools.jobs.litter(limit=most):
             if tools.health.healthy(store):
                 job = tools.jobs.get(job_id)
                 started += self._try_tidy(job, partial(sweep, tools, job, store, blob))
@@ -356,7 +359,7 @@ class Migration:
             if not self._may_start(job) or self.tools.jobs.has_open(job.key):
                 return False
             self._not_before[job.id] = self.tools.clock.monotonic() + RETRY_SECONDS
-            self._run(job.id, job, work, ())
+            self._run(job.id, job, work, store_names(job))
             return True
 
     def _wake_paused(self) -> None:

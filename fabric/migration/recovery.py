@@ -8,7 +8,7 @@ from fabric.catalog.jobs import Job
 from fabric.core.errors import FabricError, FrozenError, NotFoundError
 from fabric.migration.machine import RUNNING, State
 from fabric.migration.pointer import replace
-from fabric.migration.tools import Tools
+from fabric.migration.tools import CANCELLED_BY_A_PERSON, PAUSED_BY_A_PERSON, Tools
 from fabric.migration.validate import store_names
 
 logger = logging.getLogger(__name__)
@@ -39,13 +39,13 @@ def _recover_one(tools: Tools, job: Job) -> Job:
         return tools.go(claimed, State.PENDING, reason="the engine was restarted before anything was written")
     wish = _last_wish(tools, job) if job.state in (State.IN_PROGRESS, State.VERIFYING) else ""
     if wish == "cancel":
-        return tools.go(claimed, State.ROLLING_BACK, reason="cancelled by a person")
+        return tools.go(claimed, State.ROLLING_BACK, reason=CANCELLED_BY_A_PERSON)
     if wish == "pause":
         now = tools.clock.now()
         return tools.go(
             claimed,
             State.PAUSED,
-            reason="paused by a person",
+            reason=PAUSED_BY_A_PERSON,
             paused_from=job.state,
             paused_since=now,
             pause_kind="person",

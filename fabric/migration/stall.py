@@ -14,10 +14,11 @@ from typing import Any
 
 from fabric.catalog.jobs import Job, LostLeaseError
 from fabric.core.errors import ConflictError
-from fabric.migration.machine import State
-from fabric.migration.tools import Tools
+from fabric.migration.machine import ENDED, State
+from fabric.migration.tools import CANCELLED_BY_A_PERSON, PAUSED_BY_A_PERSON, Tools, replace
 
 STALL_SECONDS = 2.0  # a worker that is not stuck has seen by then that the store is not healthy
+NO_ANSWER = "the store does not answer"
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,13 @@ class Stalls:
 
 
 def leave(tools: Tools, job_id: str) -> bool:
-    """Claim a stalled job from its worker and let it wait; False where there is nothing to claim it from."""
+    """Claim a stalled job from its worker and let it wait; False where there is nothing to claim it from.
+
+    A job that has ended is only tidied after: there is nothing to claim, its task is left alone as it is.
+    """
     job = tools.jobs.get(job_id)
+    if State(job.state) in ENDED:
+        return True
     try:
         waiting = _let_wait(tools, job)
     except (LostLeaseError, ConflictError):
@@ -52,13 +58,35 @@ def leave(tools: Tools, job_id: str) -> bool:
 
 def _let_wait(tools: Tools, job: Job) -> bool:
     state = State(job.state)
-    changes: dict[str, Any] = {"reason": "the store does not answer", "epoch": job.epoch + 1}
-    changes["attempts"] = job.attempts + 1
-    if state is State.VALIDATING:
-        tools.go(job, State.PENDING, **changes)
-    elif state in (State.IN_PROGRESS, State.VERIFYING):
-        now = tools.clock.now()
-        tools.go(job, State.PAUSED, paused_from=job.state, paused_since=now, pause_kind="store", **changes)
-    else:
+    changes: dict[str, Any] = {"reason": NO_ANSWER, "epoch": job.epoch + 1, "attempts": job.attempts + 1}
+    if state is State.ROLLING_BACK:
+        claimed = replace(job, epoch=job.epoch + 1, updated=tools.clock.now())
+        tools.jobs.change(job, claimed, "stalled", why=NO_ANSWER)
+    elif state not in (State.VALIDATING, State.IN_PROGRESS, State.VERIFYING):
         return False
+    elif tools.wishes.get(job.id) == "cancel":
+        _cancel(tools, job, changes)
+    elif state is State.VALIDATING:
+        tools.go(job, State.PENDING, **changes)
+    else:
+        _pause(tools, job, changes)
     return True
+
+
+def _cancel(tools: Tools, job: Job, changes: dict[str, Any]) -> None:
+    """Do what a person asked for before the request hung; a roll-back begins when the request has ended."""
+    changes |= {"reason": CANCELLED_BY_A_PERSON}
+    if job.state == State.VALIDATING:
+        tools.go(job, State.FAILED, ended=tools.clock.now(), **changes)
+    else:
+        tools.go(job, State.ROLLING_BACK, **changes)
+    tools.wishes.pop(job.id, None)
+
+
+def _pause(tools: Tools, job: Job, changes: dict[str, Any]) -> None:
+    kind = "store"
+    if tools.wishes.get(job.id) == "pause":
+        kind, changes = "person", changes | {"reason": PAUSED_BY_A_PERSON}
+    now = tools.clock.now()
+    tools.go(job, State.PAUSED, paused_from=job.state, paused_since=now, pause_kind=kind, **changes)
+    tools.wishes.pop(job.id, None)

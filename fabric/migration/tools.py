@@ -28,6 +28,8 @@ from fabric.runtime.measures import Measures
 logger = logging.getLogger(__name__)
 replace = msgspec.structs.replace
 
+PAUSED_BY_A_PERSON = "paused by a person"
+CANCELLED_BY_A_PERSON = "cancelled by a person"
 AUDITED = frozenset({State.COMPLETED, State.FAILED, State.ROLLING_BACK, State.ROLLED_BACK})
 
 
@@ -76,7 +78,7 @@ class Tools:
     throttle: Throttle
     meter: Meter
     reached: Reached = nothing
-    wishes: dict[str, str] = field(default_factory=dict)  # job id -> pause | cancel, for jobs a worker acts on
+    wishes: dict[str, str] = field(default_factory=dict)  # job id -> pause | cancel, until it is done or the job ends
     gates: dict[str, Gate] = field(default_factory=dict)  # job id -> its open gate, for progress
 
     def go(

@@ -23,10 +23,10 @@ from fabric.core.ids import new_id
 from fabric.core.words import DEADLINE_MS
 from fabric.migration.copy import Copied, Edge, begun_copy, change_class, copy_between
 from fabric.migration.gate import Gate, Halt
-from fabric.migration.machine import RUNNING, State
+from fabric.migration.machine import ENDED, RUNNING, State
 from fabric.migration.pointer import OverwrittenError, commit, find_version, is_switched, replace, replica_at, switched
 from fabric.migration.rollback import roll_back
-from fabric.migration.tools import Tools, in_place
+from fabric.migration.tools import CANCELLED_BY_A_PERSON, PAUSED_BY_A_PERSON, Tools, in_place
 from fabric.migration.validate import validate
 from fabric.migration.verify import AccessTests, prove_copy, read_back, timed_reads
 
@@ -57,10 +57,12 @@ class Worker:
         """
         try:
             with self._tools.meter.carrying():
-                return self._follow_up(self._carry(job))
+                last = self._carry(job)
+                if State(last.state) in ENDED:  # until then a wish holds: the next worker sees it
+                    self._tools.wishes.pop(job.id, None)
+                return self._follow_up(last)
         finally:
             self._tools.gates.pop(job.id, None)
-            self._tools.wishes.pop(job.id, None)
 
     def _carry(self, job: Job) -> Job:
         if job.state == State.PENDING:
@@ -208,10 +210,12 @@ class Worker:
     def _after_halt(self, job: Job, kind: str) -> Job:
         if kind == "stop" or job.state == State.ROLLING_BACK:
             return job  # recovered at the next start, or rolled back at the next tick
-        self._tools.wishes.pop(job.id, None)
         if kind == "pause":
-            return self._pause(job, "person", "paused by a person")
-        return self._tools.go(job, State.ROLLING_BACK, reason="cancelled by a person")
+            after = self._pause(job, "person", PAUSED_BY_A_PERSON)
+        else:
+            after = self._tools.go(job, State.ROLLING_BACK, reason=CANCELLED_BY_A_PERSON)
+        self._tools.wishes.pop(job.id, None)
+        return after
 
     def _after_error(self, job: Job, error: FabricError) -> Job:
         """Wait, start anew, roll back or fail, as the error and the state call for."""
@@ -223,6 +227,9 @@ class Worker:
             return self._cannot_roll_back(job, error, passes=passes)
         if state is State.VALIDATING:
             return self._not_started(job, error, passes=passes)
+        wish = self._tools.wishes.get(job.id, "")
+        if wish == "cancel" or (wish == "pause" and passes):
+            return self._after_halt(job, wish)
         if isinstance(error, FrozenError):
             return self._pause(job, "freeze", str(error))
         if passes and job.attempts < PAUSES_MOST:
@@ -233,6 +240,8 @@ class Worker:
         return self._tools.go(failed, State.ROLLING_BACK, reason=str(error))
 
     def _not_started(self, job: Job, error: FabricError, *, passes: bool) -> Job:
+        if self._tools.wishes.get(job.id) == "cancel":
+            return self._tools.go(job, State.FAILED, reason=CANCELLED_BY_A_PERSON, ended=self._tools.clock.now())
         if passes:
             return self._tools.go(job, State.PENDING, reason=str(error), attempts=job.attempts + 1)
         reason = OVERWRITTEN if self._is_overwritten(job, error) else str(error)

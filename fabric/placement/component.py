@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from fabric.placement.demand import Prior
 from fabric.placement.facts import prior_of
 from fabric.placement.known import known_reads
 from fabric.placement.listed import explain_listed, reads_of
-from fabric.placement.live.accounts import NOTHING, Accounts, accounts_of, ledger_receipts, told
+from fabric.placement.live.accounts import NOTHING, Accounts, accounts_of, ledger_receipts, told, told_row
 from fabric.placement.live.receipt import holds
 from fabric.placement.options import Market
 from fabric.placement.places import Survey
@@ -107,8 +108,6 @@ class Placement:
         except FrozenError as error:
             self._standing = replace(self._standing, state="paused", note=str(error))
             return 0.0 if behind else idle
-        if behind:  # nobody decides on half a day
-            return 0.0
         due = self._clock.monotonic() >= self._next_pass
         if due and not self._cursor:
             self._prior, self._tally = prior_of(self._sources.history, self._clock.now()), Tally()
@@ -117,7 +116,7 @@ class Placement:
         if due:
             scored += self._advance(scene, triggers)
         self._show(scene, scored, whole=due and not self._cursor)
-        return 0.0 if self._cursor else max(0.0, min(LOOK_SECONDS, self._next_pass - self._clock.monotonic()))
+        return 0.0 if self._cursor or behind else max(0.0, min(LOOK_SECONDS, self._next_pass - self._clock.monotonic()))
 
     def stop(self) -> None:
         """Keep the ledgers; a batch of decisions was recorded whole or not."""
@@ -128,7 +127,7 @@ class Placement:
         return {"optimization": report_body(self._standing)}
 
     def page(self, kind: str, *, search: str = "", cursor: str | None = None, limit: int = 100) -> Page:
-        """Return a page of decisions (newest first), listed objects, bill, classes or places."""
+        """Return a page of decisions (newest first), listed objects, bill, classes, places or ledger lines."""
         if kind not in COLUMNS:
             raise NotFoundError("placement has no such table", kind=kind, hint=f"known are {', '.join(COLUMNS)}")
         most = max(1, min(limit, PAGE_MOST))
@@ -136,7 +135,8 @@ class Placement:
             return self._decisions(search, cursor or "", most)
         if kind == "listed_objects":
             return self._listed_objects(search, cursor or "", most)
-        rows = [row for row in table_rows(kind, self._standing) if search in str(row["id"])]
+        every = map(told_row, self._accounts.told()) if kind == "ledger" else table_rows(kind, self._standing)
+        rows = [row for row in every if search in str(row["id"])]
         first = _position(cursor)
         after = str(first + most) if first + most < len(rows) else None
         return Page(COLUMNS[kind], rows[first : first + most], len(rows), after)
@@ -250,11 +250,20 @@ class Placement:
             newest=tuple(self._sources.decisions.page(limit=ROWS_MOST)),
             best=tuple(self._sources.decisions.open_moves(limit=BEST_MOST)),
             views=views,
+            **self._ledger_tables(),
         )
         if whole:
             self._standing = self._finished(fresh, scene)
         else:
             self._standing = self._repriced(fresh) if self._scanned_anew() else fresh
+
+    def _ledger_tables(self) -> dict[str, Any]:
+        lines, figures = self._accounts.told(), self._accounts.figures()
+        return {
+            "ledger": tuple(told_row(line) for line in lines[:ROWS_MOST]),
+            "ledger_total": len(lines),
+            "ledger_figures": tuple({"id": name, "store": name, **facts} for name, facts in figures.items()),
+        }
 
     def _scanned_anew(self) -> bool:
         return self._adopted is not None and self._adopted.completed() != self._priced

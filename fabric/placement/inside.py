@@ -19,10 +19,14 @@ from fabric.placement.live.receipt import LedgerReceipt
 from fabric.placement.options import Group, Valued
 from fabric.placement.places import View
 
+UNDECIDED = "-"  # no class: while the ledgers catch up with the log, nothing moves inside their stores
+
 
 class Ledger(Protocol):
     """The books of all stores (`live.keeper.Ledgers`)."""
 
+    @property
+    def behind(self) -> bool: ...
     @property
     def stores(self) -> tuple[str, ...]: ...
     def held(self, store: str, key: str) -> tuple[str, bool] | None: ...
@@ -34,6 +38,7 @@ class NoLedger:
     """Where no store has several classes."""
 
     stores: tuple[str, ...] = ()
+    behind = False
 
     def held(self, _store: str, _key: str) -> tuple[str, bool] | None:
         return None
@@ -66,7 +71,7 @@ def ask(found: Group, keys: Sequence[str], ledger: Ledger) -> Inside:
             if option.copy == copy and option.target.store == view.store
         }
         for row, key in enumerate(keys):
-            _mark(asked[row], closed[row], columns, _spoken(ledger, view, key))
+            _mark(asked[row], closed[row], columns, UNDECIDED if ledger.behind else _spoken(ledger, view, key))
     return Inside(asked, closed)
 
 

@@ -71,6 +71,24 @@ COLUMNS: dict[str, list[dict[str, str]]] = {
         {"name": "pays_below_best", "label": "Pays below (best)"},
         {"name": "verdict", "label": "In words"},
     ],
+    "ledger": [
+        {"name": "date", "label": "Day", "unit": "time"},
+        {"name": "store", "label": "Store"},
+        {"name": "key", "label": "Object"},
+        {"name": "what", "label": "What"},
+        {"name": "to", "label": "Class"},
+        {"name": "after_reads", "label": "After reads of that day"},
+        {"name": "day", "label": "Day of the ledger"},
+    ],
+    "ledger_figures": [
+        {"name": "store", "label": "Store"},
+        {"name": "accounts", "label": "Accounts"},
+        {"name": "moves", "label": "Moves"},
+        {"name": "days_closed", "label": "Days closed"},
+        {"name": "rule", "label": "Rule in force"},
+        {"name": "late_rows", "label": "Accesses that came too late"},
+        {"name": "without_account", "label": "Without an account"},
+    ],
     "listed_objects": [
         {"name": "key", "label": "Object"},
         {"name": "storage_class", "label": "Class"},
@@ -115,6 +133,9 @@ class Standing:
     listed: tuple[Row, ...] = ()  # the first objects of scanned stores
     listed_total: int = 0
     views: tuple[View, ...] = ()
+    ledger: tuple[Row, ...] = ()  # the newest lines of the ledgers
+    ledger_total: int = 0
+    ledger_figures: tuple[Row, ...] = ()  # one per store
     series: tuple[tuple[float, float], ...] = ()
     gate: Gate = field(default_factory=Gate)
     horizon_days: float = 90.0
@@ -144,6 +165,9 @@ def report_body(standing: Standing) -> Report:
     shown = {kind: _table(kind, rows[:ROWS_MOST], len(rows)) for kind, rows in tables.items()}
     if standing.listed_total:
         shown["listed_objects"] = _table("listed_objects", standing.listed, standing.listed_total)
+    if standing.ledger_figures:
+        shown["ledger"] = _table("ledger", standing.ledger, standing.ledger_total)
+        shown["ledger_figures"] = _table("ledger_figures", standing.ledger_figures, len(standing.ledger_figures))
     totals = standing.totals
     count = totals.moves_open + totals.moves_taken + totals.moves_superseded + totals.kept + totals.refused
     decisions = [decision_row(item) for item in standing.newest[:ROWS_MOST]]
@@ -175,9 +199,11 @@ def report_body(standing: Standing) -> Report:
 
 
 def table_rows(kind: str, standing: Standing) -> list[Row]:
-    """Return every row of a table that is held in memory: bill, classes or places."""
+    """Return every row of a table that is held in memory: bill, classes, places or the ledgers' figures."""
     if kind == "classes":
         return [{"id": f"{r.store}/{r.candidate}/{r.prefix}", **msgspec.to_builtins(r)} for r in standing.classes]
+    if kind == "ledger_figures":
+        return list(standing.ledger_figures)
     if kind == "places":
         return [_place_row(view) for view in standing.views]
     return [*_managed_rows(standing), *(_adopted_row(row) for row in standing.bill)]

@@ -274,6 +274,7 @@ class Objects:
             )
         self._freeze.check()
         self._audit.ready()
+        self._intake.ready()
 
     def _wrote(self, key: str, result: WriteResult, caller: Caller, seconds: float) -> WriteResult:
         version = result.version

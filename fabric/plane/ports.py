@@ -26,6 +26,9 @@ class IntakeView(Protocol):
     def note(self, batch: AccessBatch) -> None:
         """Take the data plane's own accesses; buffered."""
 
+    def ready(self) -> None:
+        """CapacityError or UnavailableError while the log refuses what was noted."""
+
 
 class DecoderView(Protocol):
     """Turns a body of columns or NDJSON into a batch."""

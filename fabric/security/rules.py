@@ -76,6 +76,7 @@ def built_in_rules(limits: Thresholds) -> tuple[Rule, ...]:
     return (
         Rule("store_down", "a store does not answer", "store_up", 0.5, 0.5, "", Severity.CRITICAL, source="inverse"),
         Rule("component_failed", "a component has failed", "component_failed", 0.5, 0.5, "", Severity.CRITICAL),
+        Rule("report_stuck", "a report cannot be written", "report_stuck", 0.5, 0.5, "", Severity.HIGH),
         Rule(
             "monthly_cost",
             "the monthly bill is above its limit",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from fabric.core.errors import CapacityError
+from fabric.core.errors import CapacityError, FabricError, UnknownOutcomeError
 from fabric.storage.store import ObjectInfo
 
 
@@ -30,17 +30,31 @@ class Room:
         self.capacity_bytes = capacity_bytes
         self._store = store
         self._used: int | None = None
-        self._promised = 0  # bytes of writers under way
+        self._promised = 0  # bytes of writers under way, and the doubtful ones
+        self._doubtful = 0  # promised to writers whose answer was lost: the bytes may lie there or not
         self._lock = threading.Lock()
 
     @contextmanager
     def reserved(self) -> Iterator[Reservation]:
-        """Give a reservation of no bytes; what it still holds at the end of the block is given back."""
+        """Give a reservation of no bytes; what it still holds at the end of the block is given back.
+
+        Where an answer was lost it is kept until `used` is read next: the bytes may lie there.
+        """
         reservation = Reservation(self)
         try:
             yield reservation
+        except FabricError as error:
+            if isinstance(error, UnknownOutcomeError) or error.context.get("sent"):
+                self._doubt(reservation)
+            raise
         finally:
             self.take(-reservation.bytes)
+
+    def _doubt(self, reservation: Reservation) -> None:
+        with self._lock:
+            if self.capacity_bytes is not None:
+                self._doubtful += reservation.bytes
+                reservation.bytes = 0
 
     def check(self, more_bytes: int) -> None:
         """Raise CapacityError when ``more_bytes`` would pass the declared capacity; nothing is reserved."""
@@ -69,14 +83,20 @@ class Room:
                 self._promised -= promised
 
     def used(self) -> int:
-        """Return the bytes held; the first call lists the store."""
+        """Return the bytes held; the first call lists the store, as does one after an answer was lost."""
         with self._lock:
+            if self._doubtful:
+                self._used = self._count()
+                self._promised, self._doubtful = self._promised - self._doubtful, 0
             return self._listed()
 
     def _listed(self) -> int:
         if self._used is None:
-            self._used = sum(info.size_bytes for info in self._store.list())
+            self._used = self._count()
         return self._used
+
+    def _count(self) -> int:
+        return sum(info.size_bytes for info in self._store.list())
 
 
 class Reservation:

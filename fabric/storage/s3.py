@@ -426,11 +426,10 @@ class S3Store:
         self, key: str, upload_id: str, parts: tuple[Part, ...], *, only_if_absent: bool = False
     ) -> ObjectInfo:
         with self._room.reserved() as room:
-            room.grow(sum(part.size_bytes for part in parts))
+            room.grow(size := sum(part.size_bytes for part in parts))
             self._complete(check_key(key), upload_id, parts, _condition(only_if_absent, None))
-            info = self.head(key)
-            room.used(info.size_bytes)
-        return info
+            room.used(size)  # before it is asked for: that answer may be lost too
+        return self.head(key)
 
     def _complete(self, key: str, upload_id: str, parts: tuple[Part, ...], condition: dict[str, str]) -> str:
         said = [{"PartNumber": part.number, "ETag": f'"{part.tag}"'} for part in parts]

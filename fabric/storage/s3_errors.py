@@ -108,7 +108,7 @@ def lost_error(error: Exception, *, store: str, endpoint: str, conditional: bool
         return UnknownOutcomeError("the answer to a conditional write was lost", hint=hint, store=store)
     hint = "check that the server runs and that endpoint and network are right"
     return UnavailableError(
-        "the server does not answer", hint=hint, store=store, endpoint=endpoint, cause=str(error)[:200]
+        "the server does not answer", hint=hint, store=store, endpoint=endpoint, cause=str(error)[:200], sent=sent
     )
 
 

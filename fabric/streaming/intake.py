@@ -11,7 +11,7 @@ import numpy as np
 
 from fabric.core.clock import Clock
 from fabric.core.config import StreamingSettings
-from fabric.core.errors import BusyError, FabricError, TooLargeError
+from fabric.core.errors import BusyError, FabricError, TooLargeError, UnavailableError
 from fabric.events.batch import AccessBatch
 from fabric.events.build import join, pick
 from fabric.events.log import EventLog
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 NOTE_SECONDS = 0.1  # a note is in the log after at most this
 NOTE_ROWS = 10_000  # more notes than this are flushed by who brings them
-NOTE_ROWS_MOST = 100_000  # held while the log refuses; beyond, the bringer gets the error
+NOTE_ROWS_MOST = 100_000  # held while the log refuses, those in flight too; beyond, notes are refused
 FUTURE_SECONDS = 60.0  # a time further ahead of our clock is quarantined
 SOURCES_MOST = 64
 OTHER = "other"
@@ -74,7 +74,8 @@ class Intake:
         self._sources: dict[str, SourceState] = {}
         self._meter = RateMeter()
         self._notes: list[AccessBatch] = []
-        self._note_rows = 0
+        self._note_rows = 0  # in _notes and in the flush under way
+        self._refusing = False  # the log took nothing of the last flush
         self._note_lock = threading.Lock()
         self._flush_lock = threading.Lock()
         self._wake = threading.Event()
@@ -104,33 +105,50 @@ class Intake:
         """Take the data plane's own accesses; they are in the log within NOTE_SECONDS.
 
         Raises:
-            CapacityError, UnavailableError: the log has been refusing for NOTE_ROWS_MOST rows.
+            CapacityError, UnavailableError: the log has been refusing for NOTE_ROWS_MOST rows; ``batch`` was not taken.
         """
         with self._note_lock:
+            full = bool(self._note_rows) and self._note_rows + len(batch) > NOTE_ROWS_MOST
+        if full:
+            self.flush()  # makes room, or says why there is none
+        with self._note_lock:
+            if self._note_rows and self._note_rows + len(batch) > NOTE_ROWS_MOST:
+                raise UnavailableError("the event log is behind", hint="try again in a second", rows=self._note_rows)
             self._notes.append(batch)
             self._note_rows += len(batch)
-            many, too_many = self._note_rows >= NOTE_ROWS, self._note_rows >= NOTE_ROWS_MOST
-        if too_many or self._thread is None:
+            many = self._note_rows >= NOTE_ROWS
+        if self._thread is None:
             self.flush()
         elif many:
             self._wake.set()
+
+    def ready(self) -> None:
+        """Write the notes that the log refused; to be asked before a change begins.
+
+        Raises:
+            CapacityError, UnavailableError: they still wait; nothing that makes another note may begin.
+        """
+        if self._refusing:
+            self.flush()
 
     def flush(self) -> None:
         """Put the notes into the log now, one batch per source and priority; on an error they are kept."""
         with self._flush_lock:
             with self._note_lock:
-                notes, self._notes, self._note_rows = self._notes, [], 0
+                notes, self._notes = self._notes, []
             groups: dict[tuple[str, int], list[AccessBatch]] = {}
             for batch in notes:
                 groups.setdefault((batch.source, batch.priority), []).append(batch)
             while groups:
                 group = next(iter(groups))
+                groups[group] = [join(groups[group])]  # kept whole where the log refuses it
                 try:
-                    self._store(join(groups[group]))
+                    self._store(groups[group][0])
                 except FabricError:
                     self._keep([batch for left in groups.values() for batch in left])
                     raise
-                del groups[group]
+                self._let_go(sum(map(len, groups.pop(group))))
+            self._refusing = False
 
     def start(self) -> None:
         """Start the thread that flushes notes."""
@@ -269,7 +287,11 @@ class Intake:
     def _keep(self, batches: list[AccessBatch]) -> None:
         with self._note_lock:
             self._notes = batches + self._notes
-            self._note_rows += sum(map(len, batches))
+            self._refusing = True
+
+    def _let_go(self, rows: int) -> None:
+        with self._note_lock:
+            self._note_rows -= rows
 
     def _show_fill(self) -> None:
         with self._lock:  # over the figure and its measure, so that an older figure never comes last

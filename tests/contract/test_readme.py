@@ -280,8 +280,11 @@ def test_every_source_file_that_a_page_names_exists() -> None:
 def test_the_package_carries_every_file_that_it_reads() -> None:
     packaging = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     carried = {path for pattern in packaging["package-data"]["fabric"] for path in (ROOT / "fabric").glob(pattern)}
-    files = (path for path in (ROOT / "fabric").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    present = {path for path in files if path.suffix != ".py"}
+    present = {
+        path
+        for path in (ROOT / "fabric").rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
     assert present <= carried
     pages = {path for globs in packaging["data-files"].values() for each in globs for path in ROOT.glob(each)}
     assert {path for path in (ROOT / "web").rglob("*") if path.is_file()} == pages

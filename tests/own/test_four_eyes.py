@@ -101,12 +101,24 @@ def test_a_move_that_nobody_ordered_is_approved_by_two_different_people(world: W
     again = world.act("ann", "approve", id=job)
     assert again.status == 403
     assert "second person" in again.json()["detail"]
-    assert world.act("local", "approve", id=job).status == 200
-    assert world.ended(job).approved_by == "ann and local"
+    assert world.act("adam", "approve", id=job).status == 200
+    assert world.ended(job).approved_by == "ann and adam"
     late = world.act("adam", "approve", id=job)
     assert late.status == 409  # and the audit chain does not say that he approved
     said = world.program.get("/api/pages/security/audit?search=migration.approved")["rows"]
-    assert [row["who"] for row in said] == ["local", "ann", "ann", "local"]  # newest first
+    assert [row["who"] for row in said] == ["adam", "ann", "ann", "local"]  # newest first
+
+
+def test_one_person_with_a_shell_and_a_named_token_is_not_two(world: World) -> None:
+    job = world.waiting("two-hats", "local")
+    refused = world.act("local", "approve", id=job)
+    assert refused.status == 403
+    assert "name" in refused.json()["hint"]
+    first = world.act("ann", "approve", id=job)  # who ordered it as `local` may be ann herself
+    assert (first.status, first.json()["state"]) == (200, "AWAITING_APPROVAL")
+    assert world.act("local", "approve", id=job).status == 403
+    assert world.act("adam", "approve", id=job).status == 200
+    assert world.ended(job).approved_by == "ann and adam"
 
 
 def test_what_was_applied_before_orders_had_names_is_still_applied(tmp_path: Path) -> None:

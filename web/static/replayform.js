@@ -23,6 +23,7 @@ export class ReplayForm {
     this.classes = h("div", { class: "checks" });
     this.stretch = h("input", { id: "stretch", class: "narrow", type: "number", min: "0.01", step: "any", value: "1" });
     this.horizon = h("input", { id: "horizon", class: "narrow", type: "number", min: "1", step: "1", placeholder: "to the end" });
+    this.store = h("select", { id: "store", onchange: () => this.drawOwn() }, h("option", { value: "" }, "the file above, or none"), (overview.stores ?? []).map((name) => h("option", { value: name }, `store ${name}`)));
     this.own = h("input", { type: "checkbox", onchange: () => this.drawOwn() });
     this.go = h("button", { type: "submit", class: "button primary" }, "Replay");
     this.stop = h("button", { type: "button", class: "button", hidden: true, onclick: () => this.control?.abort() }, "Cancel");
@@ -30,7 +31,8 @@ export class ReplayForm {
     this.element = h("form", { class: "sheet", "aria-label": "What to replay", onsubmit: (event) => this.submit(event) },
       this.drops,
       overview.history ? h("div", { class: "checks" }, h("label", { class: "check" }, this.own, "Replay what this fabric has recorded itself")) : null,
-      h("div", { class: "choices" }, h("label", { class: "field", for: "provider" }, "Prices of", this.provider),
+      h("div", { class: "choices" }, overview.stores?.length ? h("label", { class: "field", for: "store" }, "Inventory", this.store) : null,
+        h("label", { class: "field", for: "provider" }, "Prices of", this.provider),
         h("fieldset", {}, h("legend", {}, "Classes to choose from"), this.classes)),
       h("details", {}, h("summary", {}, "Time"), h("div", { class: "choices" },
         h("label", { class: "field", for: "stretch" }, "Times multiplied by", this.stretch),
@@ -66,7 +68,8 @@ export class ReplayForm {
   }
 
   drawOwn() {
-    this.drops.firstElementChild.hidden = this.own.checked;
+    this.drops.children[0].hidden = this.own.checked;
+    this.drops.children[1].hidden = this.store.value !== "";
   }
 
   drawClasses() {
@@ -77,7 +80,7 @@ export class ReplayForm {
 
   question(upload) {
     const days = this.horizon.value.trim();
-    return { upload, history: this.own.checked, provider: this.provider.value,
+    return { upload, history: this.own.checked, store: this.store.value, provider: this.provider.value,
       classes: [...this.classes.querySelectorAll("input:checked")].map((input) => input.value),
       stretch: Number(this.stretch.value || 1), horizon_days: days ? Number(days) : null };
   }
@@ -86,7 +89,7 @@ export class ReplayForm {
     event.preventDefault();
     say(this.problem, "");
     const chosen = this.chosen();
-    if (!chosen.length && !this.own.checked) return void say(this.problem, "Choose an access log or an inventory first.");
+    if (!chosen.length && !this.own.checked && !this.store.value) return void say(this.problem, "Choose an access log or an inventory first.");
     this.busy(true);
     const upload = chosen.length ? crypto.randomUUID().replaceAll("-", "") : "";
     try {
@@ -101,7 +104,7 @@ export class ReplayForm {
   }
 
   chosen() {
-    return Object.entries(this.files).flatMap(([role, files]) => (role === "accesses" && this.own.checked ? [] : files.map((file) => [role, file])));
+    return Object.entries(this.files).flatMap(([role, files]) => ((role === "accesses" && this.own.checked) || (role === "inventory" && this.store.value) ? [] : files.map((file) => [role, file])));
   }
 
   busy(is) {

@@ -151,6 +151,12 @@ class ObjectTable extends PagedTable {
     this.load();
   }
 
+  cell(column, row) {
+    const cell = super.cell(column, row);
+    if (column.name === "saving" && row.saving) cell.classList.add(row.saving > 0 ? "gain-cell" : "loss-cell");
+    return cell;
+  }
+
   keyButton(key, row) {
     return h("button", { type: "button", class: "link", onclick: () => openReceipt(this.id, row.number) }, key);
   }

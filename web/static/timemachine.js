@@ -44,6 +44,7 @@ function recent(results) {
 
 export function title({ files, asked }) {
   if (asked.history) return "The fabric's own history";
+  if (!files.length) return `Store ${asked.store}`;
   const named = files.filter(({ role }) => role === "accesses").concat(files).slice(0, 1).map(({ name }) => name);
   return files.length > 1 ? `${named} and ${files.length - 1} more` : String(named);
 }

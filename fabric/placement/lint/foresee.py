@@ -14,6 +14,7 @@ from fabric.placement.lint.population import NEVER, Days, Mask, Population
 from fabric.placement.replay.moves import BEFORE_READS, Moves
 from fabric.placement.replay.trace import Trace
 
+MOVED = (Subject.CURRENT, Subject.NONCURRENT, Subject.ANY)  # what a trace holds
 DELETES_CURRENT = (Subject.CURRENT, Subject.ANY, Subject.ALL)
 
 
@@ -120,7 +121,7 @@ class _Chosen:
 
 def _choose(acts: Sequence[Act], population: Population, ladder: Ladder, left: Days, gone: Days) -> _Chosen:
     """Round by round, every life's next move: the earliest that is due, of several the coldest."""
-    numbers = [n for n, act in enumerate(acts) if act.action.verb is Verb.MOVE and act.action.to in ladder.names]
+    numbers = [n for n, act in enumerate(acts) if act.action.subject in MOVED and act.action.to in ladder.names]
     lives = population.trace.lives
     if not numbers or not lives:
         return _Chosen(*(np.zeros(0, np.int64) for _ in range(4)))
@@ -178,7 +179,7 @@ class _Rises:
 def _rises(acts: Sequence[Act], population: Population, ladder: Ladder, chosen: _Chosen, ends: Days) -> _Rises:
     """Azure's enableAutoTierToHotFromCool: out to cool after days without a read, back at the next read, for as long
     as nothing takes the object to a colder class, from which it does not come back."""
-    cooling = [at for at, act in enumerate(acts) if act.action.wait(Since.READ) and act.action.to == "cool"]
+    cooling = [at for at, act in enumerate(acts) if _cools(act)]
     rising = np.zeros(population.trace.lives, np.bool_)
     for at in cooling:
         rising |= acts[at].takes & acts[at].rises
@@ -202,6 +203,10 @@ def _rises(acts: Sequence[Act], population: Population, ladder: Ladder, chosen: 
         np.concatenate([np.full(many_down, BEFORE_READS), np.zeros(many_up, np.int64)]),
         np.concatenate([act_of[life[sinks]], np.full(many_up, -1)]),
     )
+
+
+def _cools(act: Act) -> bool:
+    return _current(act) and act.action.to == "cool" and act.action.wait(Since.READ) is not None
 
 
 def _shortest_wait(acts: Sequence[Act], cooling: Sequence[int], wanted: Mask) -> tuple[Days, Days]:

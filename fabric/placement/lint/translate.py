@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from fabric.core.errors import BadInputError
-from fabric.placement.lint.classes import Tiers, lookup, translate
+from fabric.placement.lint.classes import INTELLIGENT, Tiers, lookup, translate
 from fabric.placement.lint.model import Action, Document, Filter, Rule, Since, Subject, Unsaid, Verb, Wait, atoms
 
 NAMES = {"s3": "S3", "gcs": "GCS", "azure": "Azure", "minio": "MinIO"}
@@ -47,11 +47,12 @@ class _CannotSayError(Exception):
 
 
 def to_dialect(document: Document, target: str, context: Context) -> Translation:
-    """Say ``document`` in ``target``'s words.
+    """Say ``document`` in ``target``'s words; see `in_words` and `in_place`."""
+    return in_place(in_words(document, target, context), document.dialect, context)
 
-    Raises:
-        BadInputError: the target is Azure, whose prefixes begin with a container, and none is known.
-    """
+
+def in_words(document: Document, target: str, context: Context) -> Translation:
+    """Say everything but the prefixes in ``target``'s words: those stay as they are in the data."""
     if target == document.dialect:
         return Translation(document)
     found = Translation(Document(target, ()))
@@ -61,6 +62,46 @@ def to_dialect(document: Document, target: str, context: Context) -> Translation
     )
     found.document = Document(target, rules)
     return found
+
+
+def in_place(found: Translation, source: str, context: Context) -> Translation:
+    """Write prefixes as the target has them: Azure's begin with a container, the others' do not.
+
+    Raises:
+        BadInputError: the target is Azure, and no container is named.
+    """
+    target = found.document.dialect
+    if target == source or "azure" not in (target, source):
+        return found
+    if target == "azure" and not context.container:
+        raise BadInputError(
+            "an Azure policy holds for the whole account, so its prefixes begin with a container",
+            hint="name the container that the objects are to lie in with --container NAME",
+        )
+    placed = [
+        _outside(rule, found, context) if source == "azure" else _inside(rule, context) for rule in found.document.rules
+    ]
+    found.document = replace(found.document, rules=tuple(rule for rule in placed if rule is not None))
+    return found
+
+
+def _inside(rule: Rule, context: Context) -> Rule:
+    prefixes = tuple(f"{context.container}/{prefix}" for prefix in rule.where.prefixes or ("",))
+    return replace(rule, where=replace(rule.where, prefixes=prefixes))
+
+
+def _outside(rule: Rule, found: Translation, context: Context) -> Rule | None:
+    """Take the container off the prefixes; None where they lie in several."""
+    prefixes = rule.where.prefixes
+    if not prefixes:
+        return rule
+    container = context.container or prefixes[0].partition("/")[0]
+    if any(prefix.partition("/")[0] != container for prefix in prefixes):
+        why = f"its prefixes lie in containers other than {container}"
+        found.unsaid.append(Unsaid(rule.id, "the rule", why, tuple(atoms((rule,)))))
+        return None
+    inside = tuple(prefix.partition("/")[2] for prefix in prefixes)
+    return replace(rule, where=replace(rule.where, prefixes=inside if all(inside) else ()))
 
 
 def _note_small_objects(document: Document, target: str, found: Translation) -> None:
@@ -115,39 +156,29 @@ class _Rule:
             raise _CannotSayError(f"{name} rules know no suffixes")
         if where.blob_types:
             raise _CannotSayError(f"{name} has no append blobs")
-        return replace(where, prefixes=self._prefixes(where.prefixes), classes=())
-
-    def _prefixes(self, prefixes: tuple[str, ...]) -> tuple[str, ...]:
-        if self.target == "azure":
-            return tuple(f"{self._container()}/{prefix}" for prefix in prefixes or ("",))
-        if self.source == "azure":
-            container = self.context.container or prefixes[0].partition("/")[0] if prefixes else ""
-            inside = [p.partition("/")[2] for p in prefixes if p.partition("/")[0] == container]
-            if prefixes and len(inside) < len(prefixes):
-                raise _CannotSayError(f"its prefixes lie in containers other than {container}")
-            if not prefixes:
-                self._change("the rule held for every container of the account, now it holds for one bucket")
-            return tuple(prefix for prefix in inside if prefix) if all(inside) else ()
-        return prefixes
-
-    def _container(self) -> str:
-        if not self.context.container:
-            raise BadInputError(
-                "an Azure policy holds for the whole account, so its prefixes begin with a container",
-                hint="name the container that the objects are to lie in with --container NAME",
-            )
-        return self.context.container
+        if self.source == "azure" and not where.prefixes:
+            self._change("the rule held for every container of the account, now it holds for one bucket")
+        return replace(where, classes=())
 
     def _said(self, action: Action) -> list[tuple[Action, Action]]:
         """Return pairs of an action and how it is said; none where it cannot be."""
         if action.subject is Subject.ANY and self.target != "gcs":
             parts = (replace(action, subject=Subject.CURRENT), replace(action, subject=Subject.NONCURRENT))
             return [pair for part in parts for pair in self._said(part)]
+        if self.target == "s3" and self._follows_reads(action):
+            self._change(f"{INTELLIGENT}, which follows reads, stands for the move to {action.to} by the last read")
+            return [(action, replace(action, waits=(Wait(Since.WRITTEN, 0),), to=INTELLIGENT))]
         try:
             return [(action, self._classed(self._timed(action)))]
         except _CannotSayError as why:
             self._lose(self._words(action), str(why), (action,))
             return []
+
+    def _follows_reads(self, action: Action) -> bool:
+        """Whether a move is by the last read, and to a class that answers at once."""
+        one = lookup(self.source, action.to, self.context.tiers)
+        moves = action.verb is Verb.MOVE and action.subject is Subject.CURRENT and action.wait(Since.READ) is not None
+        return moves and one is not None and one.rung > 0 and not one.waits and len(action.waits) == 1
 
     def _words(self, action: Action) -> str:
         act = f"moving to {action.to}" if action.verb is Verb.MOVE else "deleting"

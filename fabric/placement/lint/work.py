@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fabric.placement.lint.classes import INTELLIGENT
-from fabric.placement.lint.correct import INSTANT, Corrected, corrected
+from fabric.placement.lint.correct import INSTANT, corrected
 from fabric.placement.lint.dialects import write_document
 from fabric.placement.lint.effects import ActPrice, act_prices, rule_usd
 from fabric.placement.lint.finding import Finding, finding, in_order
 from fabric.placement.lint.measured import measured
-from fabric.placement.lint.model import Document
+from fabric.placement.lint.model import PROVIDERS, Document
 from fabric.placement.lint.money import Priced, Prices, moves_something, priced, prices_of
 from fabric.placement.lint.population import Population
 from fabric.placement.lint.stated import stated
-from fabric.placement.lint.translate import Context, Translation, to_dialect
+from fabric.placement.lint.translate import Context, Translation, in_place, in_words
 from fabric.pricing.sheet import PriceBook
 
 NEEDS_DATA = (
@@ -57,35 +57,63 @@ def lint(
 ) -> Lint:  # fmt: skip
     """Judge a document, with the user's objects and reads where there are any."""
     context = context or Context()
-    target = target or document.dialect
-    tiers = context.tiers
-    prices = prices_of(book, document.dialect, [*moves_something(document.rules), *_offered(document)], tiers)
     if population is not None and population.versioned is not None:
         versioned = population.versioned
-    found = stated(document, prices, tiers, today, versioned)
-    mended = corrected(document, prices, tiers, population, versioned=bool(versioned))
+    prices = _prices(document, book, context)
+    found = stated(document, prices, context.tiers, today, versioned)
+    mended = _mended(document, target or document.dialect, book, context, population, versioned=bool(versioned))
     if population is None:
-        translation = to_dialect(mended.document, target, context)
         notes = (*prices.assumed, *_unpriced(prices), _without_data())
-        return Lint(document, in_order(found), mended.document, mended.changes, translation, notes)
-    return _with_data(document, found, mended, population, prices, target, context)
+        return Lint(document, in_order(found), mended.document, mended.changes, mended.translation, notes)
+    return _with_data(document, found, mended, population, prices, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mended:
+    """A document corrected in the words of the target, where its own prices count."""
+
+    document: Document  # with prefixes as the data has them
+    changes: tuple[str, ...]
+    translation: Translation
+    prices: Prices
+
+
+def _mended(
+    document: Document,
+    target: str,
+    book: PriceBook,
+    context: Context,
+    population: Population | None,
+    *,
+    versioned: bool,
+) -> _Mended:
+    words = in_words(document, target, context)
+    prices = _prices(words.document, book, context)
+    better = corrected(words.document, prices, context.tiers, population, versioned=versioned)
+    words.document = better.document
+    return _Mended(better.document, better.changes, in_place(words, document.dialect, context), prices)
+
+
+def _prices(document: Document, book: PriceBook, context: Context) -> Prices:
+    wanted = [*moves_something(document.rules), *_offered(document)]
+    return prices_of(book, document.dialect, wanted, context.tiers)
 
 
 def _with_data(
-    document: Document, by_document: list[Finding], mended: Corrected, population: Population, prices: Prices,
-    target: str, context: Context,
+    document: Document, by_document: list[Finding], mended: _Mended, population: Population, prices: Prices,
+    context: Context,
 ) -> Lint:  # fmt: skip
     now = priced(document.rules, document, population, prices)
     acts = act_prices(now, population, prices)
     found = _joined(by_document, measured(document, now, acts, population, prices, context.tiers))
-    after = priced(mended.document.rules, mended.document, population, prices)
+    after = priced(mended.document.rules, mended.document, population, mended.prices)
     return Lint(
         document,
         in_order([_valued(one, now, population, prices) for one in found]),
         mended.document,
         mended.changes,
-        to_dialect(mended.document, target, context),
-        (*population.notes, *prices.assumed, *_unpriced(prices), *_unjudged(document, population), *_past(population)),
+        mended.translation,
+        (*population.notes, *_priced_notes(document, mended, population, prices), *_past(population)),
         population.trace.days,
         acts,
         [rule_usd(now, number, population, prices) for number in range(len(document.rules))],
@@ -93,6 +121,13 @@ def _with_data(
         now.by_line,
         after.by_line,
     )
+
+
+def _priced_notes(document: Document, mended: _Mended, population: Population, prices: Prices) -> list[str]:
+    moved = mended.prices.dialect != prices.dialect
+    elsewhere = [f"the corrected document is priced at {PROVIDERS[mended.prices.dialect]}'s prices"] if moved else []
+    known = dict.fromkeys([*prices.assumed, *mended.prices.assumed, *_unpriced(prices), *_unpriced(mended.prices)])
+    return [*known, *_unjudged(document, population), *elsewhere]
 
 
 def _offered(document: Document) -> Sequence[str]:

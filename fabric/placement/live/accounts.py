@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fabric.placement.live.receipt import LedgerReceipt, holds
+from fabric.placement.live.receipt import LedgerReceipt, Told, holds
 from fabric.runtime.component import Stage
 
 Facts = dict[str, Any]
@@ -19,7 +19,8 @@ class Accounts(Protocol):
     def follow(self) -> bool: ...
     def snapshot(self) -> None: ...
     def receipts(self, key: str) -> Mapping[str, Sequence[LedgerReceipt]]: ...
-    def figures(self) -> Mapping[str, Mapping[str, float]]: ...
+    def figures(self) -> Mapping[str, Mapping[str, float | str]]: ...
+    def told(self) -> Sequence[Told]: ...
 
 
 class _Nothing:
@@ -34,8 +35,11 @@ class _Nothing:
     def receipts(self, _key: str) -> Mapping[str, Sequence[LedgerReceipt]]:
         return {}
 
-    def figures(self) -> Mapping[str, Mapping[str, float]]:
+    def figures(self) -> Mapping[str, Mapping[str, float | str]]:
         return {}
+
+    def told(self) -> Sequence[Told]:
+        return ()
 
 
 NOTHING = _Nothing()
@@ -74,6 +78,12 @@ def told(facts: Facts, now: float) -> list[Stage]:
         Stage("place", now, f"the ledger of {store} holds it in {one['held']}: it {one['counterfactual']}")
         for store, one in facts.get("ledger", {}).items()
     ]
+
+
+def told_row(found: Told) -> Facts:
+    """Return a line of a ledger as a row of its table."""
+    row = {"id": f"{found.store}/{found.key}@{found.day}.{found.to}.{found.after_reads}"}
+    return row | msgspec.structs.asdict(found)
 
 
 def ledger_receipts(receipt: Mapping[str, Any]) -> Iterator[LedgerReceipt]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,16 +13,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fabric.core.clock import Clock, day_number
+from fabric.core.clock import SECONDS_PER_DAY, Clock, day_number
 from fabric.core.errors import CorruptError
 from fabric.events.batch import AccessBatch, Op, reads_by
 from fabric.events.snapshot import Arrays, Described, Form, load, save
 from fabric.placement.live.book import DTYPES, Account, Book, BookState
 from fabric.placement.live.days import LATENESS_SECONDS, Columns, billed, columns_of, stores_of
-from fabric.placement.live.receipt import LedgerReceipt, of_move, of_today
+from fabric.placement.live.receipt import LedgerReceipt, Told, of_move, of_today
 from fabric.placement.replay.gated import GATE
 from fabric.placement.replay.ledger import FORMAT as RULE_FORMAT
-from fabric.placement.replay.ledger import RECORD, RULES, Terms
+from fabric.placement.replay.ledger import RECORD, RULE_NAMES, RULES, Terms
 from fabric.placement.replay.tariff import Tariff
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,10 @@ class Ledgers:
         self._log, self._clock = log, clock
         self._lock = threading.RLock()
         self._tariffs, self._unlearned = dict(tariffs), frozenset(unlearned)
-        self._terms, self._warm = terms, False
+        self._terms = terms
+        self._compiling: threading.Thread | None = None
+        self.behind = True  # days are due or rows wait: no account speaks for the whole past yet
+        self._told: tuple[tuple[int, ...], list[Told]] = ((), [])
         self._books = self._fresh()
         self._offset = 0
         self.missing_rows = 0  # dropped from the log before any snapshot held them
@@ -102,11 +105,9 @@ class Ledgers:
 
     def follow(self) -> bool:
         """Take a bounded step: close days that are due, else take rows; return whether more is left."""
-        ahead = self._ahead()
-        if ahead >= COMPILE_FROM and not self._warm:
-            self._compile(ahead)
+        ahead = self._compiled_ahead()
         with self._lock:
-            left = COMPILED_WORK_MOST if ahead >= COMPILE_FROM else WORK_MOST
+            left = COMPILED_WORK_MOST if ahead else WORK_MOST
             while left > 0 and (book := self._due()) is not None:
                 left -= book.work()
                 book.close_day(ahead)
@@ -116,6 +117,7 @@ class Ledgers:
                 more = self._due() is not None
             if self._changed and self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS:
                 self.snapshot()
+            self.behind = more
             return more
 
     def catch_up(self) -> None:
@@ -145,19 +147,27 @@ class Ledgers:
     def _due(self) -> Book | None:
         return next((book for book in self._books.values() if book.days_due() > 0), None)
 
-    def _ahead(self) -> int:
-        """Return accounts times days that are due to be closed."""
+    def _compiled_ahead(self) -> int:
+        """Return accounts times days to be closed, where so many are due that compiled code is worth it and ready.
+
+        The first time ever compiling takes many seconds; until it is done days are closed uncompiled, to the same bits.
+        """
         with self._lock:
-            return sum(book.days_due() * book.work() for book in self._books.values())
+            ahead = sum(book.days_due() * book.work() for book in self._books.values())
+        if ahead < COMPILE_FROM:
+            return 0
+        if self._compiling is None:
+            self._compiling = threading.Thread(target=self._compile, args=(ahead,), name="ledger-compile", daemon=True)
+            self._compiling.start()
+        return 0 if self._compiling.is_alive() else ahead
 
     def _compile(self, ahead: int) -> None:
-        """Compile the rule on one account, before the lock is taken: the first time ever it takes many seconds."""
+        """Compile the rule on an account of nobody."""
         scratch = Book(next(iter(self._tariffs.values())), self._folder, self._terms)
         one = np.ones(1)
         scratch.state.open.add(Columns(one, ["-"], one.astype(np.uint8), one, one, one.astype(np.int64)))
         scratch.close_day(ahead)
         scratch.close()
-        self._warm = True
 
     def _fresh(self) -> dict[str, Book]:
         return {name: Book(tariff, self._folder, self._terms) for name, tariff in self._tariffs.items()}
@@ -279,7 +289,7 @@ class Ledgers:
         own = [of_move(store, key, book, move) for move in moves[moves["life"] == account.life]]
         return [*own, of_today(store, key, book, account.life)]
 
-    def figures(self) -> dict[str, dict[str, float]]:
+    def figures(self) -> dict[str, dict[str, float | str]]:
         """Return per store how many accounts and moves there are and how many rows came too late."""
         with self._lock:
             return {name: _figures(book) for name, book in self._books.items()}
@@ -287,7 +297,16 @@ class Ledgers:
     def decisions(self, store: str) -> list[tuple[int, str, str, int]]:
         """Return every birth and every move remembered as (day, key, class, after_reads), as `replay` writes them."""
         with self._lock:
-            return _decisions(self._books[store])
+            return [(one.day, one.key, one.to, one.after_reads) for one in _told(store, self._books[store])]
+
+    def told(self) -> Sequence[Told]:
+        """Return every line of every ledger that is remembered, newest first; made anew when a day was closed."""
+        with self._lock:
+            closed = tuple(book.state.fleet.day for book in self._books.values())
+            if self._told[0] != closed:
+                lines = [one for name, book in self._books.items() for one in _told(name, book)]
+                self._told = closed, sorted(lines, key=lambda one: (one.date, one.store, one.key), reverse=True)
+            return self._told[1]
 
 
 def fingerprint(tariff: Tariff, terms: Terms) -> str:
@@ -308,25 +327,35 @@ def _ended_here(book: Book, rows: Columns, own: Mask, nowhere: Mask) -> Mask:
     return np.asarray(chosen, np.bool_)
 
 
-def _figures(book: Book) -> dict[str, float]:
+def _figures(book: Book) -> dict[str, float | str]:
     state = book.state
     return {
         "accounts": len(book),
         "moves": state.forgotten + len(book.moves()),
         "late_rows": state.open.late,
         "without_account": state.unkept,
-        "rule": state.fleet.rule,
+        "rule": RULE_NAMES[state.fleet.rule],
         "days_closed": state.fleet.day,
     }
 
 
-def _decisions(book: Book) -> list[tuple[int, str, str, int]]:
-    names, lives = book.tariff.names, book.lives()
+def _told(store: str, book: Book) -> list[Told]:
+    """Return a book's lines in the order of their days."""
+    names, first = book.tariff.names, book.state.first or 0
+
+    def line(life: int, day: int, to: int, after: int, what: str) -> Told:
+        date = (first + day) * SECONDS_PER_DAY
+        return Told(store, book.key_of(life), day, date, names[to], max(0, after), what)
+
     born = [
-        (int(life["birth"]), book.key_of(at), names[book.hot(int(life["size"]))], 0) for at, life in enumerate(lives)
+        line(at, int(life["birth"]), book.hot(int(life["size"])), 0, "appears") for at, life in enumerate(book.lives())
     ]
     moved = [
-        (int(move["day"]), book.key_of(int(move["life"])), names[move["to"]], max(0, int(move["after_reads"])))
+        line(int(move["life"]), int(move["day"]), int(move["to"]), int(move["after_reads"]), _way(move))
         for move in book.moves()
     ]
-    return sorted([*born, *moved], key=lambda row: row[0])
+    return sorted([*born, *moved], key=lambda one: one.day)
+
+
+def _way(move: np.void) -> str:
+    return "sinks" if move["after_reads"] < 0 else "rises"

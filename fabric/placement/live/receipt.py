@@ -54,6 +54,18 @@ class LedgerReceipt(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
+class Told(msgspec.Struct, frozen=True):
+    """One line of a ledger: an object appears in a class, or moves to one after ``after_reads`` reads of the day."""
+
+    store: str
+    key: str
+    day: int  # since the ledger's first
+    date: float  # UTC seconds of the day's midnight
+    to: str
+    after_reads: int
+    what: str  # appears | sinks | rises
+
+
 def of_move(store: str, key: str, book: Book, move: np.void) -> LedgerReceipt:
     """Return the receipt of the day of a move."""
     facts = (int(move["day"]), int(move["rule"]), int(move["reads"]), float(move["bytes"]))

@@ -4,8 +4,8 @@
 
 The factors come from the figures the rule itself rests on (`shadows.judge` has the formulas). Every promotion of the
 rule happens at a read whose rent has reached the price of moving: those are exempt, as DESIGN 5.1 sets it. Confidence
-is the share of such demotions that paid for their way back within 90 days, counted on paper copies: no real move is
-needed to earn it. `calibration` lays it beside what later really happened.
+is the share of demotions, waited for as long, that saved more than they cost by the day of their way back, or by 90
+days. They are counted on paper copies: no real move is needed to earn it. `calibration` lays it beside what happened.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Bin:
         least: the range's lower end.
         moves: how many there are.
         promised: their mean confidence; NaN for none.
-        paid: the share that paid for its way back within 90 days; NaN for none.
+        paid: the share that saved more than it cost; NaN for none.
     """
 
     least: float
@@ -93,10 +93,10 @@ def outcomes(
     after_reads: NDArray[np.int64],
     paid: NDArray[np.bool_],
 ) -> None:
-    """Say of every demotion whether it paid for its way back within the horizon: a kernel.
+    """Say of every demotion whether it saved more than it cost: a kernel.
 
-    It did where, by the day of the next promotion or else after 90 days, the storage saved exceeds what reads cost
-    more and the copy back costs. Counted from the trace, apart from the rule's own books.
+    It did where, by the day of the next promotion or else after 90 days, the storage saved exceeds the transition,
+    what reads cost more and, where it was promoted, the way back. Counted from the trace, apart from the rule's books.
     """
     for move in range(len(life)):
         if after_reads[move] >= 0 or day[move] == past.birth[life[move]]:
@@ -105,16 +105,26 @@ def outcomes(
         size = float(past.size[one])
         hot = prices.managed if prices.managed >= 0 and size >= prices.floor_bytes else 0
         stop, cold = day[move] + HORIZON_DAYS, 0
-        last = move + 1 < len(life) and life[move + 1] == one and after_reads[move + 1] >= 0
-        if last and day[move + 1] < stop:
+        promoted = move + 1 < len(life) and life[move + 1] == one and after_reads[move + 1] >= 0
+        promoted = promoted and day[move + 1] < stop
+        if promoted:
             stop, cold = day[move + 1], after_reads[move + 1]
-        paid[move] = worth(past, prices, one, size, hot, int(to[move]), day[move], stop, cold) >= 0.0
+        paid[move] = worth(past, prices, one, size, hot, int(to[move]), day[move], stop, cold, promoted) >= 0.0
 
 
 def worth(
-    past: Past, prices: Prices, one: int, size: float, hot: int, to: int, begin: int, stop: int, cold: int
+    past: Past,
+    prices: Prices,
+    one: int,
+    size: float,
+    hot: int,
+    to: int,
+    begin: int,
+    stop: int,
+    cold: int,
+    promoted: bool,
 ) -> float:
-    """USD that lying in ``to`` from ``begin`` brought, the way back on ``stop`` after ``cold`` reads paid."""
+    """USD that lying in ``to`` brought up to ``stop``; where ``promoted``, less the way back after ``cold`` reads."""
     here = float(max(size, prices.min_bytes[to]) * prices.storage[to])
     stop = min(stop, int(past.end[one]))
     saved = (stop - begin) * (hot_day(size, hot, prices) - here)
@@ -123,8 +133,11 @@ def worth(
             reads = min(cold, past.reads[row]) if past.day[row] == stop else past.reads[row]
             each = past.bytes[row] / past.reads[row]
             saved -= reads * (one_read(to, each, prices) - one_read(hot, each, prices))
-    back = prices.transition[hot] + one_read(to, size, prices)
-    return float(saved - back - max(0.0, prices.min_days[to] - (stop - begin)) * here)
+    saved -= prices.transition[to]
+    if promoted:
+        back = prices.transition[hot] + one_read(to, size, prices)
+        saved -= back + max(0.0, prices.min_days[to] - (stop - begin)) * here
+    return float(saved)
 
 
 def hot_day(size: float, hot: int, prices: Prices) -> float:

@@ -26,7 +26,7 @@ from fabric.core.errors import BadInputError, ConfigError
 from fabric.core.files import write_whole
 from fabric.placement.replay.kernels import compiled
 from fabric.placement.replay.moves import Moves
-from fabric.placement.replay.shadows import Columns, Gate, Told, advance, weigh
+from fabric.placement.replay.shadows import KINDS, Columns, Gate, Told, advance, weigh
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past, Trace
 
@@ -62,7 +62,7 @@ RECORD = np.dtype(
         ("lived", "u2"),  # days since birth
         ("held", "u1", (COPIES,)),  # index of the class
         ("heats", "u1", (COPIES,)),  # promotions so far
-        ("trial", "u1", (COPIES,)),  # class of a demotion on paper whose end is not known yet, 0: none
+        ("trial", "u1", (COPIES,)),  # class and kind of a demotion on paper whose end is not known yet, 0: none
         ("week", "f4"),  # reads a day, of a half-life of 7 days
         ("month", "f4"),  # and of 30 days
     ]
@@ -70,11 +70,11 @@ RECORD = np.dtype(
 assert RECORD.itemsize <= 256, "the design allows 256 bytes an object"
 
 
-Table = list[list[list[float]]]  # by rule, whether the object had been promoted before, and class
+Table = list[list[float]]  # by kind of demotion and class
 
 
 def _nothing() -> Table:
-    return np.zeros((len(RULES), 2, COLD_MOST + 1)).tolist()
+    return np.zeros((KINDS, COLD_MOST + 1)).tolist()
 
 
 class Fleet(msgspec.Struct):

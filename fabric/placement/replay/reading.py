@@ -14,9 +14,11 @@ from fabric.placement.replay.trace import Rows
 
 COLUMNS = {"t": np.int64, "obj": np.int64, "size": np.int64, "op": np.int8, "n": np.int64, "bytes": np.float64}
 
+NAME = "name"  # a column that names a trace's objects, which are then no plain numbers
+
 
 def is_trace(path: Path) -> bool:
-    """Say whether a file is Parquet and has the columns of a trace (an inventory may be Parquet too)."""
+    """Say whether a file is Parquet and a trace whose objects are numbers (an inventory may be Parquet too)."""
     import pyarrow.parquet as pq
     from pyarrow import ArrowInvalid
 
@@ -24,7 +26,8 @@ def is_trace(path: Path) -> bool:
         with path.open("rb") as file:
             if file.read(4) != b"PAR1":
                 return False
-        return set(COLUMNS) <= set(pq.read_schema(path).names)
+        names = set(pq.read_schema(path).names)
+        return set(COLUMNS) <= names and NAME not in names
     except ArrowInvalid:
         return False
 

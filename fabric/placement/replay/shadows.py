@@ -23,9 +23,11 @@ COLD_MOST, HOT_MOST, LEAST = 4.0, 1.0, 0.25  # learning never takes a wait furth
 NEVER = 1e30
 MOST_DAYS = 65535  # of the counters
 MOST_HEATS = 255
-HORIZON_DAYS = 90  # within which a demotion must have paid for its way back
+HORIZON_DAYS = 90  # after which a demotion is judged, unless a promotion ended it before
 WEEK_DECAY, MONTH_DECAY = 0.9057236642639067, 0.9771599684342459  # a day's share of half-lives of 7 and 30 days
 WEEK_RATE, MONTH_RATE = 1.0 - WEEK_DECAY, 1.0 - MONTH_DECAY
+KINDS = 6  # of demotions, see `kind_of`
+TRIALS = 8  # a trial is its class plus this many times its kind
 F, L, C, T, SCORE, CONFIDENCE = range(6)  # columns of `Told.factors`
 
 
@@ -69,9 +71,8 @@ class Gate(NamedTuple):
         confidence: must be above this.
         floor: every factor must be at least this.
         latency: shape (classes,); l of each class.
-        tried: shape (rules, 2, classes); demotions that paper copies have seen the end of, by rule, whether the object
-            had been promoted before, and class.
-        paid: same shape; how many of them paid for their way back within the horizon.
+        tried: shape (KINDS, classes); demotions that paper copies have seen the end of, by kind and class.
+        paid: same shape; how many of them saved more than they cost by their way back, or by the end of the horizon.
         trying: same shape; those seen since the last lesson, which no decision may know yet: another object's day may
             be later than this one's.
         paying: same shape.
@@ -125,20 +126,17 @@ def advance(
                 row[at] += 1
             for copy in range(len(rules) + 1):
                 real = copy == len(rules)
-                number = rule if real else copy
-                obeyed = rules[number]
+                obeyed = rules[rule if real else copy]
                 teller = life if real else -1
                 if day == past.birth[life]:
                     bear(at, copy, hot, block, prices)
                     tell(teller, day, hot, -1, told)
                 else:
-                    dawn(at, copy, size, hot, teller, day, block, prices, plain, obeyed, number, gate, told)
+                    dawn(at, copy, size, hot, teller, day, block, prices, plain, obeyed, gate, told)
                 if reads > 0:
-                    serve(
-                        at, copy, size, hot, reads, each, teller, day, block, prices, plain, obeyed, number, gate, told
-                    )
+                    serve(at, copy, size, hot, reads, each, teller, day, block, prices, plain, obeyed, gate, told)
                 if day < past.end[life]:
-                    dusk(at, copy, size, hot, block, prices, plain, number, gate)
+                    dusk(at, copy, size, hot, block, prices, plain, gate)
                 else:
                     finish(at, copy, size, hot, block, prices)
             block.week[at] = float(block.week[at]) * WEEK_DECAY + reads * WEEK_RATE
@@ -252,7 +250,6 @@ def dawn(
     prices: Prices,
     plain: int,
     rule: NDArray[np.float64],
-    number: int,
     gate: Gate,
     told: Told,
 ) -> None:
@@ -269,31 +266,29 @@ def dawn(
         price = price_there_and_back(size, to, hot, prices)
         if lean - early >= due * price:
             if teller >= 0:
-                judge(at, copy, (lean - early) / price, due, to, block, number, gate, told)
+                judge(at, (lean - early) / price, due, to, block, gate, told)
                 if gate.on and not opens(told.factors[told.made[0]], gate):
                     continue
             if held == hot:
                 end_hot_spell(at, copy, block)
-                block.trial[at, copy] = 0 if teller >= 0 else to
+                block.trial[at, copy] = 0 if teller >= 0 else to + TRIALS * kind_of((lean - early) / price)
             pay(at, copy, prices.transition[to] + early, block)
             arrive(at, copy, to, block)
             write(teller, day, to, -1, told)
             return
 
 
-def judge(
-    at: int, copy: int, waited: float, due: float, to: int, block: Columns, number: int, gate: Gate, told: Told
-) -> None:
+def judge(at: int, waited: float, due: float, to: int, block: Columns, gate: Gate, told: Told) -> None:
     """Write the figures of a demotion into the row that is to come.
 
     f = (1 + 2 Q) / (2 + 2 Q), where Q = ``waited`` is the saving forgone in prices there and back: 0.5 at none.
     c = 2 / (2 + a), where a = ``due`` is what such an object must wait: 1 where its demotions have always paid.
     t = m / (m + w), reads a day of a half-life of 30 and of 7 days: 0.5 where reads are steady or none were seen.
-    Confidence = the share of such demotions that paid for their way back within 90 days, (paid + 1) / (tried + 2).
+    Confidence = the share of such demotions that saved more than they cost, (paid + 1) / (tried + 2).
     """
     row = told.factors[told.made[0]]
     week, month = float(block.week[at]), float(block.month[at])
-    young = 0 if block.heats[at, copy] == 0 else 1
+    kind = kind_of(waited)
     row[F] = (1.0 + 2.0 * waited) / (2.0 + 2.0 * waited)
     row[L] = gate.latency[to]
     row[C] = 2.0 / (2.0 + due)
@@ -302,7 +297,7 @@ def judge(
     for factor in range(4):
         score += gate.weights[factor] * float(row[factor])
     row[SCORE] = score
-    row[CONFIDENCE] = (gate.paid[number, young, to] + 1.0) / (gate.tried[number, young, to] + 2.0)
+    row[CONFIDENCE] = (gate.paid[kind, to] + 1.0) / (gate.tried[kind, to] + 2.0)
 
 
 def opens(row: NDArray[np.float32], gate: Gate) -> bool:
@@ -312,13 +307,22 @@ def opens(row: NDArray[np.float32], gate: Gate) -> bool:
     return bool(float(row[SCORE]) > gate.score and float(row[CONFIDENCE]) > gate.confidence)
 
 
-def settle(at: int, copy: int, paid: bool, block: Columns, number: int, gate: Gate) -> None:
+def kind_of(waited: float) -> int:
+    """Return how long a demotion was waited for, in steps of prices there and back; a longer quiet promises more."""
+    if waited < 0.6:
+        return 0 if waited < 0.3 else 1
+    if waited < 1.6:
+        return 2 if waited < 1.0 else 3
+    return 4 if waited < 2.5 else 5
+
+
+def settle(at: int, copy: int, paid: bool, block: Columns, gate: Gate) -> None:
     """Count how a demotion of a paper copy ended."""
-    to = int(block.trial[at, copy])
-    if to > 0:
-        young = 0 if block.heats[at, copy] == 0 else 1
-        gate.trying[number, young, to] += 1.0
-        gate.paying[number, young, to] += 1.0 if paid else 0.0
+    trial = int(block.trial[at, copy])
+    if trial > 0:
+        kind, to = trial // TRIALS, trial % TRIALS
+        gate.trying[kind, to] += 1.0
+        gate.paying[kind, to] += 1.0 if paid else 0.0
         block.trial[at, copy] = 0
 
 
@@ -347,7 +351,6 @@ def serve(
     prices: Prices,
     plain: int,
     rule: NDArray[np.float64],
-    number: int,
     gate: Gate,
     told: Told,
 ) -> None:
@@ -365,7 +368,7 @@ def serve(
         block.spell[at, copy] = float(block.spell[at, copy]) - cold * extra
         if cold < reads:
             pay(at, copy, buy, block)
-            end_cold_spell(at, copy, buy, block, number, gate)
+            end_cold_spell(at, copy, buy, block, gate)
             arrive(at, copy, hot, block)
             block.spell[at, copy] = -buy
             tell(teller, day, hot, cold, told)
@@ -388,9 +391,9 @@ def reads_before(due: float, extra: float, reads: int) -> int:
     return int(np.ceil(due / extra)) - 1
 
 
-def end_cold_spell(at: int, copy: int, buy: float, block: Columns, number: int, gate: Gate) -> None:
+def end_cold_spell(at: int, copy: int, buy: float, block: Columns, gate: Gate) -> None:
     lost = float(block.spell[at, copy]) < buy
-    settle(at, copy, not lost, block, number, gate)
+    settle(at, copy, not lost, block, gate)
     block.wait[at, copy] = adapt(float(block.wait[at, copy]), lost, BETTER_COLD, COLD_MOST)
     block.heats[at, copy] = min(MOST_HEATS, int(block.heats[at, copy]) + 1)
 
@@ -418,9 +421,7 @@ def lean_back(
         block.lean[at, copy, to - 1] = max(0.0, float(block.lean[at, copy, to - 1]) - more)
 
 
-def dusk(
-    at: int, copy: int, size: float, hot: int, block: Columns, prices: Prices, plain: int, number: int, gate: Gate
-) -> None:
+def dusk(at: int, copy: int, size: float, hot: int, block: Columns, prices: Prices, plain: int, gate: Gate) -> None:
     """Bill the day's storage, and count what another class would have saved."""
     held = int(block.held[at, copy])
     if held == prices.managed:
@@ -436,8 +437,7 @@ def dusk(
         block.rent[at, copy] = max(0.0, float(block.rent[at, copy]) - saved)
         block.spell[at, copy] = float(block.spell[at, copy]) + saved
         if block.trial[at, copy] > 0 and block.age[at, copy] + 1 >= HORIZON_DAYS:
-            owed = price_back(at, copy, size, hot, block, prices)
-            settle(at, copy, float(block.spell[at, copy]) >= owed, block, number, gate)
+            settle(at, copy, float(block.spell[at, copy]) >= prices.transition[held], block, gate)
     for to in range(1 if held == hot else held + 1, plain):
         lean = float(block.lean[at, copy, to - 1]) + (here - keep(size, to, prices))
         block.lean[at, copy, to - 1] = max(0.0, lean)

@@ -95,6 +95,20 @@ def test_the_corrected_document_is_written_in_the_dialect_asked_for(document: Pa
     assert again["dialect"] == "azure"
 
 
+def test_a_correction_for_another_provider_is_made_of_its_own_rules_and_prices(
+    document: Path, log: Path, inventory: Path
+) -> None:
+    data = ("--accesses", log, "--inventory", inventory)
+    there = answer(document, "--to", "azure", "--container", "in", *data)
+    assert "the corrected document is priced at azure's prices" in there["notes"]
+    policy = {"rules": [{"name": "a", "definition": {"actions": {"baseBlob": {
+        "tierToCool": {"daysAfterLastAccessTimeGreaterThan": 30}}}}}]}  # fmt: skip
+    document.write_text(json.dumps(policy))
+    back = answer(document, "--to", "s3", *data)
+    assert back["corrected"]["Rules"][0]["Transitions"] == [{"Days": 0, "StorageClass": "INTELLIGENT_TIERING"}]
+    assert any("INTELLIGENT_TIERING, which follows reads" in one["what"] for one in back["changed_words"])
+
+
 def test_an_xml_file_gets_xml(document: Path, tmp_path: Path) -> None:
     out = tmp_path / "rules.xml"
     run("lint", document, "-o", out)

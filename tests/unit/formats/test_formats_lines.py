@@ -260,3 +260,15 @@ FETCH = "read"
     log.write_text("[14/Nov/2023:22:13:20 +0000] 10.0.0.1 FETCH a%20b 200 77\n")
     past = read_past([log], mappings=[own])
     assert (past.names.tolist(), past.bytes.tolist()) == ([b"a b"], [77.0])
+
+
+KEY = st.text(st.sampled_from("ab/%25fF0+é"), min_size=1, max_size=14).filter(lambda key: key != "-")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(KEY, min_size=1, max_size=6))
+def test_names_are_decoded_the_same_compiled_and_plain(keys: list[str]) -> None:
+    text = "".join(s3_line(key, request=str(i), uri='"GET / HTTP/1.1"') for i, key in enumerate(keys))
+    web = "".join(f'::1 - - [22/Jan/2019:03:56:14 +0000] "GET /{key} HTTP/1.1" 200 1 "-" "m"\n' for key in keys)
+    for source, name in ((text, "s3_access"), (web, "combined")):
+        assert names(read(source, compiled=True, name=name)[0]) == names(read(source, compiled=False, name=name)[0])

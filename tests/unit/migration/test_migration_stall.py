@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,9 @@ from migration_world import World
 
 from fabric.core.clock import ManualClock
 from fabric.core.config import MigrationSettings
-from fabric.core.errors import ConflictError
+from fabric.core.errors import ConflictError, UnavailableError
 from fabric.migration.stall import STALL_SECONDS
-from fabric.storage.store import Part
+from fabric.storage.store import ObjectInfo, Part, Store
 from fabric.storage.wrappers import Around
 
 
@@ -60,4 +62,164 @@ def test_a_request_that_hangs_at_a_store_that_is_not_healthy_pauses_its_job_and_
     assert world.states(world.job("k")).count("PAUSED") == 1
     assert world.read("k") == LARGE
     assert len(list(world.store("b").list("objects/"))) == 1
+    world.close()
+
+
+class Held(Around):
+    """Keeps the second part of an upload, or a head of the copy, waiting until the test lets it go."""
+
+    def __init__(self, inner: Store, act: str) -> None:
+        super().__init__(inner)
+        self.act = act
+        self.hanging, self.answered = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
+        if number == 2:
+            self._hold("put_part")
+        return self.inner.put_part(key, upload_id, number, data)
+
+    def head(self, key: str) -> ObjectInfo:
+        if key.startswith("objects/"):
+            self._hold("head")
+        return self.inner.head(key)
+
+    def _hold(self, act: str) -> None:
+        asked_by_hand = threading.current_thread() is threading.main_thread()
+        if act == self.act and not asked_by_hand and not self.answered.is_set():
+            self.hanging.set()
+            assert self.answered.wait(30)
+            if self.error is not None:
+                error, self.error = self.error, None
+                raise error
+
+
+@contextmanager
+def hanging(folder: Path) -> Iterator[tuple[World, Held, Callable[[float], None]]]:
+    """A world whose only job's second part hangs at store b."""
+    clock = ManualClock()
+    world = World(folder, clock=clock, settings=MigrationSettings(workers=1, part_bytes=PART))
+    world.migration.start()
+    held = Held(world.store("b"), "put_part")
+    world.fleet.members["b"].store = held
+    world.write("k", LARGE)
+    world.decide("k", "b/cold")
+    while not held.hanging.is_set():
+        world.migration.tick()
+    yield world, held, clock.advance
+    held.answered.set()
+    world.close()
+
+
+def test_a_pause_pressed_while_a_request_hangs_outlasts_the_stall_and_the_stores_return(tmp_path: Path) -> None:
+    with hanging(tmp_path) as (world, held, advance):
+        world.migration.pause(world.job("k").id, "ann")
+        world.health.down.add("b")
+        world.migration.tick()
+        advance(STALL_SECONDS)
+        world.migration.tick()
+        assert (world.job("k").state, world.job("k").pause_kind) == ("PAUSED", "person")
+        held.answered.set()
+        world.health.down.clear()
+        for _ in range(50):
+            advance(1.0)
+            world.migration.tick()
+            world.migration.tools.stopping.wait(0.005)
+        assert (world.job("k").state, world.job("k").pause_kind) == ("PAUSED", "person")
+        world.migration.resume(world.job("k").id, "ann")
+        world.tick_until("COMPLETED", key="k")
+
+
+def test_a_cancel_pressed_while_a_request_hangs_rolls_the_job_back_after_the_stall(tmp_path: Path) -> None:
+    with hanging(tmp_path) as (world, held, advance):
+        world.migration.cancel(world.job("k").id, "ann")
+        world.health.down.add("b")
+        world.migration.tick()
+        advance(STALL_SECONDS)
+        world.migration.tick()
+        assert world.job("k").state == "ROLLING_BACK"
+        held.answered.set()
+        world.health.down.clear()
+        advance(5.0)
+        world.tick_until("ROLLED_BACK", key="k")
+        assert world.places("k") == {"a/hot": "live"}
+
+
+@pytest.mark.parametrize(("wish", "state"), [("pause", "PAUSED"), ("cancel", "ROLLED_BACK")])
+def test_what_a_person_asked_for_is_done_though_the_request_ends_in_an_error(
+    tmp_path: Path, wish: str, state: str
+) -> None:
+    with hanging(tmp_path) as (world, held, advance):
+        getattr(world.migration, wish)(world.job("k").id, "ann")
+        held.error = UnavailableError("the server does not answer", store="c")
+        held.answered.set()
+        while world.busy():
+            world.migration.tools.stopping.wait(0.005)
+        world.health.down.clear()
+        for _ in range(20):
+            advance(5.0)
+            world.migration.tick()
+            world.migration.tools.stopping.wait(0.01)
+        world.tick_until(state, key="k")
+        assert world.job("k").pause_kind == ("person" if wish == "pause" else "")
+
+
+def _stall_at(world: World, store: str, clock: ManualClock, begin: Callable[[], object]) -> Held:
+    """Begin something whose head request hangs at ``store``, and let the only thread's stall be found."""
+    held = Held(world.store(store), "head")
+    world.fleet.members[store].store = held
+    begin()
+    while not held.hanging.is_set():
+        world.migration.tick()
+    world.health.down.add(store)
+    world.migration.tick()
+    clock.advance(STALL_SECONDS)
+    world.migration.tick()
+    return held
+
+
+def _moved(folder: Path, clock: ManualClock) -> World:
+    world = World(folder, clock=clock, settings=MigrationSettings(workers=1, part_bytes=PART))
+    world.migration.start()
+    world.write("k", SMALL)
+    world.decide("k", "b/cold")
+    world.tick_until("COMPLETED", key="k")
+    return world
+
+
+def _another_goes_on(world: World) -> None:
+    world.write("other", SMALL, place="c/hot")
+    world.decide("other", "c/cold", source="c/hot")
+    world.tick_until("COMPLETED", key="other")
+
+
+def test_a_roll_back_that_hangs_holds_up_no_other_job(tmp_path: Path) -> None:
+    clock = ManualClock()
+    world = _moved(tmp_path, clock)
+    held = _stall_at(world, "a", clock, lambda: world.migration.roll_back(world.job("k").id, "ann"))
+    assert world.job("k").state == "ROLLING_BACK"
+    _another_goes_on(world)
+    held.answered.set()
+    world.health.down.clear()
+    clock.advance(5.0)
+    world.tick_until("ROLLED_BACK", key="k")
+    assert world.places("k")["a/hot"] == "live"
+    world.close()
+
+
+def test_a_reaping_that_hangs_holds_up_no_move(tmp_path: Path) -> None:
+    clock = ManualClock()
+    world = _moved(tmp_path, clock)
+    due = world.settings.grace_days_between_stores * 86400.0 + 1.0
+    held = _stall_at(world, "b", clock, lambda: clock.advance(due))
+    _another_goes_on(world)
+    held.answered.set()
+    world.health.down.clear()
+    for _ in range(200):
+        clock.advance(61.0)
+        world.migration.tick()
+        world.migration.tools.stopping.wait(0.005)
+        if world.places("k") == {"b/cold": "live"}:
+            break
+    assert world.places("k") == {"b/cold": "live"}
     world.close()

@@ -167,7 +167,7 @@ def periodic(gap: int, size: int, days: int, share: float = 1.0) -> Trace:
 
 @pytest.mark.parametrize("size", [1 << 10, 200 << 10, 4 << 20, 1 << 40])
 def test_a_strictly_periodic_object_costs_at_most_twice_the_optimum(size: int, tariffs: list[Tariff]) -> None:
-    for gap in (1, 7, 30, 50, 75, 100, 200):
+    for gap in (1, 30, 50, 75, 100, 200):
         for tariff in tariffs[::2]:
             trace = periodic(gap, size, 1000)
             best = bill(trace, tariff, optimum.decide(trace, tariff)).total

@@ -41,6 +41,7 @@ SETTINGS = Settings(
 class Intake:
     noted: list[AccessBatch] = field(default_factory=list)
     accepted: list[AccessBatch] = field(default_factory=list)
+    refuses: Exception | None = None
 
     def accept(self, batch: AccessBatch) -> tuple[int, int]:
         self.accepted.append(batch)
@@ -48,6 +49,10 @@ class Intake:
 
     def note(self, batch: AccessBatch) -> None:
         self.noted.append(batch)
+
+    def ready(self) -> None:
+        if self.refuses is not None:
+            raise self.refuses
 
 
 @dataclass

@@ -370,3 +370,15 @@ def test_an_impossible_causal_context_is_400_and_leaves_nothing(made: World, cou
     )
     assert sent.status_code == 400
     assert [info for member in made.bench.fleet.members for info in member.store.list("objects/")] == []
+
+
+def test_while_the_event_log_refuses_what_was_noted_nothing_new_is_written(made: World) -> None:
+    client = made.app.test_client()
+    assert client.put("/api/objects/before", data=b"1").status_code == 201
+    made.intake.refuses = CapacityError("the disk of the event log is full")
+    assert client.put("/api/objects/after", data=b"2").status_code == 507
+    assert client.delete("/api/objects/before").status_code == 507
+    assert client.get("/api/objects/before").data == b"1"
+    made.intake.refuses = None
+    assert client.get("/api/objects/after").status_code == 404
+    assert client.put("/api/objects/after", data=b"2").status_code == 201

@@ -161,12 +161,64 @@ def test_notes_wait_for_a_disk_that_is_full(bench: Bench, monkeypatch: pytest.Mo
     bench.intake.start()
     monkeypatch.setattr(bench.log, "append", full)
     bench.intake.note(batch(10))
-    with pytest.raises(CapacityError):  # far beyond the bound the bringer hears of it
+    with pytest.raises(CapacityError):  # beyond the bound nothing more is taken, and the bringer hears of it
         bench.intake.note(batch(NOTE_ROWS_MOST))
     monkeypatch.undo()
     bench.intake.stop()
 
-    assert bench.log.end == 10 + NOTE_ROWS_MOST
+    assert bench.log.end == 10
+
+
+def test_a_log_that_refuses_for_long_is_asked_before_a_change_and_never_fills_the_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_batch: AccessBatch) -> int:
+        raise CapacityError("the disk of the event log is full")
+
+    bench.intake.ready()
+    bench.intake.start()
+    monkeypatch.setattr(bench.log, "append", full)
+    taken = 0
+    for _ in range(26):
+        try:
+            bench.intake.note(batch(NOTE_ROWS_MOST // 10))
+        except CapacityError:
+            continue
+        taken += NOTE_ROWS_MOST // 10
+    assert taken == NOTE_ROWS_MOST
+    with pytest.raises(CapacityError):
+        bench.intake.ready()
+    monkeypatch.undo()
+    bench.intake.ready()
+
+    assert bench.log.end == taken
+    bench.intake.note(batch(1))
+    bench.intake.stop()
+    assert bench.log.end == taken + 1
+
+
+def test_notes_in_flight_to_a_slow_log_count_for_the_bound(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, goes_on, append = threading.Event(), threading.Event(), bench.log.append
+
+    def slow(rows: AccessBatch) -> int:
+        begun.set()
+        assert goes_on.wait(30)
+        return append(rows)
+
+    monkeypatch.setattr(bench.log, "append", slow)
+    bench.intake.start()
+    bench.intake.note(batch(NOTE_ROWS_MOST))
+    while not begun.wait(0.01):
+        bench.intake._wake.set()
+    late = threading.Thread(target=bench.intake.note, args=(batch(1),))
+    late.start()
+    late.join(0.2)
+    assert late.is_alive()  # it is not taken beside the rows in flight: it waits for their place
+    goes_on.set()
+    late.join(30)
+    bench.intake.stop()
+
+    assert bench.log.end == NOTE_ROWS_MOST + 1
 
 
 def test_notes_are_kept_apart_by_source_and_priority(bench: Bench) -> None:
