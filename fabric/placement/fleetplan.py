@@ -34,7 +34,7 @@ from fabric.pricing.sheet import PriceBook
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-BLOCK = 1 << 18  # moves priced at a time
+BLOCK = 1 << 15  # moves priced at a time
 RECENT_DAYS = 30  # over which reads are counted
 GRACE_DAYS = 1.0  # a class change keeps the way back open for so long
 SURE = 1.645  # standard deviations: 90 % of a normal distribution lie within

@@ -16,7 +16,7 @@ Confidence = P(saving over the horizon >= cost of the move) under `demand`, whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,21 @@ def gate_opens(scores: Scores, gate: Gate) -> Mask:
     lowest = np.minimum(np.minimum(scores.frequency, scores.latency), np.minimum(scores.cost, scores.trend))
     aligned = (lowest >= gate.floor) & (lowest > 0)
     return (scores.score > gate.score) & scores.latency_ok & (scores.confidence > gate.confidence) & aligned
+
+
+def open_gates(moves: Moves, gate: Gate) -> Mask:
+    """Return what `gate_opens` says of `score_moves`, working out confidence only where all else passes."""
+    factors = np.broadcast_arrays(_frequency(moves), _latency(moves), _cost(moves), _trend(moves))
+    weighted = sum(weight * factor for weight, factor in zip(WEIGHTS.values(), factors, strict=True))
+    lowest = np.minimum(np.minimum(factors[0], factors[1]), np.minimum(factors[2], factors[3]))
+    opened = (weighted > gate.score) & (moves.latency_ms <= moves.deadline_ms) & (lowest >= gate.floor) & (lowest > 0)
+    columns = {
+        name: np.broadcast_to(getattr(moves, name), opened.shape)[opened]
+        for name in Moves.__slots__
+        if name != "horizon_days"
+    }
+    opened[opened] = pay_back(replace(moves, **columns)) > gate.confidence
+    return np.asarray(opened, np.bool_)
 
 
 def pay_back(moves: Moves) -> Array:

@@ -17,8 +17,10 @@ WHY = {
 def pay_back_months(once: Array, saving: Array) -> Array:
     """Return after how many months each move has paid for itself; inf where it never does, 0 where it costs nothing."""
     with np.errstate(over="ignore"):  # a saving next to nothing pays back next to never
-        months = np.divide(once, saving, out=np.full(len(once), np.inf), where=saving > 0)
-    return np.where((once <= 0) & (saving > 0), 0.0, months)
+        months: Array = np.full(len(once), np.inf)
+        np.divide(once, saving, out=months, where=saving > 0)
+    months[(once <= 0) & (saving > 0)] = 0.0
+    return months
 
 
 def chosen(
@@ -45,16 +47,20 @@ def chosen(
         target: index of each move's store, with ``size`` bytes and ``room`` bytes left per store (inf: no bound).
     """
     fate = np.full(len(once), TAKEN, np.int8)
-    demanded = np.zeros(len(once), np.bool_) if first is None else first
-    months = np.where(demanded, -1.0, pay_back_months(once, saving))
+    months = pay_back_months(once, saving)
+    if first is not None:
+        months[first] = -1.0
     if cap is not None:
         fate[(fate == TAKEN) & (once > cap)] = OVER_CAP
     order = np.argsort(months, kind="stable")
-    order = order[fate[order] == TAKEN]
+    del months
+    if (fate != TAKEN).any():
+        order = order[fate[order] == TAKEN]
     if target is not None and size is not None and room is not None:
         order = _with_room(order, fate, target, size, room)
     if cap is not None:
-        spent = np.cumsum(np.maximum(once[order], 0.0))
+        spent = once[order]
+        np.cumsum(np.maximum(spent, 0.0, out=spent), out=spent)
         fate[order[np.searchsorted(spent, cap * (1 + 1e-12), side="right") :]] = OVER_CAP
     return fate
 

@@ -6,12 +6,13 @@ import csv
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fabric.placement.fleetplan import GRACE_DAYS, FleetMoves, FleetSums, plan_fleet
+from fabric.placement.fleetplan import BLOCK, GRACE_DAYS, FleetMoves, FleetSums, plan_fleet
 from fabric.placement.planned import SHADOW_BYTES, TIMED_BYTES, TIMED_READS
 from fabric.placement.replay.tariff import tariff_of
 from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
@@ -65,7 +66,7 @@ def test_the_arrays_give_what_the_lines_of_the_live_plan_give(held: int, wanted:
     assert sums.after_usd_month == pytest.approx(months["after"])
 
 
-@pytest.mark.item(117, 118)
+@pytest.mark.item(118)
 def test_objects_that_lie_where_the_rule_wants_them_are_not_in_the_plan() -> None:
     found, sums = planned(past([10**9] * 5, {}), [0, 1, 1, 2, 0], [0, 1, 0, 0, 1])
     assert found.life.tolist() == [2, 3, 4]
@@ -93,6 +94,24 @@ def test_the_range_of_the_break_even_holds_its_expectation() -> None:
     assert sums.pays_back_soonest <= sums.pays_back
     assert sums.pays_back_latest is None or sums.pays_back_latest >= sums.pays_back
     assert sums.worst_usd == pytest.approx(-sums.once_usd - 2 * sums.undo_usd)
+
+
+@pytest.mark.item(117)
+def test_a_plan_takes_a_bounded_number_of_bytes_an_object_beside_the_past() -> None:
+    count = 30 * BLOCK
+    sizes = np.full(count, 10**9, np.int64)
+    nothing = np.zeros(0, np.int64)
+    rows = Rows(nothing, nothing, nothing, nothing.astype(np.int8), nothing, nothing.astype(np.float64))
+    trace = trace_of(rows, listed=Listed(np.arange(count), sizes, np.zeros(count)), horizon_days=DAYS)
+    wanted, held = np.ones(count, np.uint8), np.zeros(count, np.int8)
+    tracemalloc.start()
+    try:
+        found, sums = plan_fleet(trace, TARIFF, wanted, held, now=START, cap=1.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sums.moves < len(found.life) == count
+    assert peak < 100 * count  # ten million objects: under 1 GB beside their columns
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
