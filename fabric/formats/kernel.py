@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fabric.core.kernels import compiled as compile_kernel
 
 BARE, BRACKET, QUOTED, REQUEST = 0, 1, 2, 3  # kinds of a field in a line of text
 NOTHING, BAD, NEGATIVE = -1.0, -2.0, -3.0  # what `numbers` says of "-", of no number, of a number below zero
@@ -468,7 +469,7 @@ def as_words(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
 @cache
 def pick(*, compiled: bool) -> Kernels:
     """Return the functions, compiled or plain; compiling takes seconds the first time on a machine, then is cached."""
-    make: Callable[[Any], Callable[..., Any]] = _compiled if compiled else _plain
+    make: Callable[[Any], Callable[..., Any]] = compile_kernel if compiled else _plain
     return Kernels(
         tokenise=make(tokenise),
         times=make(times),
@@ -486,22 +487,3 @@ def pick(*, compiled: bool) -> Kernels:
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
-
-
-@cache
-def _compiled(function: FunctionType) -> Callable[..., Any]:
-    """Compile a function and those of this module that it calls; the code is kept where that can be written."""
-    import numba
-
-    known = dict(function.__globals__)
-    for name in function.__code__.co_names:
-        part = known.get(name)
-        if isinstance(part, FunctionType) and part.__module__ == function.__module__:
-            known[name] = _compiled(part)
-    bound = FunctionType(function.__code__, known, function.__name__, function.__defaults__)
-    bound.__module__, bound.__qualname__ = function.__module__, function.__qualname__
-    try:
-        made: Callable[..., Any] = numba.njit(cache=True, nogil=True)(bound)
-    except RuntimeError:  # no folder where compiled code may be kept
-        made = numba.njit(nogil=True)(bound)
-    return made

@@ -83,7 +83,7 @@ def world(folder: Path, stores: dict[str, StoreSettings], **sections: Any) -> It
     clock, slow = ManualClock(time.time()), dict[str, Slow]()
     settings = Settings(
         stores=stores,
-        placement=PlacementSettings(copies=1),
+        placement=sections.pop("placement", PlacementSettings(copies=1)),
         consistency=ConsistencySettings(health_seconds=1.0),
         **sections,
     )

@@ -10,7 +10,7 @@ import pytest
 from test_alerts_measured import ME, World, world
 
 from fabric.catalog.decisions import Decision
-from fabric.core.config import StoreSettings
+from fabric.core.config import PlacementSettings, StoreSettings
 from fabric.core.words import Classification, Criticality, LatencyClass, Mode, ObjectPolicy, Zone
 from fabric.placement.score import WEIGHTS
 from fabric.plane.objects import PutOptions
@@ -58,7 +58,8 @@ def newest(found: World, key: str) -> Decision:
 @pytest.fixture
 def quiet(tmp_path: Path) -> Iterator[World]:
     """Thirty large objects that nobody reads, until demotions of their kind have proved themselves on paper."""
-    with world(tmp_path, stores(tmp_path)) as found:
+    by_ledger = PlacementSettings(copies=1, rule="fabric_gated")
+    with world(tmp_path, stores(tmp_path), placement=by_ledger) as found:
         for number in range(30):
             put(found, f"data/{number:02}")
         for _ in range(5):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fabric.placement.replay.kernels import compiled
+from fabric.core.kernels import compiled
 from fabric.placement.replay.moves import Done, Moves
 from fabric.placement.replay.tariff import Prices, Tariff
 from fabric.placement.replay.trace import Past, Trace

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from fabric.placement.replay.kernels import compiled
+from fabric.core.kernels import compiled
 from fabric.placement.replay.ledger import Judged, Ledger, Terms
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.shadows import CONFIDENCE, HORIZON_DAYS

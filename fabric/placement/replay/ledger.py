@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fabric.core.errors import BadInputError, ConfigError
 from fabric.core.files import write_whole
-from fabric.placement.replay.kernels import compiled
+from fabric.core.kernels import compiled
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.shadows import KINDS, Columns, Gate, Told, advance, weigh
 from fabric.placement.replay.tariff import Tariff

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fabric.placement.replay.kernels import compiled
+from fabric.core.kernels import compiled
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.tariff import Prices, Tariff, plain_only
 from fabric.placement.replay.trace import Past, Trace

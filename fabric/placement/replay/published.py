@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fabric.placement.replay.kernels import compiled
+from fabric.core.kernels import compiled
 from fabric.placement.replay.moves import Moves, held
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past, Trace

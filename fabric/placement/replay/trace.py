@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fabric.core.errors import BadInputError
-from fabric.placement.replay.kernels import compiled
+from fabric.core.kernels import compiled
 from fabric.placement.replay.lives import DELETE, PUT, Columns, live, room
 
 DAY_SECONDS = 86400

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fabric.core import kernels
 from fabric.core.errors import BadInputError
-from fabric.placement.replay import kernels, ledger, optimum
+from fabric.placement.replay import ledger, optimum
 from fabric.placement.replay.billing import bill
 from fabric.placement.replay.ledger import RECORD, Ledger, decide
 from fabric.placement.replay.moves import Moves

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fabric.placement.replay import kernels
+from fabric.core import kernels
 
 
 @pytest.fixture(autouse=True)
