@@ -47,6 +47,26 @@ def access_log(objects: int = 40, days: int = 200) -> str:
     return "".join(lines) + "this is no line of a log\nnor is this\n"
 
 
+def invoice(usd: float = 0.55) -> str:
+    """Return a cost and usage report (AWS CUR) of the log's 200 days."""
+    head = (
+        "lineItem/LineItemType,lineItem/ProductCode,lineItem/UsageType,lineItem/Operation,lineItem/UsageStartDate,"
+        "lineItem/UsageEndDate,lineItem/UsageAmount,pricing/unit,lineItem/UnblendedCost,lineItem/CurrencyCode\n"
+    )
+    span = "2026-01-05T00:00:00Z,2026-07-24T00:00:00Z"
+    return (
+        f"{head}Usage,AmazonS3,TimedStorage-ByteHrs,StandardStorage,{span},27.6,GB-Mo,{usd},USD\n"
+        f"Usage,AmazonS3,Requests-Tier2,GetObject,{span},3024,Requests,0.00121,USD\n"
+        f"Tax,AmazonS3,,,{span},1,,0.04,USD\n"
+    )
+
+
+def inventory(objects: int = 40) -> str:
+    """Return an inventory as a table with named columns: what lies in the hot class, and one object in another."""
+    rows = [f"photos,album/{n % 5}/photo-{n:04}.raw,{4_000_000 * (n + 1)},STANDARD" for n in range(objects) if n != 1]
+    return "\n".join(["Bucket,Key,Size,StorageClass", *rows, "photos,never/read.raw,900000000,STANDARD_IA", ""])
+
+
 def principal(who: Any) -> Principal:
     """Return whom a page's session or token stands for."""
     if who is None:

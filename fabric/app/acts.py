@@ -87,15 +87,20 @@ class Acts:
         prefix, remove = str(body.get("prefix", "")), _texts(body, "remove")
         if prefix and remove:
             raise BadInputError("orphans are looked for in whole stores", hint="leave out PREFIX to remove one")
+        if remove:
+            return self._remove_orphans(who, remove)
         found = verify_replicas(self._engine, prefix)
         if not prefix:  # a blob that nothing names has no key to compare with it
-            orphans = find_orphans(self._engine)
-            found["orphans"] = orphans.facts()
-            if remove:
-                found["orphans"]["removals"] = remove_orphans(self._engine, orphans, remove, who.name)
+            found["orphans"] = find_orphans(self._engine).facts()
         facts = {name: found[name] for name in ("good", "faulty", "lost")}
         self._engine.audit.append_done("verify", who.name, prefix, **facts)
         return found
+
+    def _remove_orphans(self, who: Principal, names: list[str]) -> Body:
+        """Remove blobs that nothing names; no replica is read for it."""
+        orphans = find_orphans(self._engine)
+        removals = remove_orphans(self._engine, orphans, names, who.name)
+        return {"orphans": orphans.facts() | {"removals": removals}}
 
     def _job(self, verb: str) -> Callable[[Principal, Body], Body]:
         def act(who: Principal, body: Body) -> Body:

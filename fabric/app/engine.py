@@ -103,7 +103,7 @@ class Engine:
     ) -> None:
         self.settings, self.folder, self.clock, self._progress = settings, folder, clock, progress
         self.measures = Measures(clock)
-        self._writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
+        self.writer = folder.mark.id[-WRITER_LETTERS:]  # two engines may share a store, never a name in it
         self.policies = Policies(settings, self.measures)
         self.freeze = Freeze(folder.path / "freeze.json", clock)
         with ExitStack() as opened:
@@ -168,7 +168,7 @@ class Engine:
             measures=self.measures,
             store_health=StoreHealth(self.database),
             owed=self._owes,
-            writer=self._writer,
+            writer=self.writer,
         )
         self.prices, self._site = priced(self.settings), reading_site(self.settings)
         self.chooser = PlaceChooser(
@@ -191,7 +191,8 @@ class Engine:
             unlearned=self.settings.placement.scanners,
         )
         opened.callback(self.history.close)
-        tariffs = tariffs_of(self.settings.stores, self.prices)
+        by_ledger = self.settings.placement.rule != "score"
+        tariffs = tariffs_of(self.settings.stores, self.prices) if by_ledger else {}
         terms = terms_of(self.settings.placement)
         scanners = self.settings.placement.scanners
         self.ledgers = Ledgers(
@@ -210,7 +211,7 @@ class Engine:
             self.vault,
             owed=self.owed,
             strict_critical=strict,
-            writer=self._writer,
+            writer=self.writer,
             **shared,
         )
         self.repairer = Repairer(

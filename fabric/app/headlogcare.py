@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fabric.catalog.headlog import HeadLog
-from fabric.catalog.heads import Heads
+from fabric.catalog.heads import Head, Heads
 from fabric.security.keys import KeyTable
 
 
@@ -26,8 +26,8 @@ class HeadLogCare:
         self._log.compact_if_grown(self._heads.record_bytes)
 
     def _erased(self) -> list[str]:
-        """Return the deleted objects whose key was destroyed."""
-        if not self._keys.state()["destroyed"]:
-            return []
-        gone = (head for head in self._heads.all(deleted=True) if head.deleted and head.key_id)
-        return [head.key for head in gone if not self._keys.has(head.key_id)]
+        """Return the objects that were erased, encrypted or not."""
+        return [head.key for head in self._heads.all(deleted=True) if head.deleted and self._is_erased(head)]
+
+    def _is_erased(self, head: Head) -> bool:
+        return head.erased == head.current.dot or bool(head.key_id and not self._keys.has(head.key_id))

@@ -1,7 +1,8 @@
 """Blobs that nothing names: what a process that was killed inside a write leaves in a store.
 
 Nothing is removed unasked. A blob that looks like litter may be the only copy of an acknowledged version where the
-catalog is older than the stores, so that a person names each one that is to go.
+catalog is older than the stores, so that a person names each one that is to go. What another engine wrote that shares
+the store, or what does not say who wrote it, is counted apart and never removed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fabric.catalog.heads import Replica
 from fabric.catalog.owed import Debt
 from fabric.consistency.causality import find
 from fabric.core.clock import iso
-from fabric.core.errors import FabricError, NotFoundError
+from fabric.core.errors import ConflictError, FabricError, NotFoundError
 from fabric.storage.fleet import Member
 from fabric.storage.store import ObjectInfo
 
@@ -28,11 +29,12 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """One blob that no head, no job and no debt names. ``key`` is "" where its header cannot be read."""
+    """One blob that no head, job or debt names. ``key`` and ``writer`` are "" where its header cannot be read."""
 
     store: str
     blob: str
     key: str
+    writer: str
     bytes: int
     modified: float
 
@@ -50,6 +52,7 @@ class Orphans:
     """What a look through the managed stores found."""
 
     found: list[Orphan] = field(default_factory=list)
+    foreign: list[Orphan] = field(default_factory=list)  # of another engine, or of nobody knows whom
     younger: list[ObjectInfo] = field(default_factory=list)
     not_listed: list[str] = field(default_factory=list)  # stores that did not answer
 
@@ -63,6 +66,8 @@ class Orphans:
             "blobs": len(self.found),
             "bytes": sum(one.bytes for one in self.found),
             "first": rows,
+            "of_other_engines": len(self.foreign),
+            "of_other_engines_bytes": sum(one.bytes for one in self.foreign),
             "younger_than_an_hour": len(self.younger),  # they may belong to writes under way
             "younger_bytes": sum(one.size_bytes for one in self.younger),
             "stores_not_listed": self.not_listed,
@@ -86,9 +91,16 @@ def remove_orphans(engine: Engine, orphans: Orphans, names: Sequence[str], who: 
 
     Raises:
         NotFoundError: a name is not one of an orphan older than SAFE_SECONDS; nothing was removed.
+        ConflictError: a blob is another engine's; nothing was removed.
         FrozenError, ModeError: a freeze is in force, or the store's mode does not delete; nothing was removed.
     """
     engine.freeze.check()
+    if not_ours := {one.name for one in orphans.foreign} & set(names):
+        raise ConflictError(
+            "the blob was written by another engine that shares the store, or does not say who wrote it",
+            name=min(not_ours),
+            hint="let the engine that wrote it remove it",
+        )
     known = {one.name: one for one in orphans.found}
     if wrong := [name for name in names if name not in known]:
         raise NotFoundError(
@@ -120,7 +132,7 @@ def _look_into(engine: Engine, member: Member, orphans: Orphans) -> None:
         if listed[blob].modified > safe:
             orphans.younger.append(listed[blob])
         elif (orphan := _confirmed(engine, member, listed[blob])) is not None:
-            orphans.found.append(orphan)
+            (orphans.found if orphan.writer == engine.writer else orphans.foreign).append(orphan)
 
 
 def _replicas(engine: Engine, store: str) -> Iterator[Replica]:
@@ -132,12 +144,13 @@ def _replicas(engine: Engine, store: str) -> Iterator[Replica]:
 def _confirmed(engine: Engine, member: Member, info: ObjectInfo) -> Orphan | None:
     """Return the orphan, None where the blob has gone or has come to be named meanwhile."""
     try:
-        key = engine.vault.header(member.store, info.key)[0].key
+        header = engine.vault.header(member.store, info.key)[0]
+        key, writer = header.key, header.dot[0].partition(".")[0]  # its lanes are numbered
     except NotFoundError:
         return None
     except FabricError:
-        key = ""
-    orphan = Orphan(member.name, info.key, key, info.size_bytes, info.modified)
+        key, writer = "", ""
+    orphan = Orphan(member.name, info.key, key, writer, info.size_bytes, info.modified)
     head = engine.heads.get(key) if key else None
     version = find(head, orphan.version_id) if head is not None else None
     named = version is not None and any(

@@ -50,6 +50,7 @@ class Voice:
         self._lock = threading.Lock()
         self._said = -1.0
         self._begun = self._phase_begun = time.monotonic()
+        self._first: tuple[int, float] | None = None
         self.now = Progress()
 
     def say(self, *, at_once: bool = False, **changes: Any) -> None:
@@ -62,8 +63,9 @@ class Voice:
 
     def _note(self, changes: dict[str, Any]) -> None:
         now = time.monotonic()
-        if "rows" in changes:
-            changes["read_seconds"] = now - self._phase_begun
+        if rows := changes.get("rows", 0):
+            first_rows, at = self._first = self._first or (rows, now)
+            changes["rows_per_second"] = (rows - first_rows) / (now - at) if now > at else 0.0
         if changes.get("phase", self.now.phase) != self.now.phase:
             self._phase_begun = now
         durations = {"seconds": now - self._begun, "phase_seconds": now - self._phase_begun}

@@ -387,13 +387,11 @@ class TimeMachine:
         except (OSError, msgspec.MsgspecError):
             told = Progress()
         seconds = self._clock.monotonic() - job.begun
-        rate = told.rows / told.read_seconds if told.read_seconds > 0 else 0.0
         facts: dict[str, Any] = msgspec.to_builtins(told)
         return facts | {
             "seconds": seconds,
             "rows_all": job.rows_all,
-            "rows_per_second": rate,
-            "eta_seconds": _left(told, job.rows_all, rate),
+            "eta_seconds": _left(told, job.rows_all, seconds),
         }
 
     # ---------------------------------------------------------------- checks and names
@@ -501,12 +499,16 @@ def _listed(kind: Kind) -> dict[str, Any]:
     return {"id": kind.id, "asked": kind.asked, "files": kind.files, "begun": iso(kind.begun), "seconds": kind.seconds}
 
 
-def _left(told: Progress, rows_all: int, rate: float) -> float | None:
-    """Return the seconds that the step under way still takes, None where that is not known."""
-    if told.phase == "reading" and rows_all and rate > 0:
-        return max(0.0, (rows_all - told.rows) / rate)
+def _left(told: Progress, rows_all: int, seconds: float) -> float | None:
+    """Return about how many seconds the step under way still takes, None where that is not known.
+
+    A policy that takes long makes the estimate grow while it runs: ``seconds`` is the time now, not when it was told.
+    """
+    if told.phase == "reading" and rows_all and told.rows_per_second > 0:
+        return max(0.0, (rows_all - told.rows) / told.rows_per_second)
     if told.phase == "policies" and told.policies_done:
-        return told.phase_seconds / told.policies_done * (told.policies_all - told.policies_done)
+        taken = seconds - told.seconds + told.phase_seconds
+        return taken / told.policies_done * (told.policies_all - told.policies_done)
     return None
 
 

@@ -20,6 +20,7 @@ from fabric.catalog.database import GROUP_MOST
 from fabric.catalog.heads import Head
 from fabric.catalog.logfiles import Logged, decoded, frame, frames, segments, skimmed
 from fabric.core.errors import CapacityError, UnavailableError
+from fabric.core.failing import undoing
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +54,23 @@ class HeadLog:
         logfiles.recover(folders)
         self.sequence = self._last_sequence()
         self._settled = 0  # everything up to here is committed or taken back; 0 before `reconcile`
+        self._unmarked = False  # whether heads were logged since the last mark; known from `reconcile` on
+        self._to_forget: set[str] = set()
         self._looked_at_bytes = 0  # how long it was when last asked whether to compact
         self._pool = ThreadPoolExecutor(max(1, len(folders) - 1), thread_name_prefix="head-log")
 
     def close(self) -> None:
-        """End the threads; nothing is held open besides."""
+        """Mark what is settled, so that only a crash leaves the next start anything to take back; end the threads."""
+        with self._lock:
+            if self._unmarked and not (self._pending or self._flushed or self._to_take_back):
+                self._mark_at_the_end()
         self._pool.shutdown()
+
+    def _mark_at_the_end(self) -> None:
+        try:
+            self._mark()
+        except (CapacityError, UnavailableError):
+            logger.warning("the head log is not marked as settled; the next start compares its last entries")
 
     # ---------------------------------------------------------------- the database's guard
 
@@ -83,6 +95,7 @@ class HeadLog:
             entries, self._pending = self._pending, []
             self._flushed = [entry.sequence for entry in entries]
             if entries:
+                self._unmarked = True
                 self._append(self._taking_back() + b"".join(frame(entry) for entry in entries))
                 self._to_take_back = ()
 
@@ -125,12 +138,14 @@ class HeadLog:
         """
         with self._lock:
             recent = self._recent()
+            self._unmarked = bool(recent)
             stored = heads_of(list({head.key for _, head in recent}))
             ahead = [head.revision - (stored[head.key].revision if head.key in stored else 0) for _, head in recent]
             first = next((at for at in range(len(ahead), 0, -1) if ahead[at - 1] != 1), 0)
             unsettled = recent[max(first, sum(sequence <= self._settled for sequence, _ in recent)) :]
             if len(unsettled) > GROUP_MOST or any(by > 0 for by in ahead[: len(recent) - len(unsettled)]):
                 logger.error("the catalog is older than the head log; bring it up with: python -m fabric rebuild")
+                self._unmarked = False  # nobody knows what is settled
                 return []
             self._take_back([sequence for sequence, _ in unsettled])
             self._settled = self.sequence
@@ -139,8 +154,12 @@ class HeadLog:
     def mark_restored(self) -> None:
         """Say that all that is here was acknowledged, though the catalog that was restored with it is older."""
         with self._lock:
-            settled, self.sequence = self.sequence, self.sequence + 1
-            self._append(frame(Logged(self.sequence, None, settled=settled)))
+            self._mark()
+
+    def _mark(self) -> None:
+        settled, self.sequence = self.sequence, self.sequence + 1
+        self._append(frame(Logged(self.sequence, None, settled=settled)))
+        self._unmarked = False
 
     # ---------------------------------------------------------------- keeping it short
 
@@ -171,16 +190,31 @@ class HeadLog:
         """Remove every entry of those of ``keys`` that are deleted, in every folder. Names are gone when it returns.
 
         Takes time in proportion to the log's length, and waits for a backup under way; commits go on meanwhile.
+        Callers who wait for each other share one compaction.
 
         Raises:
-            CapacityError, UnavailableError: a folder does not take it; repeat.
+            CapacityError, UnavailableError: a folder does not take it or cannot be read; repeat.
         """
         if not keys:
             return
+        with self._lock:
+            self._to_forget.update(keys)
         with self._tidying:
-            named = [key for key in keys if any(logfiles.holds(folder, key) for folder in self._folders)]
-            if named:
-                self._compact(frozenset(named))
+            with self._lock:
+                erased, self._to_forget = frozenset(self._to_forget), set()
+            with undoing(lambda: self._to_forget.update(erased)):
+                if erased and self._names(erased):
+                    self._compact(erased)
+
+    def _names(self, keys: frozenset[str]) -> bool:
+        """Say whether an entry of any folder is about one of ``keys``."""
+        for folder in self._folders:
+            try:
+                if logfiles.names(folder, keys):
+                    return True
+            except OSError as error:
+                raise logfiles.translated(folder, error) from error
+        return False
 
     def _compact(self, erased: frozenset[str]) -> None:
         """Rewrite the log so that it holds the last head of each key, and nothing of deleted keys in ``erased``.
@@ -189,9 +223,9 @@ class HeadLog:
         """
         number, upto = self._seal()
         sealed = segments(self._folders[0])[:-1]
-        kept = _kept(sealed, upto, erased)
         mark = frame(Logged(upto, None, settled=upto, compacted=True))
         try:
+            kept = _kept(sealed, upto, erased)
             logfiles.replace_sealed(self._folders, number, _content(sealed, mark, upto, kept))
         except OSError as error:
             raise logfiles.translated(self._folders[0], error) from error

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import mmap
 import os
 import shutil
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -114,9 +113,10 @@ def size_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in _numbered(folder))
 
 
-def holds(folder: Path, text: str) -> bool:
-    """Say whether the bytes of ``text`` stand anywhere in the folder's log."""
-    return any(_contains(path, text.encode()) for path in _numbered(folder))
+def names(folder: Path, keys: Collection[str]) -> bool:
+    """Say whether an entry of the folder's log, void segments included, is about one of ``keys``. One pass."""
+    entries = (skimmed(data) for path in _numbered(folder) for data in frames(path))
+    return any(entry.head is not None and entry.head.key in keys for entry in entries)
 
 
 def append_to(folder: Path, data: bytes) -> None:
@@ -312,11 +312,3 @@ def _next_frame(file: BinaryIO) -> bytes:
     length, check = _FRAME.unpack(head)
     payload = file.read(length) if length <= FRAME_MOST else b""
     return head + payload if len(payload) == length and zlib.crc32(payload) == check else b""
-
-
-def _contains(path: Path, needle: bytes) -> bool:
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return data.find(needle) >= 0

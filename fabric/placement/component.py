@@ -53,6 +53,7 @@ LOOK_SECONDS = 5.0  # between looks at what was just used
 URGENT_MOST = 200  # read since the last tick, or asked for by a forecast, beside them
 KEEP_SUPERSEDED_DAYS = 90.0
 PAGE_MOST = 1000
+START_STEPS = 20  # of the ledgers' way to the present, taken before the first decision
 
 
 class Placement:
@@ -95,6 +96,9 @@ class Placement:
             for storage_class in member.address.classes:
                 self._rules.book.price(member.address.provider, storage_class, member.address.region)
         self._looked, self._next_pass = self._clock.now(), self._clock.monotonic()
+        for _ in range(START_STEPS):
+            if not self._accounts.follow():
+                break
 
     def tick(self) -> float:
         """Score what cannot wait and, when a pass is due, its next batch; return the seconds to wait, 0 for more.

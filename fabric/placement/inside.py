@@ -1,7 +1,8 @@
 """What the ledgers say of the moves inside a store, and which of the other rules that leaves open.
 
 An account *speaks* for a copy once it has moved it, or holds it in the class in which it lies. Then the moves
-inside that store to any other class are closed to every rule but policy. Where no account speaks, the score decides.
+inside that store to any other class are closed to every rule but policy. An account is of reads, so it speaks only for
+the copy that serves them (`options.nearest`). Where no account speaks, the score decides.
 """
 
 from __future__ import annotations
@@ -16,19 +17,17 @@ from numpy.typing import NDArray
 from fabric.core.words import Place
 from fabric.placement.decide import Ballot
 from fabric.placement.live.receipt import LedgerReceipt
-from fabric.placement.options import Group, Valued
+from fabric.placement.options import Group, Valued, nearest
 from fabric.placement.places import View
-
-UNDECIDED = "-"  # no class: while the ledgers catch up with the log, nothing moves inside their stores
 
 
 class Ledger(Protocol):
     """The books of all stores (`live.keeper.Ledgers`)."""
 
     @property
-    def behind(self) -> bool: ...
-    @property
-    def stores(self) -> tuple[str, ...]: ...
+    def stores(self) -> frozenset[str]:
+        """Those whose accounts speak: all but those that still take in a long past."""
+
     def held(self, store: str, key: str) -> tuple[str, bool] | None: ...
     def figures_of(self, store: str, key: str) -> Sequence[float]: ...
     def last_days(self, key: str) -> Mapping[str, LedgerReceipt]: ...
@@ -37,8 +36,7 @@ class Ledger(Protocol):
 class NoLedger:
     """Where no store has several classes."""
 
-    stores: tuple[str, ...] = ()
-    behind = False
+    stores: frozenset[str] = frozenset()
 
     def held(self, _store: str, _key: str) -> tuple[str, bool] | None:
         return None
@@ -62,8 +60,9 @@ def ask(found: Group, keys: Sequence[str], ledger: Ledger) -> Inside:
     """Ask the ledgers about every copy of every object of a group."""
     asked = np.zeros((len(keys), len(found.options)), np.bool_)
     closed = asked.copy()
+    there = [view for view in found.views if view is not None]
     for copy, view in enumerate(found.views):
-        if view is None or view.store not in ledger.stores:
+        if view is None or view.store not in ledger.stores or view is not nearest(there):
             continue
         columns = {
             Place.parse(option.target.place).storage_class: column
@@ -71,7 +70,7 @@ def ask(found: Group, keys: Sequence[str], ledger: Ledger) -> Inside:
             if option.copy == copy and option.target.store == view.store
         }
         for row, key in enumerate(keys):
-            _mark(asked[row], closed[row], columns, UNDECIDED if ledger.behind else _spoken(ledger, view, key))
+            _mark(asked[row], closed[row], columns, _spoken(ledger, view, key))
     return Inside(asked, closed)
 
 
@@ -79,15 +78,16 @@ def narrowed(votes: Ballot, inside: Inside, valued: Valued) -> Ballot:
     """Return the votes with the moves inside stores left to the ledgers.
 
     A promotion that a ledger asks for is rent-or-buy and needs no gate; a demotion has passed the ledger's own
-    (`replay.gated`). Filters hold for all: options that one refuses are not among them, and latency and room count.
+    (`replay.gated`). A promotion that would make no read cheaper, because another copy serves them, is not made.
+    Filters hold for all: options that one refuses are not among them, and latency and room count.
     """
     may = valued.scores.latency_ok & votes.room & inside.asked
-    up = valued.read_extra < 0
+    up, down = valued.read_extra < 0, valued.storage_saving > 0
     return replace(
         votes,
         gate=votes.gate & ~inside.closed & ~inside.asked,
         rent=(votes.rent & ~inside.closed & ~inside.asked) | (may & up),
-        ledger=may & ~up,
+        ledger=may & down & ~up,
         closed=inside.closed,
     )
 

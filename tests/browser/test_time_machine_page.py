@@ -16,7 +16,7 @@ import pytest
 
 from tests.browser.conftest import axe_script, overflow, violations
 from tests.dashboard_world import World
-from tests.timemachine_world import access_log, with_time_machine
+from tests.timemachine_world import access_log, inventory, invoice, with_time_machine
 
 pytestmark = pytest.mark.browser
 RESULT_MS = 240_000  # the first replay of a machine compiles its kernels
@@ -163,6 +163,32 @@ def on_the_command_line(words: list[str], folder: Path) -> Any:
         check=True,
     )
     return json.loads(done.stdout)
+
+
+def test_an_invoice_is_laid_beside_the_replay(chromium: Any, here: tuple[World, Path], tmp_path: Path) -> None:
+    (tmp_path / "cur.csv").write_text(invoice())
+    (tmp_path / "inventory.csv").write_text(inventory())
+    with window(chromium, here[0]) as page:
+        upload(page, here[1] / "access.log")
+        upload(page, tmp_path / "inventory.csv", role="inventory")
+        upload(page, tmp_path / "cur.csv", role="bill")
+        press(page, "Replay")
+        page.wait_for_selector(".objects tbody tr", timeout=RESULT_MS)
+        assert page.locator(".head[data-who=paid] strong").inner_text().startswith("$0.5")
+        assert "Storage" in page.locator("section[aria-label=Invoice] table").inner_text()
+        looked_at(page, "invoice")
+
+
+def test_an_inventory_alone_is_priced_with_best_and_worst_cases(
+    chromium: Any, here: tuple[World, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "inventory.csv").write_text(inventory())
+    with window(chromium, here[0]) as page:
+        upload(page, tmp_path / "inventory.csv", role="inventory")
+        press(page, "Replay")
+        page.wait_for_selector("section[aria-label='Break-evens'] tbody tr", timeout=RESULT_MS)
+        assert "put-bucket-logging" in page.locator("section[aria-label=Logging]").inner_text()
+        looked_at(page, "inventory")
 
 
 def test_a_shared_address_shows_the_result_and_the_receipt_to_whoever_only_looks(

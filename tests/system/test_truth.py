@@ -21,7 +21,7 @@ from fabric.app.operations import back_up
 from fabric.app.orphans import SAFE_SECONDS, find_orphans
 from fabric.catalog.headlog import HeadLog
 from fabric.catalog.jobs import Checkpoint, Job
-from fabric.core.errors import ConfigError, FrozenError, NotFoundError
+from fabric.core.errors import ConfigError, ConflictError, FrozenError, NotFoundError
 from fabric.demos.sample import Sample
 from fabric.security.tokens import LOCAL
 from tests.system.killed_writer import BEFORE_COMMIT, BEFORE_HEAD, FRESH, KEPT, OTHER
@@ -29,6 +29,7 @@ from tests.system.safety_world import CALLER, blobs, opened, put, settings
 from tests.system.system_world import wait_for
 
 ROOT = Path(__file__).parents[2]
+PLAIN = "plain/page"
 
 
 def killed(folder: Path, moment: str) -> None:
@@ -116,22 +117,39 @@ def test_an_erased_object_s_name_is_in_no_head_log_and_it_stays_erased_after_a_r
         assert content(engine, KEPT) == b"a new one of the same name"
 
 
+@pytest.mark.parametrize("key", [KEPT, PLAIN])
 def test_an_erasure_that_was_cut_off_before_the_head_log_is_finished_by_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     with opened(tmp_path, start=False) as (engine, _):
-        put(engine, KEPT, b"one")
+        put(engine, key, b"one")
         with monkeypatch.context() as patched:
             patched.setattr(engine.head_log, "forget", lambda keys: None)
-            engine.eraser.erase(KEPT, LOCAL)
-    assert KEPT.encode() in logs(tmp_path)
+            engine.eraser.erase(key, LOCAL)
+    assert key.encode() in logs(tmp_path)
     with opened(tmp_path) as (engine, _):
-        wait_for(lambda: forgotten(engine, tmp_path), 10, "the name stays in the head log")
+        wait_for(lambda: forgotten(engine, tmp_path, key), 10, "the name stays in the head log")
 
 
-def forgotten(engine: Engine, folder: Path) -> bool:
+def forgotten(engine: Engine, folder: Path, key: str) -> bool:
     with engine.head_log.still():
-        return KEPT.encode() not in logs(folder)
+        return key.encode() not in logs(folder)
+
+
+def test_blobs_of_another_engine_that_shares_the_store_are_no_orphans_of_this_one(tmp_path: Path) -> None:
+    with opened(tmp_path, start=False) as (engine, _):
+        put(engine, KEPT, b"one")
+    age(tmp_path / "places", 2 * SAFE_SECONDS)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "places").symlink_to(tmp_path / "places")
+    with opened(other, start=False) as (engine, _):
+        found = Acts(engine).table()["verify"](LOCAL, {})["orphans"]
+        assert found["blobs"] == 0
+        assert found["of_other_engines"] > 0
+        name = find_orphans(engine).foreign[0].name
+        with pytest.raises(ConflictError, match="another engine"):
+            Acts(engine).table()["verify"](LOCAL, {"remove": [name]})
 
 
 def test_blobs_of_writes_that_a_kill_cut_off_are_listed_by_verify_and_removed_only_by_name(tmp_path: Path) -> None:
@@ -169,18 +187,23 @@ def test_blobs_of_writes_that_a_kill_cut_off_are_listed_by_verify_and_removed_on
         assert (content(engine, KEPT), content(engine, OTHER)) == (b"second", b"other")
 
 
+def listed(engine: Engine) -> list[str]:
+    found = find_orphans(engine)
+    return [orphan.name for orphan in (*found.found, *found.foreign)]
+
+
 def test_what_a_running_job_has_copied_is_no_orphan(tmp_path: Path) -> None:
     with opened(tmp_path, start=False) as (engine, _):
         engine.fleet.member("west").store.put("objects/zz/copy", [b"bytes"])
         age(tmp_path / "places", 2 * SAFE_SECONDS)
-        assert [orphan.name for orphan in find_orphans(engine).found] == ["west/objects/zz/copy"]
+        assert listed(engine) == ["west/objects/zz/copy"]
         job = engine.jobs.add(Job("j1", KEPT, "copy", "north/nvme", "west/hdd", 5, 1.0))
         begun = msgspec.structs.replace(job, state="IN_PROGRESS")
         engine.jobs.change(job, begun, "transition", copy=Checkpoint(blob="objects/zz/copy"))
-        assert find_orphans(engine).found == []
+        assert listed(engine) == []
         engine.jobs.change(begun, msgspec.structs.replace(job, state="FAILED"), "transition")
         engine.jobs.record_litter(job, "west", "objects/zz/copy", 2.0)
-        assert find_orphans(engine).found == []
+        assert listed(engine) == []
 
 
 def age(folder: Path, seconds: float) -> None:

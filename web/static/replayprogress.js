@@ -33,7 +33,7 @@ export function drawProgress(id, title) {
     const share = shareOf(progress);
     if (share === null) bar.removeAttribute("value");
     else bar.value = share;
-    const left = typeof progress.eta_seconds === "number" ? ` · ${duration(Math.ceil(progress.eta_seconds))} left in this step` : "";
+    const left = typeof progress.eta_seconds === "number" ? ` · about ${duration(Math.ceil(progress.eta_seconds))} left in this step` : "";
     say(text, `${duration(Math.floor(progress.seconds))} so far${left}`);
   };
   return { element, draw };

@@ -11,6 +11,7 @@ const LINES = ["storage", "requests", "retrieval", "transition", "minimum_durati
 const OWN = new Set(["fabric", "fabric_gated"]);
 const BAR_TIMES = 3; // of the optimum, that fill a bar
 const SAMPLES_SHOWN = 2;
+const SHOWN = 50; // rows of a plain table
 
 export function drawResult(id, { document: found, seconds }, title) {
   if (found.kind === "inventory") return drawInventory(found, title);
@@ -30,7 +31,7 @@ function heads(found) {
   const published = all.filter(([name]) => found.online[name] && !OWN.has(name)).sort((a, b) => a[1].total - b[1].total)[0];
   const fabric = found.policies.fabric;
   const items = [
-    found.bill ? ["paid", "Paid", found.bill.invoice.total, "as the invoice says"] : null,
+    found.bill ? ["paid", "Paid", found.bill.invoice.total, found.bill.invoice.taxes ? "as the invoice says, before taxes" : "as the invoice says"] : null,
     ["nothing", "Doing nothing", nothing, times(nothing, found.optimum)],
     published ? ["published", "Best published rule", published[1].total, `${policyTitle(published[0])}, ${times(published[1].total, found.optimum)}`] : null,
     fabric ? ["fabric", "This fabric", fabric.total, `${times(fabric.total, found.optimum)}${saved(nothing, fabric.total)}`] : null,
@@ -45,7 +46,14 @@ const saved = (nothing, fabric) => (nothing > 0 ? `, ${Math.abs(100 - (100 * fab
 function policiesSheet(found) {
   const { low, high } = found.egress;
   return h("section", { class: "sheet", "aria-label": "Policies" }, heads(found), h("h2", {}, "The same reads under every policy"), new PolicyTable(found).element,
-    h("p", { class: "quiet" }, `Carrying the bytes to their readers costs ${money(low)} to ${money(high)} under every policy alike, and is in no total.${found.classes.some((name) => found.prices.some((row) => row.class === name && row.managed)) ? " The optimum uses plain classes only, so a policy with the managed tier may cost less." : ""}`));
+    h("p", { class: "quiet" }, `Carrying the bytes to their readers costs ${money(low)} to ${money(high)} under every policy alike, and is in no total.${found.classes.some((name) => found.prices.some((row) => row.class === name && row.managed)) ? " The optimum uses plain classes only, so a policy with the managed tier may cost less." : ""}${gate(found.policies)}`));
+}
+
+/** The gate's price: what the score and the floors cost beside the money rule alone. */
+function gate({ fabric, fabric_gated: gated }) {
+  if (!fabric || !gated) return "";
+  const more = gated.total - fabric.total;
+  return more > 0 ? ` The gates cost ${money(more)} here.` : ` The gates cost nothing here${more < 0 ? `: they save ${money(-more)}` : ""}.`;
 }
 
 class PolicyTable {
@@ -84,11 +92,11 @@ class PolicyTable {
 
   row(row) {
     const who = OWN.has(row.policy) ? "fabric" : row.policy === "optimum" ? "optimum" : "rule";
-    const beyond = row.total > this.most;
+    const off = row.total > this.most;
     return h("tr", { "data-who": who, "data-policy": row.policy }, h("th", { scope: "row" }, policyTitle(row.policy), h("small", {}, policySays(row.policy))),
       h("td", { class: "number-cell" }, h("strong", {}, money(row.total))),
       h("td", { class: "number-cell" }, typeof row.ratio === "number" ? row.ratio.toFixed(3) : "–"),
-      h("td", { class: "bar-cell" }, h("meter", { min: 0, max: this.most, value: Math.min(row.total, this.most), "aria-label": `${policyTitle(row.policy)}: ${money(row.total)}` }), beyond ? h("span", { class: "beyond" }, "off the scale") : null),
+      h("td", { class: "bar-cell" }, h("meter", { min: 0, max: this.most, value: Math.min(row.total, this.most), "aria-label": `${policyTitle(row.policy)}: ${money(row.total)}` }), off ? h("span", { class: "beyond" }, "off the scale") : null),
       LINES.map((line) => h("td", { class: "number-cell" }, row[line] ? money(row[line]) : "–")));
   }
 }
@@ -97,7 +105,7 @@ function invoiceSheet({ invoice, do_nothing: nothing, differences }) {
   const rows = differences.map((one) => ({ line: words(one.line), class: one.class && className(one.class), replay_usd: one.replay_usd, invoice_usd: one.invoice_usd, cause: one.cause }));
   return h("section", { class: "sheet", "aria-label": "Invoice" }, h("h2", {}, "The invoice beside the replay"),
     h("p", { class: "quiet" }, `The invoice says ${money(invoice.total)}${invoice.days ? ` for ${figure(invoice.days)} days` : ""}; the same reads with everything left where it lies come to ${money(nothing.total)}.`),
-    plainTable("Invoice and replay, line by line", rows, ["line", "class", "invoice_usd", "replay_usd", "cause"]));
+    plainTable("Invoice and replay, line by line", rows, ["line", "class", "invoice_usd", "replay_usd", "cause"]), beyond(rows) ?? "");
 }
 
 /** What was assumed, what was rejected, what the log lacks. */
@@ -165,11 +173,13 @@ class ObjectTable extends PagedTable {
 const objectsSheet = (id) => h("section", { class: "sheet objects", "aria-label": "Object by object" }, h("h2", {}, "Object by object"),
   h("p", { class: "quiet" }, "Press an object for its receipt: every move, every line, the prices, and at how many reads the answer turns."), new ObjectTable(id).element);
 
+const beyond = (rows) => (rows.length > SHOWN ? h("p", { class: "quiet" }, `The first ${SHOWN} of ${whole(rows.length)} rows are shown; all are in `, h("a", { href: `/api${location.pathname.replace("time-machine", "replays")}` }, "the JSON"), ".") : null);
+
 function drawInventory(found, title) {
   const { logging } = found;
-  return [h("section", { class: "lead" }, h("h2", { class: "key-line" }, title), h("p", {}, "An inventory alone says what is stored, not what is read: today's bill is exact, every saving has a best and a worst case.")),
-    h("section", { class: "sheet", "aria-label": "Today" }, h("h2", {}, "Storage a month today"), plainTable("Storage a month today", found.bill, ["storage_class", "prefix", "objects", "usd"])),
-    h("section", { class: "sheet", "aria-label": "Break-evens" }, h("h2", {}, "When another class pays"), plainTable("When another class pays", found.break_evens, ["prefix", "storage_class", "candidate", "usd", "verdict"])),
+  return [h("section", { class: "lead" }, h("h2", { class: "key-line" }, title), h("p", {}, "An inventory alone says what is stored, not what is read: so today's storage has a bill, and every saving a best and a worst case.")),
+    h("section", { class: "sheet", "aria-label": "Today" }, h("h2", {}, "Storage a month today"), plainTable("Storage a month today", found.bill.map((row) => ({ folder: row.prefix, class: className(row.storage_class), objects: row.objects, size_bytes: row.size_bytes, storage_usd_month: row.usd }))), beyond(found.bill) ?? ""),
+    h("section", { class: "sheet", "aria-label": "Break-evens" }, h("h2", {}, "When another class pays"), plainTable("When another class pays", found.break_evens.map((row) => ({ folder: row.prefix, now_in: className(row.storage_class), candidate: className(row.candidate), saved_on_storage_usd_month: row.saving_usd, moving_once_usd: row.transition_usd, when: row.verdict }))), beyond(found.break_evens) ?? ""),
     h("section", { class: "sheet", "aria-label": "Logging" }, h("h2", {}, "To know the reads, have them logged"), h("div", { class: "command" }, h("code", {}, logging.command)),
       h("p", { class: "quiet" }, `Keeping the log costs ${money(logging.usd_per_million_reads.low)} to ${money(logging.usd_per_million_reads.high)} a month and million reads.`)),
     saidSheet(found)];

@@ -33,6 +33,7 @@ FORMAT = 1
 FEED_ROWS = 50_000  # taken from the log in one step
 WORK_MOST = 5_000  # accounts times days closed in one step, uncompiled well under a second
 COMPILED_WORK_MOST = 1_000_000  # and compiled
+BEHIND_DAYS_MOST = 60  # an account that is older, for a long past is being taken in, does not speak yet
 COMPILE_FROM = 50_000  # accounts times days that follow, from which compiling takes less time than it saves
 SNAPSHOT_SECONDS = 60.0
 QUIET_SECONDS = 3600.0  # a store without accesses for so long has its days closed by the clock
@@ -86,7 +87,7 @@ class Ledgers:
         self._tariffs, self._unlearned = dict(tariffs), frozenset(unlearned)
         self._terms = terms
         self._compiling: threading.Thread | None = None
-        self.behind = True  # days are due or rows wait: no account speaks for the whole past yet
+        self._ready: frozenset[str] = frozenset()
         self._told: tuple[tuple[int, ...], list[Told]] = ((), [])
         self._books = self._fresh()
         self._offset = 0
@@ -117,7 +118,7 @@ class Ledgers:
                 more = self._due() is not None
             if self._changed and self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS:
                 self.snapshot()
-            self.behind = more
+            self._ready = self._caught_up()
             return more
 
     def catch_up(self) -> None:
@@ -147,6 +148,12 @@ class Ledgers:
     def _due(self) -> Book | None:
         return next((book for book in self._books.values() if book.days_due() > 0), None)
 
+    def _caught_up(self) -> frozenset[str]:
+        """Return the stores whose accounts are old by BEHIND_DAYS_MOST at most."""
+        if self._log.end - self._offset >= FEED_ROWS:
+            return frozenset()
+        return frozenset(name for name, book in self._books.items() if book.days_due() <= BEHIND_DAYS_MOST)
+
     def _compiled_ahead(self) -> int:
         """Return accounts times days to be closed, where so many are due that compiled code is worth it and ready.
 
@@ -156,7 +163,7 @@ class Ledgers:
             ahead = sum(book.days_due() * book.work() for book in self._books.values())
         if ahead < COMPILE_FROM:
             return 0
-        if self._compiling is None:
+        if self._compiling is None:  # uncompiled steps go on beside it
             self._compiling = threading.Thread(target=self._compile, args=(ahead,), name="ledger-compile", daemon=True)
             self._compiling.start()
         return 0 if self._compiling.is_alive() else ahead
@@ -247,8 +254,9 @@ class Ledgers:
     # -- asking
 
     @property
-    def stores(self) -> tuple[str, ...]:
-        return tuple(self._tariffs)
+    def stores(self) -> frozenset[str]:
+        """The stores whose accounts speak: all but those that still take in a long past."""
+        return self._ready
 
     def tariff(self, store: str) -> Tariff:
         return self._tariffs[store]

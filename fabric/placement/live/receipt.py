@@ -189,15 +189,16 @@ def _down(receipt: LedgerReceipt, tariff: Tariff, columns: shadows.Columns, hot:
         if due >= shadows.NEVER or saved <= 0:
             continue
         lacks = due * shadows.price_there_and_back(size, to, hot, prices) - float(columns.lean[0, real, to - 1])
-        days = max(1, int(np.ceil((lacks + shadows.rest(0, real, size, columns, prices)) / saved)))
+        days = max(0, int(np.ceil((lacks + shadows.rest(0, real, size, columns, prices)) / saved)))
         more = shadows.read_price(to, size, prices) - shadows.read_price(hot, size, prices)
         under = saved / more * DAYS_PER_MONTH if more > 0 else np.inf
-        found.append((days, to, under))
+        found.append((days, -to, under))  # of those due on one day the coldest is taken
     if not found:
         return f"stays in {tariff.names[hot]} at any number of reads, under the rule now in force"
     days, to, under = min(found)
+    gate = ", if the gate opens then" if receipt.terms["asked"] else ""
     rate = f"if reads stay under {under:.3g} a month" if np.isfinite(under) else "at any number of reads"
-    return f"moves to {tariff.names[to]} {rate}, after {days} days without one"
+    return f"moves to {tariff.names[-to]} {rate}, after {days} days without one{gate}"
 
 
 def _past(receipt: LedgerReceipt) -> Past:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +215,20 @@ def test_a_cancelled_replay_ends_its_process_and_leaves_nothing(machine: TimeMac
     assert job.process is None or job.process.poll() is not None
     assert not job.folder.exists()
     assert machine.state(replay)["state"] == "cancelled"
+
+
+def test_the_replaying_process_ends_with_the_engine(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    log.write_text(access_log(objects=300, days=600))
+    (tmp_path / "question.json").write_bytes(msgspec.json.encode({"accesses": [str(log)], "within": str(tmp_path)}))
+    command = [sys.executable, "-m", "fabric.app.replaychild", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        while not (tmp_path / "progress.json").exists():
+            time.sleep(0.02)
+        assert process.stdin is not None
+        process.stdin.close()  # as the kernel does when the engine is killed
+        assert process.wait(20) == 1
+    assert not (tmp_path / "answer.json").exists()
 
 
 def other(machine: TimeMachine) -> str:

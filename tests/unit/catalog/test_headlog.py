@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import struct
 import threading
+import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,7 +17,7 @@ from catalog_world import Kept, content, opened
 from fabric.catalog import headlog, logfiles
 from fabric.catalog.headlog import HeadLog
 from fabric.catalog.heads import Head, Version
-from fabric.core.errors import UnavailableError
+from fabric.core.errors import CapacityError, UnavailableError
 from fabric.core.words import ObjectPolicy
 
 
@@ -142,7 +144,7 @@ def test_a_copy_from_before_a_compaction_that_turns_up_again_brings_no_name_back
     for path in old.iterdir():
         shutil.copy(path, folders[1])
     assert "forgotten" not in HeadLog((folders[1], folders[0])).last()
-    assert not any(logfiles.holds(folder, "forgotten") for folder in folders)
+    assert not any(logfiles.names(folder, {"forgotten"}) for folder in folders)
     assert files(folders[0]) == files(folders[1])
 
 
@@ -164,9 +166,9 @@ def test_a_compaction_cut_off_between_two_folders_is_brought_to_an_end_by_the_ne
         patched.setattr(Path, "replace", first_alone)
         with pytest.raises(UnavailableError):
             log.forget(["forgotten"])
-    assert logfiles.holds(folders[1], "forgotten")
+    assert logfiles.names(folders[1], {"forgotten"})
     assert revisions(HeadLog((folders[1], folders[0]))) == {"kept": 1}
-    assert not logfiles.holds(folders[1], "forgotten")
+    assert not logfiles.names(folders[1], {"forgotten"})
 
 
 def test_a_backup_under_way_puts_a_compaction_off_and_holds_no_commit_up(
@@ -248,3 +250,103 @@ def test_the_kept_world_reads_its_objects_after_a_compaction_and_a_rebuild(
     assert [kept.get(key) for key in "abc"] == [content(key) for key in "abc"]
     kept.close()
     assert set(HeadLog((tmp_path / "keys-1", tmp_path / "keys-2")).last()) == {"a", "b", "c"}
+
+
+def test_what_waits_to_be_taken_back_is_taken_back_before_a_compaction(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = HeadLog(folders)
+    commit(log, head("a", 1))
+    flush(log, head("a", 2))
+    with monkeypatch.context() as patched:
+        patched.setattr(logfiles, "append_to", _full)
+        log.abandon()  # the disk takes no entry just now
+    compact(log, monkeypatch)
+    assert revisions(HeadLog(folders)) == {"a": 1}
+
+
+def _full(folder: Path, data: bytes) -> None:
+    raise OSError(28, "no space left on device")
+
+
+def test_a_catalog_put_back_one_commit_older_after_a_clean_stop_loses_no_acknowledged_head(
+    folders: tuple[Path, Path],
+) -> None:
+    log = HeadLog(folders)
+    log.reconcile(lambda _: {})
+    commit(log, head("first"))
+    commit(log, head("second"))
+    log.close()
+    again = HeadLog(folders)
+    assert again.reconcile(lambda _: {"first": head("first")}) == []
+    assert revisions(HeadLog(folders)) == {"first": 1, "second": 1}
+
+
+def test_a_start_and_a_stop_without_a_commit_leave_the_log_as_it_was(folders: tuple[Path, Path]) -> None:
+    log = HeadLog(folders)
+    log.reconcile(lambda _: {})
+    commit(log, head("a"))
+    log.close()
+    before = files(folders[0])
+    again = HeadLog(folders)
+    again.reconcile(lambda _: {"a": head("a")})
+    again.close()
+    assert files(folders[0]) == before
+
+
+def test_a_name_that_is_part_of_another_is_no_reason_to_compact(folders: tuple[Path, Path]) -> None:
+    log = HeadLog(folders)
+    commit(log, head("archive/a"), head("b", 1))
+    before = files(folders[0])
+    log.forget(["a"])
+    assert files(folders[0]) == before
+
+
+def test_a_name_that_only_one_copy_of_the_log_holds_is_forgotten_too(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = HeadLog(folders)
+    commit(log, head("kept"))
+    append = logfiles.append_to
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            logfiles, "append_to", lambda to, data: _full(to, data) if to == folders[0] else append(to, data)
+        )
+        with pytest.raises(CapacityError):
+            flush(log, head("forgotten"))
+    log.abandon()
+    assert logfiles.names(folders[1], {"forgotten"})
+    log.forget(["forgotten"])
+    assert not logfiles.names(folders[1], {"forgotten"})
+
+
+def test_erasures_that_wait_for_a_backup_share_one_compaction(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = HeadLog(folders)
+    names = [f"forgotten-{number}" for number in range(8)]
+    commit(log, *(head(name, 1) for name in names))
+    commit(log, *(head(name, 2, deleted=True) for name in names))
+    compactions: list[int] = []
+    replace = logfiles.replace_sealed
+    monkeypatch.setattr(
+        logfiles,
+        "replace_sealed",
+        lambda *given: (compactions.append(1), replace(*given)),  # counted, then done
+    )
+    threads = [threading.Thread(target=log.forget, args=([name],)) for name in names]
+    with log.still():
+        for thread in threads:
+            thread.start()
+        until(lambda: log._to_forget == set(names))
+    for thread in threads:
+        thread.join()
+    assert len(compactions) == 1
+    assert not logfiles.names(folders[0], names)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline, pause = time.monotonic() + 10, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)

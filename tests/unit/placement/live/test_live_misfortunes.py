@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from live_rows import DAY, START, STORE, Feed, batch_of, random_rows, replayed, tariff
+from live_rows import DAY, START, STORE, Feed, batch_of, random_rows, tariff
 
 from fabric.events.batch import Op
 from fabric.events.build import access_batch
@@ -159,19 +159,3 @@ def test_a_receipt_survives_json_bit_for_bit(tmp_path: Path) -> None:
         again = msgspec.json.decode(sent, type=type(receipt))
         assert again == receipt
         assert holds(again)
-
-
-def test_an_object_sinks_after_as_many_quiet_days_as_its_receipt_says(tmp_path: Path) -> None:
-    rows = random_rows(5, objects=6, days=60, rows=150)
-    feed = Feed(tmp_path, tariff())
-    feed.give(batch_of(rows, ALL))
-    feed.end_day(63)
-    assert replayed(rows, feed.prices)
-    said = {
-        f"data/{number:06d}": receipts[STORE].counterfactual
-        for number in range(6)
-        if (receipts := feed.ledgers.last_days(f"data/{number:06d}"))
-    }
-    assert said
-    for words in said.values():
-        assert words.startswith(("moves ", "stays ", "it was deleted"))
