@@ -38,6 +38,7 @@ from fabric.security.tokens import Action, Principal
 
 FORMAT = 1  # of a result; another one is replayed again
 RESULTS_MOST = 20
+SETTLE_SECONDS = 10.0  # at most, until what an ended replay left is put away
 ENDED_MOST = 20  # failed and cancelled replays remembered
 END_SECONDS = 1.0  # how long a process is given to end before it is killed
 ID_LETTERS = 24
@@ -224,6 +225,9 @@ class TimeMachine:
     # ---------------------------------------------------------------- a replay's life
 
     def _begin(self, name: str, asked: Asked, files: list[Given]) -> Job:
+        last = self._running
+        if last is not None and last.state != "running":
+            last.ended.wait(SETTLE_SECONDS)  # it has ended and is being put away
         with self._lock:
             if self._running is not None and self._running.kind.id == name:
                 return self._running
