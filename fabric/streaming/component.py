@@ -192,13 +192,16 @@ class Streaming:
         self._body = pages.body(facts, list(self._points), self._newest[1])
 
     def _facts(self) -> pages.Facts:
+        end, sources = self._log.end, self._intake.sources()
+        while end != self._log.end:  # a batch came in between: what is shown together was so at one moment
+            end, sources = self._log.end, self._intake.sources()
         return pages.Facts(
             at=self._clock.now(),
             rate=self._intake.rate(),
             fill_percent=self._intake.fill_percent,
             waiting_rows=self._intake.waiting_rows,
             log_start=self._log.start,
-            log_end=self._log.end,
+            log_end=end,
             history_offset=self._history.offset,
             objects=len(self._history),
             quarantined=self._intake.quarantined,
@@ -208,6 +211,6 @@ class Streaming:
             breaker_opened=self._breaker.opened,
             trouble=self._trouble,
             pool=self._workers.state(),
-            sources=self._intake.sources(),
+            sources=sources,
             seen=self._watch.seen(),
         )

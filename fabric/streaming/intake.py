@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -222,7 +223,7 @@ class Intake:
         """Return per source what it has sent, and its rows per second over the last ten seconds."""
         with self._lock:
             now = self._clock.monotonic()
-            return {name: (state, state.meter.rate(now)) for name, state in self._sources.items()}
+            return {name: (copy(state), state.meter.rate(now)) for name, state in self._sources.items()}
 
     # -- inside
 

@@ -7,7 +7,8 @@ import pytest
 import replay_naive as naive
 from replay_worlds import AWS, DEV_TRACES, GCP, columns, dev_trace, plain_moves, random_rows, rows_of_trace, trace_from
 
-from fabric.placement.replay import billing, kernels
+from fabric.core import kernels
+from fabric.placement.replay import billing
 from fabric.placement.replay.policies import policies
 from fabric.placement.replay.published import adaptive_days
 from fabric.placement.replay.reading import read_traces
