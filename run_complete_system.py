@@ -29,6 +29,8 @@ NEEDED = {  # module -> package
     "obstore": "obstore",
     "botocore": "botocore",
     "azure.storage.blob": "azure-storage-blob",
+    "google.auth": "google-auth",
+    "urllib3": "urllib3",
 }
 
 

@@ -20,6 +20,8 @@ from fabric.storage import secrets
 from fabric.storage.azure import AzureStore
 from fabric.storage.azure_clients import AzureTarget
 from fabric.storage.folders import folder_error
+from fabric.storage.gcs import GcsStore
+from fabric.storage.gcs_clients import GcsTarget
 from fabric.storage.hold import Check, Hold
 from fabric.storage.local import LocalStore, clear_old_writes
 from fabric.storage.memory import MemoryStore
@@ -202,7 +204,7 @@ def build_driver(name: str, given: StoreSettings, address: StoreAddress, clock: 
 
 def _cloud(name: str, given: StoreSettings, address: StoreAddress, clock: Clock, credentials: str) -> Store:
     """Return the driver of a provider's address; its libraries are imported by its first request."""
-    made = {"s3": _s3, "az": _azure}[address.scheme]
+    made = {"s3": _s3, "az": _azure, "gs": _gcs}[address.scheme]
     return made(name, given, address, clock, credentials)
 
 
@@ -225,6 +227,11 @@ def _azure(name: str, given: StoreSettings, address: StoreAddress, clock: Clock,
     return AzureStore(
         name, target, prefix=address.path, classes=address.classes, capacity_bytes=given.capacity_bytes, clock=clock
     )
+
+
+def _gcs(name: str, given: StoreSettings, address: StoreAddress, _: Clock, credentials: str) -> Store:
+    target = GcsTarget(address.bucket, endpoint=address.endpoint, secret=secrets.text(credentials))
+    return GcsStore(name, target, prefix=address.path, classes=address.classes, capacity_bytes=given.capacity_bytes)
 
 
 class DeletesApart(Around):

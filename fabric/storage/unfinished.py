@@ -50,6 +50,11 @@ def hidden(key: str) -> bool:
     return key.startswith(UPLOADS_FOLDER)
 
 
+def is_id(upload_id: str) -> bool:
+    """Tell whether ``upload_id`` can be one of this fabric's."""
+    return _ID.fullmatch(upload_id) is not None
+
+
 class Unfinished:
     """The records of the uploads begun in one store."""
 
