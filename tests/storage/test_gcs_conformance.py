@@ -16,9 +16,15 @@ from fabric.storage.store import Store
 _prefixes = itertools.count(1)
 
 
-def gcs_store(server: servers.Server, prefix: str = "", *, classes: tuple[str, ...] = ("standard",)) -> GcsStore:
+def gcs_store(
+    server: servers.Server,
+    prefix: str = "",
+    *,
+    classes: tuple[str, ...] = ("standard",),
+    name: str = "fake-gcs-server",
+) -> GcsStore:
     target = GcsTarget(server.bucket, endpoint=server.endpoint)
-    return GcsStore("fake-gcs-server", target, prefix=prefix, classes=classes)
+    return GcsStore(name, target, prefix=prefix, classes=classes)
 
 
 @pytest.mark.server
