@@ -110,9 +110,12 @@ def test_who_may_not_delete_leaves_waiting_blocks_to_the_service_and_makes_no_ob
     writer = signed(azurite_server, store._prefix, read=True, write=True, list=True)
     upload = writer.begin("k")
     writer.put_part("k", upload, 1, PART)
-    with pytest.raises(ForbiddenError, match="blobs/delete is missing"):  # the record cannot be removed either
-        writer.abort("k", upload)
-    assert list(store.list()) == []
+    writer.abort("k", upload)  # its record cannot be removed either: it is emptied
+    assert (list(store.list()), list(store.uploads())) == ([], [])
+    for again in (lambda: writer.list_parts("k", upload), lambda: writer.put_part("k", upload, 2, b"late")):
+        with pytest.raises(NotFoundError, match="no such upload"):
+            again()
+    assert waiting_blobs(azurite_server, store) == [f"{store._prefix}k"]
     store.abort("k", upload)
     assert waiting_blobs(azurite_server, store) == []
     writer.close()
