@@ -132,7 +132,8 @@ def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:
     voice.say(at_once=True, phase=BLOCKS_READ, files_all=len(question.accesses) + len(question.inventory))
     source, origin = read(question, voice)
     if not question.accesses:
-        return {"kind": "inventory"} | inventory_document(source, book, question.provider)
+        where = question.where if question.where.store else None
+        return {"kind": "inventory"} | inventory_document(source, book, question.provider, where)
     voice.say(at_once=True, phase="days")
     trace = source.trace(stretch=question.stretch, horizon_days=question.horizon_days)
     wanted = question.policies or ("all",)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+import msgspec
 
+from fabric.cli.client import act
 from fabric.cli.show import show
+from fabric.core.errors import BadInputError, NotFoundError
+from fabric.core.units import format_size, format_usd
+from fabric.runtime.folder import folder_world
 
+CLOUDS = ("aws", "gcp", "azure")
+ROWS_SHOWN = 40  # of a bill and of break-evens; --json shows all
 WIDE = 150  # columns where the output is no terminal
 LINES_FROM = 112  # columns from which the bill's lines are shown
 VARIADIC = ("--accesses", "--inventory")  # options that take all that follows, up to the next option
@@ -38,13 +48,12 @@ def listed(_context: click.Context, _option: click.Parameter, value: str) -> tup
 @click.command(cls=SeveralFiles)
 @click.option("--accesses", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What was read.")
 @click.option("--inventory", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What there is.")
+@click.option("--store", default="", metavar="NAME", help="What there is: the last scan of a connected store.")
 @click.option("--bill", type=click.Path(path_type=Path), help="An invoice (AWS CUR or FOCUS) to lay beside the replay.")
 @click.option(
     "--provider",
-    type=click.Choice(["aws", "gcp", "azure"]),
-    default="aws",
-    show_default=True,
-    help="Whose price sheet is used.",
+    type=click.Choice(CLOUDS),
+    help="Whose price sheet is used; default: that of the store, else aws.",
 )
 @click.option("--classes", default="", callback=listed, metavar="A,B", help="Storage classes; may name a managed tier.")
 @click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Your own rates (TOML).")
@@ -69,12 +78,16 @@ def listed(_context: click.Context, _option: click.Parameter, value: str) -> tup
 @click.pass_obj
 def replay(session: Any, /, **asked: Any) -> None:
     """Say what the reads in FILE… would have cost under every known policy, at the optimum and under the fabric's."""
-    if asked["inventory"] and not asked["accesses"]:
-        show_inventory(session, **asked)
-        return
-    if asked["key"] is not None:
-        session.show(_receipt(**asked))
-        return
+    with _with_scan(session, asked) as given:
+        if given["inventory"] and not given["accesses"]:
+            show_inventory(session, **given)
+        elif given["key"] is not None:
+            session.show(_receipt(**given))
+        else:
+            _show_replay(session, **given)
+
+
+def _show_replay(session: Any, **asked: Any) -> None:
     document, found = _compared(**asked)
     if session.as_json:
         session.show(document)
@@ -88,6 +101,32 @@ def replay(session: Any, /, **asked: Any) -> None:
         click.echo(sentence)
     if "bill" in document:
         show(document["bill"]["differences"], title="The do-nothing bill beside the invoice:")
+        if "rates_file" in document["bill"]:
+            click.echo(f"The invoice's own rates are kept; use them with --prices {document['bill']['rates_file']}")
+
+
+@contextmanager
+def _with_scan(session: Any, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give the options with a store's last scan as the inventory, fetched from the engine; the provider filled in."""
+    store = asked["store"]
+    if not store:
+        yield asked | {"provider": asked["provider"] or CLOUDS[0], "where": None}
+        return
+    if asked["inventory"]:
+        raise BadInputError("give an inventory or a connected store, not both", hint="leave out --inventory or --store")
+    if not folder_world(session.data_dir) and session.own_settings() is None:
+        raise NotFoundError(
+            "no store was ever scanned into this data folder",
+            path=str(session.data_dir),
+            hint=f"run: python -m fabric --store {store}=URL scan {store}",
+        )
+    with TemporaryDirectory(prefix="fabric-replay-") as folder:
+        file = str(Path(folder, f"{store.replace('/', '_')}.parquet"))
+        with session.client() as client:
+            provider = asked["provider"] or (CLOUDS[0] if asked["accesses"] else "")
+            body = {"store": store, "path": file, "provider": provider, "as_logged": bool(asked["accesses"])}
+            found = act(client, "inventory", **body)
+        yield asked | {"inventory": (Path(found["path"]),), "provider": found["provider"], "where": found["where"]}
 
 
 def told_of(document: dict[str, Any]) -> list[str]:
@@ -184,22 +223,51 @@ def _invoiced(source: Any, found: Any, book: Any, file: Path, rates: Path | None
 def show_inventory(session: Any, **asked: Any) -> None:
     """Show what an inventory alone tells: today's bill, break-evens, and how to have reads logged."""
     from fabric.placement.replay.sources import read_source
-    from fabric.placement.replay.today import inventory_document
+    from fabric.placement.replay.today import Where, inventory_document
     from fabric.pricing.sheet import PriceBook
 
     source = read_source((), asked["inventory"])
-    document = inventory_document(source, PriceBook.load(asked["prices"]), asked["provider"])
+    where = msgspec.convert(asked["where"], Where) if asked["where"] else None
+    document = inventory_document(source, PriceBook.load(asked["prices"]), asked["provider"], where)
     if session.as_json:
         session.show(document)
         return
-    show(document["bill"], title="Storage a month today:", columns=("storage_class", "prefix", "objects", "usd"))
-    columns = ("prefix", "storage_class", "candidate", "usd", "verdict")
-    show(document["break_evens"], title="When another class pays:", columns=columns)
+    total, rows = document["total"], [_priced(row) for row in document["bill"]]
+    _some(rows, title=f"Storage a month today: {_span(total)}, prices of {document['provider']}")
+    columns = ("prefix", "storage_class", "candidate", "a month", "verdict")
+    _some([_priced(row) for row in document["break_evens"]], title="When another class pays:", columns=columns)
     cost = document["logging"]["usd_per_million_reads"]
     click.echo("Reads are not known. To have them logged:\n  " + document["logging"]["command"])
-    click.echo(f"Keeping the log costs ${cost['low']:.3f} to ${cost['high']:.3f} a month and million reads.")
+    if cost["high"]:
+        click.echo(f"Keeping the log costs ${cost['low']:.3f} to ${cost['high']:.3f} a month and million reads:")
+    click.echo(f"  {document['logging']['what']}.")
     for sentence in document["assumptions"]:
         click.echo(f"Assumed: {sentence}.")
+
+
+def _priced(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a bill or of break-evens as people read it."""
+    if "candidate" in row:
+        return row | {"a month": _span(row)}
+    return {
+        "storage_class": row["storage_class"],
+        "prefix": row["prefix"],
+        "objects": f"{row['objects']:,}",
+        "size": format_size(row["size_bytes"]),
+        "a month": _span(row),
+    }
+
+
+def _span(row: dict[str, Any]) -> str:
+    """Return an amount with its least and most, where they differ from it."""
+    usd, low, high = (format_usd(row[name]) for name in ("usd", "low", "high"))
+    return usd if low == usd == high else f"{usd} ({low} to {high})"
+
+
+def _some(rows: list[dict[str, Any]], *, title: str, columns: tuple[str, ...] = ()) -> None:
+    show(rows[:ROWS_SHOWN], title=title, columns=columns)
+    if len(rows) > ROWS_SHOWN:
+        click.echo(f"and {len(rows) - ROWS_SHOWN:,} more: --json shows all")
 
 
 def show_comparison(found: Any) -> None:
@@ -208,7 +276,6 @@ def show_comparison(found: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fabric.core.units import format_usd
     from fabric.placement.replay.billing import LINES
     from fabric.placement.replay.run import rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -198,6 +199,31 @@ def test_ages_are_told_by_mtime_and_atime_with_the_trust_each_deserves(own: Own)
     assert any(word in said.split("by atime")[1] for word in ("relatime", "noatime", "strictatime", "good"))
     bucket = next(row["age"] for row in rows(own.running, "bill") if row["store"] == "cloud")
     assert "keeps no access times" in bucket
+
+
+@pytest.mark.parametrize("store", ["nas", "cloud"])
+def test_the_command_line_prices_a_store_like_the_card_while_the_engine_runs(own: Own, store: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "fabric",
+        "--data-dir",
+        str(own.running.data),
+        "replay",
+        "--store",
+        store,
+        "--json",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    shown = {(r["storage_class"], r["prefix"].rstrip("/")): r for r in rows(own.running, "bill") if r["store"] == store}
+    assert len(found["bill"]) == len(shown)
+    for row in found["bill"]:
+        top = row["prefix"].partition("/")[2]
+        card = shown[row["storage_class"], top]
+        assert (row["objects"], row["size_bytes"]) == (card["objects"], card["size_bytes"])
+        assert row["usd"] == pytest.approx(card["storage_usd"] + card["sunk_usd"])
 
 
 def one_of(own: Own, size: int, name: str) -> str:

@@ -5,6 +5,7 @@ With an invoice: the do-nothing bill of the replay beside it, line by line, and 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,43 +32,98 @@ STORE = "inventory"
 LOG_LINE_BYTES = (300, 1000)  # of one access in a log, least and most
 READS = 1_000_000  # that the price of logging is stated for
 _SWITCH = {
-    "aws": "aws s3api put-bucket-logging --bucket BUCKET --bucket-logging-status "
-    '\'{"LoggingEnabled":{"TargetBucket":"LOGS","TargetPrefix":"BUCKET/"}}\'',
-    "gcp": "gcloud storage buckets update gs://BUCKET --log-bucket=gs://LOGS --log-object-prefix=BUCKET",
+    "aws": "aws s3api put-bucket-logging{endpoint} --bucket {bucket} --bucket-logging-status "
+    '\'{{"LoggingEnabled":{{"TargetBucket":"{logs}","TargetPrefix":"{bucket}/"}}}}\'',
+    "gcp": "gcloud storage buckets update gs://{bucket} --log-bucket=gs://{logs} --log-object-prefix={bucket}",
     "azure": "az storage account blob-service-properties update --account-name ACCOUNT "
     "--resource-group GROUP --enable-last-access-tracking true",
 }
+_KEPT = "storage of the log for one month; delivery itself is not billed"
+_IN_A_FOLDER = (
+    "a folder keeps no log: with strict access times the next scan says when each file was last read. Whatever serves "
+    "the files can tell every read, by its log (--accesses) or as it happens (POST /api/events)"
+)
 
 
-def inventory_document(source: Source, book: PriceBook, provider: str) -> dict[str, Any]:
-    """Return today's storage bill of an inventory and the break-evens of every class, per class and top folder.
+class Where(msgspec.Struct, frozen=True):
+    """Where the objects lie that are priced: a connected store, or by default what an inventory lists.
+
+    Attributes:
+        provider: the store's own price sheet.
+        scheme: file, s3, az or gs; "" where only an inventory is known.
+        bucket: "" where it is not known, or for a folder.
+        mount: of a folder, where its file system is mounted.
+    """
+
+    store: str = ""
+    provider: str = ""
+    region: str = ""
+    scheme: str = ""
+    bucket: str = ""
+    endpoint: str = ""
+    mount: str = ""
+
+
+def inventory_document(source: Source, book: PriceBook, provider: str, where: Where | None = None) -> dict[str, Any]:
+    """Return today's storage bill of an inventory or scan and the break-evens of every class, per class and top folder.
 
     Reads are not known, so no class is given a saving: it pays while an object is read less often than a rate, which
     is given for the worst and the best case (`placement.bill`).
     """
+    where = where or Where(bucket=_only_bucket(source))
     rows, assumed = _folders(source, book, provider)
-    site = {STORE: Site(provider)}
-    known = [row for row in rows if row not in unpriced(rows, site, book)]
+    site = {STORE: Site(provider, where.region if provider == where.provider else "")}
+    lacking = unpriced(rows, site, book)
+    known = [row for row in rows if row not in lacking]
+    bill_now = bill_rows(known, site, book)
     return {
-        "bill": [msgspec.to_builtins(row) for row in bill_rows(known, site, book)],
+        "total": {name: sum((getattr(row, name) for row in bill_now), 0.0) for name in ("usd", "low", "high")},
+        "bill": [msgspec.to_builtins(row) for row in bill_now],
         "break_evens": [msgspec.to_builtins(row) for row in class_rows(known, site, book)],
-        "not_priced": sorted({row.storage_class for row in rows if row not in known}),
-        "logging": logging_advice(book, provider),
+        "not_priced": sorted({row.storage_class for row in lacking}),
+        "logging": logging_advice(book, provider, where),
         "provider": provider,
-        "assumptions": [*source.assumed, *assumed],
+        "store": where.store,
+        "assumptions": [*source.assumed, *assumed, *_said(book, provider, where, lacking)],
         **source.told,
     }
 
 
-def logging_advice(book: PriceBook, provider: str) -> dict[str, Any]:
+def _said(book: PriceBook, provider: str, where: Where, lacking: Sequence[AdoptedRow]) -> list[str]:
+    """Return what is said of prices that are no bill, or not this place's, or missing."""
+    said = []
+    if lacking:
+        names = ", ".join(sorted({row.storage_class for row in lacking}))
+        objects = sum(row.objects for row in lacking)
+        said.append(f"{objects:,} objects are in no sum, because {provider} has no price of their class: {names}")
+    if any(book.price(provider, name).sunk for name in book.classes(provider)):
+        said.append("own disks are priced at the sheet's estimate of what was bought: nobody sends a bill for them")
+    if where.provider and where.provider != provider:
+        said.append(f"prices of {provider} are used, though the store {where.store} is one of {where.provider}")
+    return said
+
+
+def logging_advice(book: PriceBook, provider: str, where: Where) -> dict[str, Any]:
     """Return the command that has reads logged, and what keeping the log of a million reads costs a month."""
     hot = book.price(provider, book.classes(provider)[0]).tier.storage_per_gb_month
     low, high = (READS * size / GIB * hot for size in LOG_LINE_BYTES)
-    return {
-        "command": _SWITCH[provider],
-        "usd_per_million_reads": {"low": low, "high": high},
-        "what": "storage of the log for one month; delivery itself is not billed",
-    }
+    if where.scheme == "file":
+        command = f"sudo mount -o remount,strictatime {shlex.quote(where.mount)}"
+        return {"command": command, "usd_per_million_reads": {"low": 0.0, "high": 0.0}, "what": _IN_A_FOLDER}
+    kind = {"s3": "aws", "gs": "gcp", "az": "azure"}.get(where.scheme, provider)
+    bucket = where.bucket or "BUCKET"
+    endpoint = f" --endpoint-url {shlex.quote(where.endpoint)}" if where.endpoint else ""
+    logs = f"{bucket}-logs" if where.bucket else "LOGS"
+    command = _SWITCH.get(kind, _SWITCH["aws"]).format(bucket=shlex.quote(bucket), logs=logs, endpoint=endpoint)
+    return {"command": command, "usd_per_million_reads": {"low": low, "high": high}, "what": _KEPT}
+
+
+def _only_bucket(source: Source) -> str:
+    """Return the bucket of all that an inventory lists; "" where there are several or none."""
+    if source.listed is None or source.names is None:
+        return ""
+    names = {source.names[number].partition("/")[0] for number in source.listed.obj.tolist()}
+    return next(iter(names)) if len(names) == 1 else ""
 
 
 def _folders(source: Source, book: PriceBook, provider: str) -> tuple[list[AdoptedRow], tuple[str, ...]]:
