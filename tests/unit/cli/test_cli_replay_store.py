@@ -1,4 +1,4 @@
-"""``replay --store``: a connected store's last scan as the inventory, with no engine running and nothing written to it."""
+"""``replay --store``: a connected store's last scan as the inventory; no engine runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refused(folder: Path, *words: object) -> str:
 
 @pytest.fixture(scope="module")
 def nas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that knows a local folder, which was scanned; names hold spaces, quotes and letters of all sorts."""
+    """A data folder that knows a local folder, which was scanned; names hold spaces and quotes."""
     folder, written = tmp_path_factory.mktemp("own"), time.time() - 40 * DAY
     for number in range(30):
         path = folder / "nas" / ("films", "mail it's", 'b"q" ü')[number % 3] / f"a {number}.bin"
