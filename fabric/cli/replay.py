@@ -95,14 +95,11 @@ def _show_replay(session: Any, **asked: Any) -> None:
     show_comparison(found)
     for sentence in document["assumptions"]:
         click.echo(f"Assumed: {sentence}.")
-    if rejected := document.get("import", {}).get("rejected"):
-        click.echo("Rejected lines: " + ", ".join(f"{reason} {count:,}" for reason, count in rejected.items()))
+    _show_rejected(document.get("import", {}))
     for sentence in told_of(document):
         click.echo(sentence)
     if "bill" in document:
-        show(document["bill"]["differences"], title="The do-nothing bill beside the invoice:")
-        if "rates_file" in document["bill"]:
-            click.echo(f"The invoice's own rates are kept; use them with --prices {document['bill']['rates_file']}")
+        _show_invoice(document["bill"])
 
 
 @contextmanager
@@ -127,6 +124,13 @@ def _with_scan(session: Any, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
             body = {"store": store, "path": file, "provider": provider, "as_logged": bool(asked["accesses"])}
             found = act(client, "inventory", **body)
         yield asked | {"inventory": (Path(found["path"]),), "provider": found["provider"], "where": found["where"]}
+
+
+def _show_rejected(told: dict[str, Any]) -> None:
+    """Show how many lines were rejected and why, with the first of each reason."""
+    for reason, count in told.get("rejected", {}).items():
+        file, line = next(iter(told["samples"].get(reason, ())), ("", ""))
+        click.echo(f"Rejected lines: {count:,}, because {reason}" + (f"; first in {file}: {line!r}" if line else ""))
 
 
 def told_of(document: dict[str, Any]) -> list[str]:
@@ -197,38 +201,38 @@ def _receipt(**asked: Any) -> dict[str, Any]:
 
 def _invoiced(source: Any, found: Any, book: Any, file: Path, rates: Path | None) -> dict[str, Any]:
     from fabric.formats.invoice import read_invoice
-    from fabric.formats.rates import calibrate, save_rates
-    from fabric.placement.replay.today import beside_invoice, do_nothing
+    from fabric.placement.replay.today import do_nothing, invoice_document
 
-    nothing = do_nothing(found.trace, found.tariff, source)
-    invoice = read_invoice([file])
-    beside = beside_invoice(nothing, invoice)
-    sheet: dict[tuple[str, ...], float] = {
-        ("tiers", name, field): float(getattr(tier, field))
-        for name, tier in book.sheet(found.provider).tiers.items()
-        for field in ("storage_per_gb_month", "get_per_1k", "put_per_1k", "transition_in_per_1k", "retrieval_per_gb")
-    }
-    recovered = calibrate(invoice, listed=sheet, expected=nothing.expected)
-    if recovered:
-        to = rates or file.with_name(file.name + ".rates.toml")
-        saved = save_rates(recovered, found.provider, to, classes=book.classes(found.provider))
-        beside["rates"] = [
-            {"path": ".".join(rate.path), "usd": rate.usd, "listed": rate.listed, "discount": rate.discount}
-            for rate in saved
-        ]
-        beside["rates_file"] = str(to)
-    return beside
+    nothing = do_nothing(found.trace, found.tariff, source, book, found.provider)
+    return invoice_document(read_invoice([file]), nothing, book, found.provider, _rates_file(file, rates))
+
+
+def _rates_file(bill: Path, named: Path | None) -> Path:
+    """Return where the rates of an invoice go that were really billed."""
+    return named or bill.with_name(bill.name + ".rates.toml")
+
+
+def _show_invoice(bill: dict[str, Any]) -> None:
+    """Show a bill of doing nothing beside an invoice."""
+    show(bill["differences"], title="The do-nothing bill beside the invoice:")
+    if "rates_file" in bill:
+        click.echo(f"The invoice's own rates are kept; use them with --prices {bill['rates_file']}")
 
 
 def show_inventory(session: Any, **asked: Any) -> None:
     """Show what an inventory alone tells: today's bill, break-evens, and how to have reads logged."""
+    from fabric.formats.invoice import read_invoice
     from fabric.placement.replay.sources import read_source
-    from fabric.placement.replay.today import Where, inventory_document
+    from fabric.placement.replay.today import Where, inventory_document, month_beside_invoice
     from fabric.pricing.sheet import PriceBook
 
     source = read_source((), asked["inventory"])
     where = msgspec.convert(asked["where"], Where) if asked["where"] else None
-    document = inventory_document(source, PriceBook.load(asked["prices"]), asked["provider"], where)
+    book, provider = PriceBook.load(asked["prices"]), asked["provider"]
+    document = inventory_document(source, book, provider, where)
+    if asked["bill"] is not None:
+        invoice, rates = read_invoice([asked["bill"]]), _rates_file(asked["bill"], asked["save_rates"])
+        document["bill_beside"] = month_beside_invoice(source, invoice, book, provider, rates)
     if session.as_json:
         session.show(document)
         return
@@ -243,6 +247,8 @@ def show_inventory(session: Any, **asked: Any) -> None:
     click.echo(f"  {document['logging']['what']}.")
     for sentence in document["assumptions"]:
         click.echo(f"Assumed: {sentence}.")
+    if "bill_beside" in document:
+        _show_invoice(document["bill_beside"])
 
 
 def _priced(row: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 from fabric.core.errors import BadInputError
 from fabric.core.units import DAYS_PER_MONTH, GIB
 from fabric.formats.invoice import Invoice
-from fabric.formats.rates import Difference, Expected, compare_bills
+from fabric.formats.rates import Difference, Expected, calibrate, compare_bills, save_rates
 from fabric.placement.bill import SMALL_BYTES, bill_rows, class_rows, unpriced
 from fabric.placement.ports import AdoptedRow
 from fabric.placement.replay.billing import LINES, bill
 from fabric.placement.replay.moves import Moves, held
 from fabric.placement.replay.sources import Source
-from fabric.placement.replay.tariff import Tariff
+from fabric.placement.replay.tariff import Tariff, tariff_of
 from fabric.placement.replay.trace import Trace
 from fabric.placement.showback import folder
 from fabric.pricing.sheet import PriceBook, Site
@@ -38,6 +39,7 @@ _SWITCH = {
     "azure": "az storage account blob-service-properties update --account-name ACCOUNT "
     "--resource-group GROUP --enable-last-access-tracking true",
 }
+_RATES = ("storage_per_gb_month", "get_per_1k", "put_per_1k", "transition_in_per_1k", "retrieval_per_gb")
 _KEPT = "storage of the log for one month; delivery itself is not billed"
 _IN_A_FOLDER = (
     "a folder keeps no log: with strict access times the next scan says when each file was last read. Whatever serves "
@@ -159,27 +161,37 @@ def _folders(source: Source, book: PriceBook, provider: str) -> tuple[list[Adopt
 
 @dataclass(frozen=True, slots=True)
 class DoNothing:
-    """The bill of a past in which everything stays where it lies."""
+    """The bill of a past in which everything stays where it lies; ``moves`` name classes of ``tariff``."""
 
     lines: dict[str, float]
     expected: tuple[Expected, ...]
     moves: Moves
+    tariff: Tariff
 
 
-def do_nothing(trace: Trace, tariff: Tariff, source: Source) -> DoNothing:
+def do_nothing(trace: Trace, tariff: Tariff, source: Source, book: PriceBook, provider: str) -> DoNothing:
     """Bill a past in which every object stays in the class that the inventory states, the hot one where none does.
 
+    A class that is not compared is billed at the sheet's price all the same.
+
     Raises:
-        BadInputError: the inventory has a class that is not among those compared.
+        ConfigError: the inventory has a class without a price.
     """
+    there = {source.classes[number] for number in np.unique(source.storage_class) if number >= 0}
+    if missing := there - set(tariff.names):
+        tariff = tariff_of(book, provider, [*tariff.names, *sorted(missing)])
     to = present(trace, tariff, source)
     moves = held(trace, to)
     found = bill(trace, tariff, moves)
-    return DoNothing(found.by_line, tuple(_expected(trace, tariff, to, found.lines)), moves)
+    return DoNothing(found.by_line, tuple(_expected(trace, tariff, to, found.lines)), moves, tariff)
 
 
 def present(trace: Trace, tariff: Tariff, source: Source) -> NDArray[np.int64]:
-    """Return the class of each life that the inventory states, the hot one where none does; BadInputError as above."""
+    """Return the class of each life that the inventory states, the hot one where none does.
+
+    Raises:
+        BadInputError: the inventory has a class that is not among the tariff's.
+    """
     if not source.classes:
         return np.zeros(trace.lives, np.int64)
     known = np.array([tariff.names.index(name) if name in tariff.names else -1 for name in source.classes], np.int64)
@@ -193,6 +205,44 @@ def present(trace: Trace, tariff: Tariff, source: Source) -> NDArray[np.int64]:
             hint="name them with --classes, and their prices with --prices",
         )
     return to
+
+
+def invoice_document(
+    invoice: Invoice, nothing: DoNothing, book: PriceBook, provider: str, rates: Path | None = None
+) -> dict[str, Any]:
+    """Return the do-nothing bill beside an invoice, and save the rates that were really billed.
+
+    Args:
+        rates: where they are saved; None: nowhere.
+    """
+    beside = beside_invoice(nothing, invoice)
+    sheet: dict[tuple[str, ...], float] = {
+        ("tiers", name, field): float(getattr(tier, field))
+        for name, tier in book.sheet(provider).tiers.items()
+        for field in _RATES
+    }
+    recovered = calibrate(invoice, listed=sheet, expected=nothing.expected)
+    if recovered and rates is not None:
+        saved = save_rates(recovered, provider, rates, classes=book.classes(provider))
+        beside["rates"] = [
+            {"path": ".".join(rate.path), "usd": rate.usd, "listed": rate.listed, "discount": rate.discount}
+            for rate in saved
+        ]
+        beside["rates_file"] = str(rates)
+    return beside
+
+
+def month_beside_invoice(
+    source: Source, invoice: Invoice, book: PriceBook, provider: str, rates: Path | None = None
+) -> dict[str, Any]:
+    """Return what an inventory's objects cost to keep for as long as an invoice covers, beside that invoice.
+
+    Without accesses only storage can be compared: every other line of the invoice stands alone.
+    """
+    days = max(1, round(invoice.days)) if np.isfinite(invoice.days) else int(DAYS_PER_MONTH)
+    trace = source.trace(horizon_days=days)
+    nothing = do_nothing(trace, tariff_of(book, provider, book.classes(provider)), source, book, provider)
+    return invoice_document(invoice, nothing, book, provider, rates) | {"days": days}
 
 
 def _expected(trace: Trace, tariff: Tariff, to: NDArray[np.int64], lines: NDArray[np.float64]) -> list[Expected]:

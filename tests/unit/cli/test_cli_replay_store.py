@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -11,35 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from fabric.cli.main import cli
-from fabric.demos.sample import Sample
 from fabric.pricing.sheet import PriceBook
 from tests import servers
+from tests.command_line import answer, printed, refused
 
 GIB = 1 << 30
 DAY = 86_400.0
-
-
-def fabric(folder: Path, *words: object) -> Result:
-    found = CliRunner().invoke(cli, ["--data-dir", str(folder / "data"), *map(str, words)], obj=Sample())
-    if isinstance(found.exception, SystemExit):
-        return found
-    assert found.exception is None, found.output
-    return found
-
-
-def answer(folder: Path, *words: object) -> Any:
-    found = fabric(folder, *words, "--json")
-    assert found.exit_code == 0, found.output
-    return json.loads(found.stdout)
-
-
-def refused(folder: Path, *words: object) -> str:
-    found = fabric(folder, *words)
-    assert found.exit_code not in (0, 1), found.output
-    return found.output
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +55,9 @@ def test_a_folder_is_priced_by_its_own_sheet_which_nobody_sends_a_bill_for(nas: 
     assert all(row["sunk"] for row in found["bill"])
     assert "nobody sends a bill" in " ".join(found["assumptions"])
     assert found["logging"]["command"].startswith("sudo mount -o remount,strictatime /")
-    printed = fabric(nas, "replay", "--store", "nas").output
-    assert "prices of onprem" in printed
-    assert "strictatime" in printed
+    said = printed(nas, "replay", "--store", "nas")
+    assert "prices of onprem" in said
+    assert "strictatime" in said
 
 
 def web_log(folder: Path, days: int = 20) -> Path:
