@@ -12,6 +12,7 @@ from fabric.app.engine import Engine
 from fabric.app.recorded import RecordedPast, scanned_stores
 from fabric.app.replayasked import Known
 from fabric.app.secrets import report_key, session_key
+from fabric.app.showback import Record, Shown
 from fabric.app.timemachine import TimeMachine
 from fabric.core.errors import ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
@@ -110,7 +111,7 @@ class Asking:
 
 def _sources(engine: Engine) -> dict[str, Component]:
     return {
-        "optimization": engine.placement,
+        "optimization": Shown(engine.placement, Record(engine), engine.clock),
         "migration": engine.migration,
         "streaming": engine.streaming,
         "ml_predictions": engine.prediction,

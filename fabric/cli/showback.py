@@ -65,5 +65,7 @@ def _show(document: dict[str, Any]) -> None:
     show(rows, title=f"{total} a month without egress, by {document['by']}; reads of {document['days']:.1f} days")
     if len(document["rows"]) > ROWS_SHOWN:
         click.echo(f"and {len(document['rows']) - ROWS_SHOWN} more: --json shows all")
+    if "source" in document:
+        click.echo(f"From {document['source']}.")
     for sentence in document["assumptions"]:
         click.echo(f"Assumed: {sentence}.")

@@ -7,8 +7,9 @@ most. Scanners are named, and priced like everybody else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -74,6 +75,16 @@ class _Money:
     egress_high: Array
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """Objects of one prefix that are in no row of a past: how many, and what keeping them costs, USD a month."""
+
+    objects: int
+    storage_usd: float
+
+
+NOTHING_UNREAD: Mapping[str, Unread] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """What each class of a past costs, and at the end what stands for a class that is not known.
@@ -93,16 +104,26 @@ def showback(past: Past, book: PriceBook, provider: str, by: str) -> Showback:
     return shared_out(past, _rates(past, book, provider), provider, by)
 
 
-def shared_out(past: Past, rates: Rates, provider: str, by: str, *, copies: Array | None = None) -> Showback:
+def shared_out(
+    past: Past,
+    rates: Rates,
+    provider: str,
+    by: str,
+    *,
+    copies: Array | None = None,
+    unread: Mapping[str, Unread] = NOTHING_UNREAD,
+) -> Showback:
     """Share a bill out, with the rates of each class given.
 
     Args:
         provider: for the title.
-        copies: shape (objects,), USD a month of storage where it is not that of one copy in the object's class.
+        copies: shape (objects,), USD a month of storage where it is not that of one copy in the object's class; NaN
+            where it is.
+        unread: by prefix, what lies there beside the past's objects.
     """
     days = span_days(past)
     money = _money(past, rates, DAYS_PER_MONTH / days, copies)
-    rows = _by_prefix(past, money) if by == "prefix" else _by_requester(past, money)
+    rows = _by_prefix(past, money, unread) if by == "prefix" else _by_requester(past, money, unread.values())
     shared = ("the storage of an object is shared by who read it, in proportion to the reads",)
     return Showback(
         by,
@@ -141,7 +162,8 @@ def _money(past: Past, rates: Rates, months: float, copies: Array | None) -> _Mo
 
     of, size = past.storage_class, past.whole_size.astype(np.float64)
     alone = storage_usd(size, rate("storage_per_gb_month", of), rate("min_billable_bytes", of))
-    storage = np.where(_there(past), alone if copies is None else copies, 0.0)
+    kept = alone if copies is None else np.where(np.isnan(copies), alone, copies)
+    storage = np.where(_there(past), kept, 0.0)
     at = of[past.obj]
     reads = np.where(past.op == GET, past.count, 0).astype(np.float64)
     writes = np.where(past.op == PUT, past.count, 0).astype(np.float64)
@@ -181,18 +203,22 @@ def _add(of: NDArray[Any], weights: NDArray[Any], count: int) -> Array:
     return np.asarray(np.bincount(of, weights=weights, minlength=count), np.float64)
 
 
-def _by_prefix(past: Past, money: _Money) -> list[ShowbackRow]:
+def _by_prefix(past: Past, money: _Money, unread: Mapping[str, Unread]) -> list[ShowbackRow]:
     names: dict[str, int] = {}
     group = np.array(
         [names.setdefault(folder(key.decode("utf-8", "replace")), len(names)) for key in past.names.tolist()], np.int64
     )
+    beside = {names.setdefault(name, len(names)): one for name, one in unread.items()}
     of, count = group[past.obj], len(names)
     storage = _add(group, money.storage, count)
     objects = np.bincount(group, minlength=count)
+    for at, one in beside.items():
+        storage[at] += one.storage_usd
+        objects[at] += one.objects
     return _rows(list(names), storage, objects, _summed(of, count, past, money))
 
 
-def _by_requester(past: Past, money: _Money) -> list[ShowbackRow]:
+def _by_requester(past: Past, money: _Money, beside: Collection[Unread]) -> list[ShowbackRow]:
     count = len(past.requesters) + 1  # and nobody
     names = [past.requesters.text(number) or ANONYMOUS for number in range(count - 1)] + [NOBODY]
     pair, inverse = np.unique(past.obj.astype(np.int64) * count + past.who, return_inverse=True)
@@ -202,9 +228,9 @@ def _by_requester(past: Past, money: _Money) -> list[ShowbackRow]:
     share = np.divide(reads, of_object[obj], out=np.zeros(len(pair)), where=of_object[obj] > 0)
     storage = _add(who, share * money.storage[obj], count)
     unread = of_object == 0
-    storage[-1] += money.storage[unread].sum()
+    storage[-1] += money.storage[unread].sum() + sum(one.storage_usd for one in beside)
     objects = np.bincount(who, minlength=count)
-    objects[-1] += int(unread.sum())
+    objects[-1] += int(unread.sum()) + sum(one.objects for one in beside)
     scanners = {scanner.who for scanner in find_scanners(past)} if len(past) else set()
     rows = _rows(names, storage, objects, _summed(past.who, count, past, money))
     marked = [msgspec.structs.replace(row, scanner=at in scanners) for at, row in enumerate(rows)]

@@ -109,6 +109,24 @@ def test_the_bill_says_for_how_many_objects_reads_are_known(page: Any, own: Prog
     looked_at(page, "bill")
 
 
+def test_the_showback_tab_shares_the_bill_out_by_prefix_and_by_requester_and_names_its_source(
+    page: Any, own: Program
+) -> None:
+    page.locator("#card-optimization .open").click()
+    page.locator("#tab-showback").click()
+    page.wait_for_selector("#panel .rows-count[data-total]")
+    rows = page.locator("#panel tbody tr")
+    assert rows.count() == 7
+    assert "nas/year 2" in page.locator("#panel tbody").inner_text()
+    note = page.locator("#panel .paged .note").inner_text()
+    assert "30 accesses that the fabric recorded" in note
+    assert f"{FILES:,} of the last scans" in note
+    page.get_by_role("button", name="By requester").click()
+    page.wait_for_selector("#panel td:has-text('(read by nobody)')")
+    assert page.get_by_role("button", name="By requester").get_attribute("aria-pressed") == "true"
+    looked_at(page, "showback")
+
+
 def test_audit_lines_older_than_the_newest_hundred_are_reached(page: Any) -> None:
     opened(page, "security", "audit")
     page.get_by_role("button", name="Next", exact=True).click()

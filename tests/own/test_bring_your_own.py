@@ -324,6 +324,33 @@ def test_the_bill_of_a_prefix_says_what_its_known_reads_cost_and_for_how_many_ob
     assert other["reads_known"] == f"0 of {other['objects']} objects"
 
 
+def showback(own: Own, by: str) -> dict[str, Any]:
+    """Return what the command prints."""
+    command = [sys.executable, "-m", "fabric", "--data-dir", str(own.running.data), "showback", "--by", by, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.item(14)
+@pytest.mark.parametrize("by", ["prefix", "requester"])
+def test_the_showback_of_ones_own_stores_holds_their_whole_bill_and_the_page_says_the_same(own: Own, by: str) -> None:
+    found = showback(own, by)
+    kept = sum(month(PROVIDER[store], name, many) for (store, name, _), many in sizes(own).items())
+    assert sum(row["storage_usd"] for row in found["rows"]) == pytest.approx(kept, rel=1e-6)
+    if by == "prefix":
+        shown = {row["name"]: row["objects"] for row in found["rows"]}
+        assert shown["nas/films"] == len(sizes(own)["nas", "hdd", "films/"])
+        assert sum(shown.values()) == FILES + OBJECTS
+    assert f"{FILES + OBJECTS:,} of the last scans" in found["source"]
+    page = own.running.get(f"/api/pages/optimization/showback_{by}?limit=1000")
+    assert [row["id"] for row in page["rows"]] == [row["name"] for row in found["rows"]]
+    for shown, told in zip(page["rows"], found["rows"], strict=True):
+        assert shown["total_usd"] == pytest.approx(told["total_usd"])
+        assert shown["reads"] == told["reads"]
+    assert found["source"] in page["note"]
+
+
 def read_keys(own: Own) -> dict[str, float]:
     """Return the bucket's objects whose reads the page of listed objects knows."""
     found = own.running.get("/api/pages/optimization/listed_objects?search=cloud/&limit=1000")["rows"]
