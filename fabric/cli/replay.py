@@ -61,6 +61,8 @@ def listed(_context: click.Context, _option: click.Parameter, value: str) -> tup
 @click.option("--horizon-days", type=click.IntRange(min=1), help="Bill days 0 to N-1; default: through the last row.")
 @click.option("--stretch", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiply all times by N.")
 @click.option("--decisions", type=click.Path(path_type=Path, dir_okay=False), help="Write the fabric's moves (CSV).")
+@click.option("--ranges", type=click.Path(path_type=Path, dir_okay=False), help="The provider's address ranges (JSON).")
+@click.option("--region", default="", help="Where the data lies, for --ranges; default: the store's, else the prices'.")
 @click.option(
     "--without-scanners",
     is_flag=True,
@@ -93,6 +95,9 @@ def _show_replay(session: Any, **asked: Any) -> None:
         session.show(document)
         return
     show_comparison(found)
+    if by_way := document.get("read_bytes_by_way"):
+        ways = (f"{way.replace('_', ' ')} {format_size(moved)}" for way, moved in by_way.items() if moved)
+        click.echo(f"Read from: {', '.join(ways) or 'nowhere'}.")
     for sentence in document["assumptions"]:
         click.echo(f"Assumed: {sentence}.")
     _show_rejected(document.get("import", {}))
@@ -123,7 +128,8 @@ def _with_scan(session: Any, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
             provider = asked["provider"] or (CLOUDS[0] if asked["accesses"] else "")
             body = {"store": store, "path": file, "provider": provider, "as_logged": bool(asked["accesses"])}
             found = act(client, "inventory", **body)
-        yield asked | {"inventory": (Path(found["path"]),), "provider": found["provider"], "where": found["where"]}
+        filled = {"inventory": (Path(found["path"]),), "provider": found["provider"], "where": found["where"]}
+        yield asked | filled | {"region": asked["region"] or found["where"]["region"]}
 
 
 def _show_rejected(told: dict[str, Any]) -> None:
@@ -154,15 +160,17 @@ def told_of(document: dict[str, Any]) -> list[str]:
 
 
 def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
+    from fabric.formats.requesters import readers_of
     from fabric.placement.replay.decisions import write_decisions
     from fabric.placement.replay.run import compare
     from fabric.placement.replay.sources import read_source
     from fabric.pricing.sheet import PriceBook
 
-    source = read_source(asked["accesses"], asked["inventory"], floor=asked["coverage_floor"])
+    book = PriceBook.load(asked["prices"])
+    readers = readers_of(asked["ranges"], asked["region"], book.sheet(asked["provider"]).region)
+    source = read_source(asked["accesses"], asked["inventory"], floor=asked["coverage_floor"], readers=readers)
     if asked["decisions"] is not None:
         source.refuse_poor_coverage()
-    book = PriceBook.load(asked["prices"])
     trace = source.trace(stretch=asked["stretch"], horizon_days=asked["horizon_days"])
     learned = source.learned(trace, stretch=asked["stretch"]) if asked["without_scanners"] else None
     left_out = int(source.scanned.sum()) if asked["without_scanners"] else 0

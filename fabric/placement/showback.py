@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fabric.core.units import DAYS_PER_MONTH
 from fabric.formats.past import DELETE, GET, PUT, Past
-from fabric.formats.requesters import WAYS, find_scanners, ways_of
+from fabric.formats.requesters import NOBODY_KNOWN, WAYS, Readers, find_scanners
 from fabric.pricing.cost import requests_usd, retrieval_usd, storage_usd
 from fabric.pricing.sheet import PriceBook, Sheet, Tier
 
@@ -99,9 +99,9 @@ class Rates:
     assumed: tuple[str, ...] = ()
 
 
-def showback(past: Past, book: PriceBook, provider: str, by: str) -> Showback:
+def showback(past: Past, book: PriceBook, provider: str, by: str, *, readers: Readers = NOBODY_KNOWN) -> Showback:
     """Share the bill of an imported past out among prefixes or requesters; rows sum to the whole."""
-    return shared_out(past, _rates(past, book, provider), provider, by)
+    return shared_out(past, _rates(past, book, provider), provider, by, readers=readers)
 
 
 def shared_out(
@@ -112,6 +112,7 @@ def shared_out(
     *,
     copies: Array | None = None,
     unread: Mapping[str, Unread] = NOTHING_UNREAD,
+    readers: Readers = NOBODY_KNOWN,
 ) -> Showback:
     """Share a bill out, with the rates of each class given.
 
@@ -120,9 +121,10 @@ def shared_out(
         copies: shape (objects,), USD a month of storage where it is not that of one copy in the object's class; NaN
             where it is.
         unread: by prefix, what lies there beside the past's objects.
+        readers: what is known of where they are.
     """
     days = span_days(past)
-    money = _money(past, rates, DAYS_PER_MONTH / days, copies)
+    money = _money(past, rates, DAYS_PER_MONTH / days, copies, readers)
     rows = _by_prefix(past, money, unread) if by == "prefix" else _by_requester(past, money, unread.values())
     shared = ("the storage of an object is shared by who read it, in proportion to the reads",)
     return Showback(
@@ -130,7 +132,7 @@ def shared_out(
         sorted(rows, key=lambda row: (-row.total_usd, row.name)),
         days,
         provider,
-        [*past.assumptions, *rates.assumed, *(shared if by == "requester" else ())],
+        [*past.assumptions, *rates.assumed, *readers.assumed, *(shared if by == "requester" else ())],
     )
 
 
@@ -156,7 +158,7 @@ def _rates(past: Past, book: PriceBook, provider: str) -> Rates:
     return Rates([book.price(provider, name).tier for name in known], [sheet] * len(known), tuple(said))
 
 
-def _money(past: Past, rates: Rates, months: float, copies: Array | None) -> _Money:
+def _money(past: Past, rates: Rates, months: float, copies: Array | None, readers: Readers) -> _Money:
     def rate(field: str, of: NDArray[np.int16]) -> Array:
         return np.array([float(getattr(tier, field)) for tier in rates.tiers])[of]  # -1 is the last
 
@@ -171,7 +173,7 @@ def _money(past: Past, rates: Rates, months: float, copies: Array | None) -> _Mo
     retrieval = retrieval_usd(past.bytes, rate("retrieval_per_gb", at)) + requests_usd(
         reads, rate("retrieval_request_per_1k", at)
     )
-    low, high = _egress(past, rates.sheets, at)
+    low, high = _egress(past, rates.sheets, at, readers)
     scaled = (np.asarray(amount * months, np.float64) for amount in (requests, retrieval, low, high))
     return _Money(storage, *scaled)
 
@@ -185,7 +187,7 @@ def _there(past: Past) -> NDArray[np.bool_]:
     return np.asarray((last[1] < 0) | (last[0] > last[1]), np.bool_)
 
 
-def _egress(past: Past, sheets: Sequence[Sheet], at: NDArray[np.int16]) -> tuple[Array, Array]:
+def _egress(past: Past, sheets: Sequence[Sheet], at: NDArray[np.int16], readers: Readers) -> tuple[Array, Array]:
     """Return the least and most USD of each row's bytes on their way to the reader, of the whole period."""
     least = np.zeros((len(sheets), len(WAYS)))
     most = np.zeros((len(sheets), len(WAYS)))
@@ -194,7 +196,7 @@ def _egress(past: Past, sheets: Sequence[Sheet], at: NDArray[np.int16]) -> tuple
         known = {"other_region": far, "internet": out}
         least[number] = [known.get(way, 0.0) for way in WAYS]
         most[number] = [(known | {"unknown": max(far, out)}).get(way, 0.0) for way in WAYS]
-    way = ways_of(past.addresses)[past.address] if len(past) else np.zeros(0, np.int8)
+    way = readers.ways(past.addresses)[past.address] if len(past) else np.zeros(0, np.int8)
     low, high = (np.asarray(retrieval_usd(past.bytes, rates[at, way]), np.float64) for rates in (least, most))
     return low, high
 
