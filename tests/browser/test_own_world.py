@@ -106,6 +106,10 @@ def test_the_bill_says_for_how_many_objects_reads_are_known(page: Any, own: Prog
     until(known, seconds=60, what="the reads in the bill")
     opened(page, "optimization", "bill")
     page.wait_for_selector("#panel td:has-text('30 reads in 30 days')")
+    of_the_year = len([number for number in range(FILES) if number % 7 == 2])
+    row = page.locator("#panel tbody tr", has_text="30 reads in 30 days").inner_text()
+    assert "year 2/" in row
+    assert f"1 of {of_the_year} objects: 30 reads in 30 days" in row
     looked_at(page, "bill")
 
 
