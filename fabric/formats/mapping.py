@@ -17,7 +17,7 @@ from fabric.formats.kernel import BARE, BRACKET, QUOTED, REQUEST
 
 MAPPING_BYTES_MOST = 1 << 18
 BUILTIN_LINES = ("s3_access", "combined")
-BUILTIN_TABLES = ("gcs_usage", "azure_inventory", "s3_inventory", "gcs_inventory")
+BUILTIN_TABLES = ("gcs_usage", "azure_inventory", "s3_inventory", "gcs_inventory", "fabric_scan")
 _OPS = tuple(OP_NAMES)
 
 
