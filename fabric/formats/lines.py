@@ -63,11 +63,16 @@ class _Coded:
 
 
 class LineReader:
-    """Reads blocks of one line format into columns. Not safe from two threads."""
+    """Reads blocks of one line format into columns. Not safe from two threads.
+
+    Attributes:
+        account: what became of the lines; may be another for each block.
+        row_starts: where in the last block each row began.
+    """
 
     def __init__(self, mapping: LineMapping, account: Account, *, compiled: bool = False) -> None:
         self._mapping = mapping
-        self._account = account
+        self.account = account
         self._compiled = compiled
         self._kernels = kernel.pick(compiled=compiled)
         self._pattern = mapping.pattern
@@ -88,7 +93,7 @@ class LineReader:
         """
         cut = self._cut(block) if self._compiled else self._cut_plain(block)
         data: Any = np.frombuffer(block, dtype=np.uint8) if self._compiled else block
-        self._account.read += cut.rows
+        self.account.read += cut.rows
         self._second_look(block, data, cut)
         keep = self._settle(block, cut, source if isinstance(source, Pieces) else Pieces((0,), (source,)))
         self.row_starts = cut.lines[:-1][keep]
@@ -139,7 +144,7 @@ class LineReader:
             if name != "time":
                 self._kernels.numbers(data, starts, ends, out)
             elif self._kernels.times(data, starts, ends, out) > 1:
-                self._account.assume("the log's times are in several time zones; each was read with its own offset")
+                self.account.assume("the log's times are in several time zones; each was read with its own offset")
             cut.figures[name][rows] = np.where(np.isnan(out), BAD, out) if name == "time" else out
 
     def _parse(self, block: bytes, cut: _Cut, row: int) -> None:
@@ -169,9 +174,9 @@ class LineReader:
         for row in np.flatnonzero(reasons).tolist():
             line = block[int(cut.lines[row]) : int(cut.lines[row + 1])].rstrip(b"\r\n")
             if line.strip():
-                self._account.reject(self._reason(int(reasons[row])), source.name(int(cut.lines[row])), line)
+                self.account.reject(self._reason(int(reasons[row])), source.name(int(cut.lines[row])), line)
             else:
-                self._account.blank += 1
+                self.account.blank += 1
         return np.flatnonzero(reasons == 0)
 
     def _reason(self, number: int) -> str:
@@ -246,7 +251,7 @@ class LineReader:
         """Return for each row its `Op`, and whether keys are encoded once with it."""
         names = [coded.words.text(i) for i in range(len(coded.words))]
         for name, times in zip(names, np.bincount(coded.ids, minlength=len(names)).tolist(), strict=True):
-            self._account.operated(name, times)
+            self.account.operated(name, times)
         table = np.array([OP_NAMES[self._mapping.operations.get(name, "other")] for name in names], dtype=np.uint8)
         once = np.array([name.startswith(tuple(self._mapping.encoded_once)) for name in names], dtype=np.bool_)
         return table[coded.ids], once[coded.ids] if once.any() else np.zeros(len(coded.ids), dtype=np.bool_)
