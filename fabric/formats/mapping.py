@@ -13,7 +13,7 @@ import msgspec
 
 from fabric.core.errors import ConfigError
 from fabric.formats.access import OP_NAMES
-from fabric.formats.kernel import BARE, BRACKET, QUOTED, REQUEST
+from fabric.formats.cut import BARE, BRACKET, QUOTED, REQUEST
 
 MAPPING_BYTES_MOST = 1 << 18
 BUILTIN_LINES = ("s3_access", "combined")
