@@ -40,7 +40,7 @@ def placement(data_dir: Path) -> list[Path]:
         stored = world.load(40)
         rows = world.import_past()
         click.echo(f"40 objects of {format_size(stored)} written three times; {rows:,} rows of real history read")
-        world.run(world.engine.placement, PATIENCE_SECONDS, lambda: _decided(world) >= 40)
+        _decide(world, 40)
         moves = world.engine.decisions.open_moves(1000)
         click.echo(f"{_decided(world)} decisions with receipts, {len(moves)} of them moves:")
         for move in moves[:SHOWN]:
@@ -54,7 +54,7 @@ def migration(data_dir: Path) -> list[Path]:
     with scratch() as world:
         world.load(14)
         world.import_past()
-        world.run(world.engine.placement, PATIENCE_SECONDS, lambda: _decided(world) >= 14)
+        _decide(world, 14)
         jobs, engine = world.engine.jobs, world.engine.migration
 
         def ended() -> bool:
@@ -159,7 +159,7 @@ def security(data_dir: Path) -> list[Path]:
         for suite, copies in sorted(_suites(world).items()):
             click.echo(f"  {copies} copies {suite}")
         world.import_past()
-        world.run(world.engine.placement, PATIENCE_SECONDS, lambda: _decided(world) >= 20)
+        _decide(world, 20)
         world.run(world.engine.security, 4.0, lambda: any(a.state == "firing" for a in world.engine.alerts.current()))
         for alert in world.engine.alerts.current():
             click.echo(f"  alert {alert.rule}: {alert.state}, measured {alert.value:.6g}")
@@ -204,6 +204,12 @@ def _run(title: str, demo: Callable[[Path], list[Path]], data_dir: Path) -> None
     for file in demo(data_dir):
         click.echo(f"report: {file} ({file.stat().st_size:,} bytes)")
     click.echo(f"done in {time.monotonic() - began:.1f} s")
+
+
+def _decide(world: Scratch, objects: int) -> None:
+    """Let placement decide about so many objects, once its ledgers have read the past."""
+    ledgers = world.engine.ledgers
+    world.run(world.engine.placement, PATIENCE_SECONDS, lambda: not ledgers.reading and _decided(world) >= objects)
 
 
 def _decided(world: Scratch) -> int:

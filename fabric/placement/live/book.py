@@ -119,6 +119,19 @@ class Book:
         first = self.closed if self.closed is not None else min(days, default=None)
         return 0 if due is None or first is None else max(0, due - first)
 
+    def days_behind(self, today: int) -> int:
+        """Return how many days lie between the last closed one and ``today``; 0 before the first row."""
+        done, known = self.days_known(today)
+        return known - done
+
+    def days_known(self, today: int) -> tuple[int, int]:
+        """Return how many days are closed, and how many there are from the first row's to ``today``."""
+        first = self.state.first if self.state.first is not None else min(self.state.open.days, default=None)
+        if first is None:
+            return 0, 0
+        done = (self.closed or first) - first
+        return done, max(done, today - first)
+
     def work(self) -> int:
         """How much closing one more day is: accounts."""
         return len(self._lives) + 1

@@ -17,6 +17,7 @@ from fabric.core.clock import SECONDS_PER_DAY, Clock, day_number
 from fabric.core.errors import CorruptError
 from fabric.events.batch import AccessBatch, Op, reads_by
 from fabric.events.snapshot import Arrays, Described, Form, load, save
+from fabric.placement.live.accounts import Progress
 from fabric.placement.live.book import DTYPES, Account, Book, BookState
 from fabric.placement.live.days import LATENESS_SECONDS, Columns, billed, columns_of, stores_of
 from fabric.placement.live.receipt import LedgerReceipt, Told, of_move, of_today
@@ -33,7 +34,7 @@ FORMAT = 1
 FEED_ROWS = 50_000  # taken from the log in one step
 WORK_MOST = 5_000  # accounts times days closed in one step, uncompiled well under a second
 COMPILED_WORK_MOST = 1_000_000  # and compiled
-BEHIND_DAYS_MOST = 60  # an account that is older, for a long past is being taken in, does not speak yet
+BEHIND_DAYS_MOST = 60  # a store with more days to close takes in a past: its accounts do not speak until it has
 COMPILE_FROM = 50_000  # accounts times days that follow, from which compiling takes less time than it saves
 SNAPSHOT_SECONDS = 60.0
 QUIET_SECONDS = 3600.0  # a store without accesses for so long has its days closed by the clock
@@ -87,7 +88,7 @@ class Ledgers:
         self._tariffs, self._unlearned = dict(tariffs), frozenset(unlearned)
         self._terms = terms
         self._compiling: threading.Thread | None = None
-        self._ready: frozenset[str] = frozenset()
+        self._reading: set[str] = set()  # stores that take in a past
         self._told: tuple[tuple[int, ...], list[Told]] = ((), [])
         self._books = self._fresh()
         self._offset = 0
@@ -96,6 +97,8 @@ class Ledgers:
         self._quiet_since = dict.fromkeys(self._books, clock.monotonic())
         self._load()
         self._reconcile()
+        if self._offset < log.end:
+            self._reading.update(self._books)
 
     # -- following
 
@@ -118,7 +121,7 @@ class Ledgers:
                 more = self._due() is not None
             if self._changed and self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS:
                 self.snapshot()
-            self._ready = self._caught_up()
+            self._look_back(more=more)
             return more
 
     def catch_up(self) -> None:
@@ -148,11 +151,20 @@ class Ledgers:
     def _due(self) -> Book | None:
         return next((book for book in self._books.values() if book.days_due() > 0), None)
 
-    def _caught_up(self) -> frozenset[str]:
-        """Return the stores whose accounts are old by BEHIND_DAYS_MOST at most."""
-        if self._log.end - self._offset >= FEED_ROWS:
-            return frozenset()
-        return frozenset(name for name, book in self._books.items() if book.days_due() <= BEHIND_DAYS_MOST)
+    def _look_back(self, *, more: bool) -> None:
+        """See which stores take in a past: from when much is unread or unclosed until all of it is and is of now."""
+        unread = self._log.end - self._offset
+        for name, book in self._books.items():
+            old = book.days_behind(self._today) > BEHIND_DAYS_MOST
+            if old or unread >= FEED_ROWS:
+                self._reading.add(name)
+            elif not more or book.days_due() == 0:
+                self._reading.discard(name)
+
+    @property
+    def _today(self) -> int:
+        """The first UTC day that a watermark of now has not passed."""
+        return day_number(self._clock.now() - LATENESS_SECONDS)
 
     def _compiled_ahead(self) -> int:
         """Return accounts times days to be closed, where so many are due that compiled code is worth it and ready.
@@ -208,7 +220,7 @@ class Ledgers:
         for name, book in self._books.items():
             quiet = self._clock.monotonic() - self._quiet_since[name] >= QUIET_SECONDS
             opened = book.state.open
-            if quiet and opened.due is not None and day_number(now - LATENESS_SECONDS) > opened.due:
+            if quiet and opened.due is not None and self._today > opened.due:
                 opened.newest, beaten = now, True
         if beaten:
             self.snapshot()
@@ -255,8 +267,21 @@ class Ledgers:
 
     @property
     def stores(self) -> frozenset[str]:
-        """The stores whose accounts speak: all but those that still take in a long past."""
-        return self._ready
+        """The stores that have a book."""
+        return frozenset(self._tariffs)
+
+    @property
+    def reading(self) -> frozenset[str]:
+        """The stores whose accounts do not speak yet, for they take in a long past."""
+        with self._lock:
+            return frozenset(self._reading)
+
+    def progress(self) -> list[Progress]:
+        """Return how far each store that takes in a past has come."""
+        with self._lock:
+            unread = self._log.end - self._offset
+            days = {name: self._books[name].days_known(self._today) for name in sorted(self._reading)}
+            return [Progress(name, done, all_of_them, unread) for name, (done, all_of_them) in days.items()]
 
     def tariff(self, store: str) -> Tariff:
         return self._tariffs[store]
@@ -291,6 +316,17 @@ class Ledgers:
         with self._lock:
             known = {name: (book, book.account(key)) for name, book in self._books.items()}
             return {name: of_today(name, key, book, one.life) for name, (book, one) in known.items() if one is not None}
+
+    def last_moves(self, key: str) -> dict[str, LedgerReceipt]:
+        """Return per store the receipt of an object's last move that is remembered."""
+        found = {}
+        with self._lock:
+            for name, book in self._books.items():
+                account = book.account(key)
+                move = None if account is None else book.last_move(account.life)
+                if move is not None:
+                    found[name] = of_move(name, key, book, move)
+        return found
 
     def _receipts(self, store: str, book: Book, key: str, account: Account) -> list[LedgerReceipt]:
         moves = book.moves()
