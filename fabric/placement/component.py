@@ -352,7 +352,7 @@ def _note(objects: int, *, done: bool) -> str:
 
 def _reading(standing: Standing) -> str:
     names = ", ".join(row["id"].removeprefix("ledger:") for row in standing.reading)
-    return f"; moves inside {names} wait until its ledger has read the past" if names else ""
+    return f"; moves inside {names} wait: its ledger still reads the past" if names else ""
 
 
 def _did(decision: Decision) -> str:

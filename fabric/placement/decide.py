@@ -34,7 +34,7 @@ class Ballot:
     broken: NDArray[np.bool_]  # the copy lies where policy forbids it
     ledger: NDArray[np.bool_]  # the store's ledger asks for this demotion
     closed: NDArray[np.bool_]  # the store's ledger holds the copy in another class
-    waiting: NDArray[np.bool_]  # closed until the store's ledger has read its past
+    waiting: NDArray[np.bool_]  # closed until the store's ledger has read so far
 
 
 def ballot(found: Group, valued: Valued, gate: Gate, stored_bytes: NDArray[np.float64]) -> Ballot:
@@ -134,7 +134,7 @@ def _why_held(found: Group) -> str:
 def _why_waiting(row: int, found: Group, votes: Ballot) -> str:
     stores = {found.options[column].source.store for column in np.flatnonzero(votes.waiting[row]).tolist()}
     names = ", ".join(sorted(stores))
-    return f"moves inside {names} wait until its ledger has read the past accesses" if stores else ""
+    return f"moves inside {names} wait: its ledger has not read so far yet" if stores else ""
 
 
 def _why_refused(found: Group) -> str:

@@ -8,6 +8,7 @@ read a long past, the moves inside it *wait*, so that the score makes none that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -35,6 +36,9 @@ class Ledger(Protocol):
         """Those of them whose accounts do not speak yet: they still take in a long past."""
 
     def held(self, store: str, key: str) -> tuple[str, bool] | None: ...
+    def open_since(self, store: str) -> float:
+        """Return the UTC second from which on nothing has been closed."""
+
     def figures_of(self, store: str, key: str) -> Sequence[float]: ...
     def last_days(self, key: str) -> Mapping[str, LedgerReceipt]: ...
     def last_moves(self, key: str) -> Mapping[str, LedgerReceipt]: ...
@@ -48,6 +52,9 @@ class NoLedger:
 
     def held(self, _store: str, _key: str) -> tuple[str, bool] | None:
         return None
+
+    def open_since(self, _store: str) -> float:
+        return math.inf
 
     def figures_of(self, _store: str, _key: str) -> Sequence[float]:
         return ()
@@ -63,7 +70,7 @@ class Said(msgspec.Struct, frozen=True):
     """What the ledgers say of one object's copies, as a receipt keeps it."""
 
     accounts: dict[str, tuple[str, bool]] = {}  # by store: the class held, and whether the account ever moved it
-    reading: tuple[str, ...] = ()  # stores of copies whose accounts do not speak yet
+    reading: tuple[str, ...] = ()  # stores of copies whose ledger has not read so far yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +86,22 @@ class Inside:
     said: list[Said] = field(default_factory=list)
 
 
-def hear(found: Group, keys: Sequence[str], ledger: Ledger) -> list[Said]:
-    """Ask the ledgers about every copy of every object of a group."""
+def hear(found: Group, objects: Sequence[tuple[str, float]], ledger: Ledger) -> list[Said]:
+    """Ask the ledgers about every copy of every object of a group.
+
+    Args:
+        objects: key, and when its version was written: of one written on a day that is still open, the log may not have
+            told yet.
+    """
     stores = sorted({view.store for view in found.views if view is not None} & ledger.stores)
-    reading = tuple(store for store in stores if store in ledger.reading)
-    speaking = [store for store in stores if store not in reading]
-    answers = [{store: ledger.held(store, key) for store in speaking} for key in keys]
-    return [Said({store: one for store, one in each.items() if one is not None}, reading) for each in answers]
+    late = {store: ledger.open_since(store) for store in stores}
+    reading, said = ledger.reading, []
+    for key, written in objects:
+        answers = {store: ledger.held(store, key) for store in stores if store not in reading}
+        accounts = {store: answer for store, answer in answers.items() if answer is not None}
+        unheard = [s for s in stores if s in reading or (s not in accounts and written >= late[s])]
+        said.append(Said(accounts, tuple(unheard)))
+    return said
 
 
 def ask(found: Group, said: list[Said]) -> Inside:

@@ -155,8 +155,10 @@ class Placer:
         days = self._sources.ledger.last_days(decision.key) if beside["said"]["accounts"] else {}
         moves = self._sources.ledger.last_moves(decision.key) if beside["figures"] else {}
         kept = {
-            "ledger": {store: msgspec.to_builtins(days[store]) for store in beside["said"]["accounts"]},
-            "ledger_moves": {store: msgspec.to_builtins(moves[store]) for store in beside["figures"]},
+            "ledger": {
+                store: msgspec.to_builtins(days[store]) for store in beside["said"]["accounts"] if store in days
+            },
+            "ledger_moves": {store: msgspec.to_builtins(moves[store]) for store in beside["figures"] if store in moves},
         }
         return msgspec.structs.replace(decision, receipt=decision.receipt | {k: v for k, v in kept.items() if v})
 
@@ -177,7 +179,7 @@ class _Batch:
 
     def __init__(self, found: Group, facts: Facts, scene: Scene, heads: Sequence[Head], ledger: Ledger) -> None:
         self._found, self._facts, self._scene, self._heads = found, facts, scene, heads
-        self._ledger, self._said = ledger, hear(found, [head.key for head in heads], ledger)
+        self._ledger, self._said = ledger, hear(found, [(head.key, head.current.created) for head in heads], ledger)
         self._valued = value(found, facts, scene.record.horizon_days)
         self._stored = np.array([_stored_bytes(head) for head in heads], np.float64)
         self._votes = votes_on(found, self._valued, scene.record.gate, self._stored, self._said)

@@ -274,6 +274,27 @@ class Book:
         held = int(self._records.rows["held"][life][-1])
         return Account(held, bool(self._lives.rows["moves"][life]), life)
 
+    def held(self, key: str) -> tuple[int, bool] | None:
+        """Return the class in which an object is held and whether its account ever moved it; None: nothing is known.
+
+        One that was first seen, or written again, on a day that is still open is held where it was born.
+        """
+        size = self.newborn(key)
+        if size is not None:
+            return self.hot(size), False
+        account = self.account(key)
+        return None if account is None else (account.held, account.moved)
+
+    def newborn(self, key: str) -> int | None:
+        """Return the size of an object whose life began on a day that is still open; None where it did not."""
+        found = [
+            self.state.open.days[day][key] for day in sorted(self.state.open.days) if key in self.state.open.days[day]
+        ]
+        written = [one for one in found if one.put_size >= 0 and not one.deleted]
+        if written:
+            return written[-1].put_size
+        return found[0].largest if found and not found[-1].deleted and self.account(key) is None else None
+
     def knows(self, key: str) -> bool:
         """Say whether an object was ever seen, in an open day too."""
         return key in self._number or any(key in objects for objects in self.state.open.days.values())

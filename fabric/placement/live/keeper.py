@@ -290,8 +290,15 @@ class Ledgers:
         """Return the class in which the ledger holds an object and whether it ever moved it; None: no account."""
         with self._lock:
             book = self._books.get(store)
-            account = None if book is None else book.account(key)
-        return None if account is None else (self._tariffs[store].names[account.held], account.moved)
+            said = None if book is None else book.held(key)
+        return None if said is None else (self._tariffs[store].names[said[0]], said[1])
+
+    def open_since(self, store: str) -> float:
+        """Return the UTC second from which on nothing of a store has been closed; of one never heard of, today's."""
+        with self._lock:
+            book = self._books.get(store)
+            closed = None if book is None else book.closed
+        return (self._today if closed is None else closed) * SECONDS_PER_DAY
 
     def figures_of(self, store: str, key: str) -> tuple[float, ...]:
         """Return f, l, c, t, score and confidence of an object's last move, where that was a demotion, else nothing."""
@@ -312,21 +319,21 @@ class Ledgers:
         return found
 
     def last_days(self, key: str) -> dict[str, LedgerReceipt]:
-        """Return per store the receipt of an object's last closed day."""
+        """Return per store the receipt of an object's last closed day; of one born since there is none."""
         with self._lock:
-            known = {name: (book, book.account(key)) for name, book in self._books.items()}
-            return {name: of_today(name, key, book, one.life) for name, (book, one) in known.items() if one is not None}
+            return {name: of_today(name, key, book, one.life) for name, book, one in self._known(key)}
 
     def last_moves(self, key: str) -> dict[str, LedgerReceipt]:
         """Return per store the receipt of an object's last move that is remembered."""
-        found = {}
         with self._lock:
-            for name, book in self._books.items():
-                account = book.account(key)
-                move = None if account is None else book.last_move(account.life)
-                if move is not None:
-                    found[name] = of_move(name, key, book, move)
-        return found
+            moved = [(name, book, book.last_move(one.life)) for name, book, one in self._known(key)]
+            return {name: of_move(name, key, book, move) for name, book, move in moved if move is not None}
+
+    def _known(self, key: str) -> Iterator[tuple[str, Book, Account]]:
+        for name, book in self._books.items():
+            account = book.account(key)
+            if account is not None and book.newborn(key) is None:
+                yield name, book, account
 
     def _receipts(self, store: str, book: Book, key: str, account: Account) -> list[LedgerReceipt]:
         moves = book.moves()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from placement_fakes import world
+from placement_fakes import DAY, NOW, world
 from test_placement_component import Bench, build
 
 from fabric.catalog.decisions import Decision
@@ -30,6 +30,9 @@ class Word:
 
     def held(self, store: str, key: str) -> tuple[str, bool] | None:
         return self.accounts.get((store, key))
+
+    def open_since(self, store: str) -> float:
+        return NOW - DAY
 
     def figures_of(self, store: str, key: str) -> tuple[float, ...]:
         return FIGURES if self.accounts.get((store, key), ("", False))[1] else ()
@@ -134,9 +137,17 @@ def test_while_a_store_reads_its_past_moves_between_its_classes_wait_and_the_pag
     made, report = decided(bench, "early"), bench.placement.reports()["optimization"]
 
     assert not made.target.startswith("s3/")
-    assert "moves inside s3 wait until its ledger has read the past" in made.reason
+    assert "moves inside s3 wait: its ledger has not read so far yet" in made.reason
     assert "moves inside s3 wait" in report["note"]
     assert [(row["id"], row["done"], row["total"]) for row in report["progress"]] == [("ledger:s3", 812, 2054)]
+
+
+def test_an_object_written_today_stays_in_its_class_until_the_log_has_told_of_it(bench: Bench, word: Word) -> None:
+    bench.cold("new", "s3/standard", "vault/hdd", created=NOW - 60.0)
+    bench.cold("older", "s3/standard", "vault/hdd", created=NOW - 3 * DAY)
+
+    assert not decided(bench, "new").target.startswith("s3/")
+    assert bench.latest("older").target == "s3/glacier_instant"
 
 
 def test_as_soon_as_a_ledger_has_read_its_past_every_object_is_looked_at_again(bench: Bench, word: Word) -> None:
