@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 Mask = NDArray[np.bool_]
 
-FORMAT = 1
+FORMAT = 2
 FEED_ROWS = 50_000  # taken from the log in one step
-WORK_MOST = 5_000  # accounts times days closed in one step, uncompiled well under a second
-COMPILED_WORK_MOST = 1_000_000  # and compiled
+WORK_MOST = 2_000  # in `Book.work` of days closed in one step, uncompiled about half a second
+COMPILED_WORK_MOST = 100_000  # and compiled
 BEHIND_DAYS_MOST = 60  # an account that is older, for a long past is being taken in, does not speak yet
-COMPILE_FROM = 50_000  # accounts times days that follow, from which compiling takes less time than it saves
+COMPILE_FROM = 50_000  # of such work that follows, from which compiling takes less time than it saves
 SNAPSHOT_SECONDS = 60.0
 QUIET_SECONDS = 3600.0  # a store without accesses for so long has its days closed by the clock
 
@@ -155,12 +155,12 @@ class Ledgers:
         return frozenset(name for name, book in self._books.items() if book.days_due() <= BEHIND_DAYS_MOST)
 
     def _compiled_ahead(self) -> int:
-        """Return accounts times days to be closed, where so many are due that compiled code is worth it and ready.
+        """Return the work that is due, where there is so much that compiled code is worth it and ready, else 0.
 
         The first time ever compiling takes many seconds; until it is done days are closed uncompiled, to the same bits.
         """
         with self._lock:
-            ahead = sum(book.days_due() * book.work() for book in self._books.values())
+            ahead = sum(book.work(due) for book in self._books.values() if (due := book.days_due()))
         if ahead < COMPILE_FROM:
             return 0
         if self._compiling is None:  # uncompiled steps go on beside it

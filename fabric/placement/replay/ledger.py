@@ -13,10 +13,12 @@ and measures it.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 
 from fabric.core.errors import BadInputError, ConfigError
 from fabric.core.files import write_whole
-from fabric.core.kernels import compiled
+from fabric.core.kernels import Kernel, compiled
 from fabric.placement.replay.lessons import Lesson, weighed
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.shadows import EPOCH_DAYS, KINDS, Columns, Gate, Told, advance, reconsider, state
@@ -35,6 +37,7 @@ COLD_MOST = 4  # plain classes below the hot one
 BLOCK = 1 << 15  # objects worked on at a time
 FIGURES = 6  # f, l, c, t, score and confidence of a demotion
 FORMAT = 2
+UNCOMPILED_VISITS = 10_000  # of objects, about 0.2 ms each; compiling takes many seconds the first time
 THREADS = 2  # blocks worked on at once by compiled code, which lets go of the interpreter's lock
 
 # thresholds as multiples of a price: young (up, shallow, deep), then, once reheated, (up, shallow, deep)
@@ -74,6 +77,7 @@ RECORD = np.dtype(  # the counts of a copy are those of its day ``since``, befor
 assert RECORD.itemsize <= 256, "the design allows 256 bytes an object"
 
 
+Found = TypeVar("Found")
 Table = list[list[float]]  # by kind of demotion and class
 
 
@@ -133,7 +137,7 @@ class Ledger:
         fleet: Fleet,
         terms: Terms | None = None,
         *,
-        ahead: int = 0,  # work that is known to follow, for which compiling is worth its time
+        ahead: int = 0,  # days of objects that are known to follow, for which compiling is worth its time
     ) -> None:
         if tariff.plain - 1 > COLD_MOST:
             raise ConfigError("the rule knows at most five plain classes", classes=",".join(tariff.names))
@@ -172,11 +176,23 @@ class Ledger:
                 self._learn(past)
         return _joined(parts)
 
+    def woken(self, past: Past, days: int) -> NDArray[np.int64]:
+        """Return the lives to which something happens on the days before ``days`` that were not lived yet."""
+        row, day = _next_rows(past, self.fleet.day), self.fleet.day
+        found = [
+            lo + awake(past, lo, day, days, row[lo : lo + len(block.lived)], block)
+            for lo, block in self._blocks(self._born(past, days))
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *found])
+
     def lesson(self, past: Past) -> Lesson:
         """Weigh every rule on all that the fleet has lived."""
         costs, squares = np.zeros(len(RULES)), np.zeros((len(RULES), len(RULES)))
-        for lo, block in self._blocks(self._born(past)):
-            found = weighed(past, lo, self.fleet.day, block, self.tariff.columns)
+
+        def weigh(lo: int, block: Columns) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            return weighed(past, lo, self.fleet.day, block, self.tariff.columns)
+
+        for found in _each(weigh, self._blocks(self._born(past))):
             costs, squares = costs + found[0], squares + found[1]
         now = self.fleet.rule
         return Lesson(costs[now] - costs, np.sqrt(squares[now]))
@@ -201,7 +217,7 @@ class Ledger:
 
     def _reconsider(self, past: Past) -> None:
         """Another rule is in force: it says anew when each real copy must be looked at."""
-        kernel = compiled(reconsider, work=max(self.ahead, len(self.records)))
+        kernel = self._kernel(reconsider, len(self.records))
         rule = RULES[self.fleet.rule]
         for lo, block in self._blocks(self._born(past)):
             kernel(past, lo, self.fleet.day, block, self.tariff.columns, self.tariff.plain, rule)
@@ -216,16 +232,20 @@ class Ledger:
             who = awake(past, lo, begin, stop, rows, block)
             told = _room(len(who) * 2 * (stop - begin))
             own = gate._replace(trying=np.zeros_like(gate.trying), paying=np.zeros_like(gate.paying))
-            kernel = compiled(advance, work=max(self.ahead, len(past.day), len(who)))
+            kernel = self._kernel(advance, max(len(past.day), len(who)))
             kernel(past, who, lo, begin, stop, rows, block, prices, plain, RULES, rule, own, told)
             return _taken(told), own
 
-        done = [live(lo, block) for lo, block in self._blocks(self._born(past, stop))]
+        done = _each(live, self._blocks(self._born(past, stop)))
         for _, own in done:
             gate.trying[:] += own.trying
             gate.paying[:] += own.paying
         self.fleet.trying, self.fleet.paying = gate.trying.tolist(), gate.paying.tolist()
         return [judged for judged, _ in done]
+
+    def _kernel(self, kernel: Kernel, visits: int) -> Kernel:
+        work = max(self.ahead, visits)
+        return compiled(kernel, work=0 if work <= UNCOMPILED_VISITS else work)
 
     def _born(self, past: Past, day: int | None = None) -> int:
         """Return before which life all are that were born before a day, as far as the order tells."""
@@ -285,9 +305,17 @@ def decide(trace: Trace, tariff: Tariff) -> Moves:
     return Ledger.fresh(tariff, trace.lives).live(trace.columns, trace.days)
 
 
-def awake(
-    past: Past, lo: int, begin: int, stop: int, row: NDArray[np.int64], block: Columns
-) -> NDArray[np.int64]:
+def _each(work: Callable[[int, Columns], Found], blocks: Iterator[tuple[int, Columns]]) -> list[Found]:
+    """Do some work on every block, THREADS at a time, and return what was found in the blocks' order."""
+    first = next(blocks, None)
+    second = next(blocks, None)
+    if first is None or second is None:
+        return [] if first is None else [work(*first)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda one: work(*one), chain((first, second), blocks)))
+
+
+def awake(past: Past, lo: int, begin: int, stop: int, row: NDArray[np.int64], block: Columns) -> NDArray[np.int64]:
     """Return the objects of a block to which something happens from ``begin`` to ``stop`` - 1, by their place in it."""
     at = slice(lo, lo + len(block.lived))
     birth, end = past.birth[at], past.end[at]

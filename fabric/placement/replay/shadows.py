@@ -371,9 +371,7 @@ def lean_after(at: int, copy: int, to: int, nights: int, size: float, block: Col
     return max(0.0, float(block.lean[at, copy, to - 1]) + nights * saved)
 
 
-def waited(
-    at: int, copy: int, to: int, nights: int, size: float, hot: int, block: Columns, prices: Prices
-) -> float:
+def waited(at: int, copy: int, to: int, nights: int, size: float, hot: int, block: Columns, prices: Prices) -> float:
     """Return the saving forgone after some nights, less the rest of the minimum, in prices there and back; 0: none."""
     lean = lean_after(at, copy, to, nights, size, block, prices)
     if lean <= 0.0:
