@@ -85,7 +85,7 @@ class Plans:
 
         Raises:
             NotFoundError: no such plan.
-            PreconditionError: ``shown`` was changed after it was made, or by now too many accesses are known to be missing.
+            PreconditionError: ``shown`` was changed after it was made, or by now too many accesses are missing.
             ConflictError: a move of it is no longer open; nothing was applied.
             FrozenError: a freeze is in force.
         """

@@ -13,6 +13,9 @@ from typing import Any, TypeVar, cast
 
 UNCOMPILED_MOST = 2_000  # rows and lives up to which reading compiled code would take longer than running it plain
 
+# parts are inlined: a call hands over every array of every named tuple by itself, which takes longer than most parts
+_HOW: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
+
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
@@ -39,6 +42,6 @@ def _compiled(kernel: FunctionType) -> Callable[..., Any]:
     bound = FunctionType(kernel.__code__, known, kernel.__name__, kernel.__defaults__)
     bound.__module__, bound.__qualname__ = kernel.__module__, kernel.__qualname__
     try:
-        return cast(Callable[..., Any], njit(cache=True, nogil=True, error_model="numpy")(bound))
+        return cast(Callable[..., Any], njit(cache=True, **_HOW)(bound))
     except RuntimeError:  # there is no folder for compiled code: it is made anew in each process
-        return cast(Callable[..., Any], njit(nogil=True, error_model="numpy")(bound))
+        return cast(Callable[..., Any], njit(**_HOW)(bound))

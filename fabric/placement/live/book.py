@@ -20,6 +20,7 @@ from fabric.placement.replay.trace import Past
 LIVES_MOST = 1 << 24  # of one store; further objects are counted and have no account
 MOVES_MOST = 1 << 16  # moves remembered with their records, the newest
 LESSONS_MOST = 1024  # tables of what paper had learned, the newest; receipts of older moves are no longer complete
+LOOK_DAYS = 30  # after about so many days an account is looked at that nobody reads
 NOBODY = -1
 
 LIFE = np.dtype(
@@ -46,6 +47,7 @@ MOVE = np.dtype(
         ("record", RECORD),  # as the day began
     ]
 )
+WOKEN = np.dtype([("life", "<i8")])
 OBJECT = np.dtype([("life", "<i8"), ("gone", "?")])  # the last life, NOBODY where none goes on
 
 
@@ -102,7 +104,8 @@ class Book:
         self._lives = MappedArray(folder, np.zeros(1, LIFE))
         self._objects = MappedArray(folder, np.zeros(1, OBJECT))
         self._records = MappedArray(folder, np.zeros(1, RECORD))
-        self._before = MappedArray(folder, np.zeros(1, RECORD))  # as the last closed day began
+        self._woken = MappedArray(folder, np.zeros(1, WOKEN))  # to whom something happened on the last closed day
+        self._before = MappedArray(folder, np.zeros(1, RECORD))  # their records as it began; the others' still stand
         self._moves = MappedArray(folder, np.zeros(1, MOVE))
         self._last: dict[int, Read] = {}  # of the last closed day
 
@@ -133,15 +136,13 @@ class Book:
         return done, max(done, today - first)
 
     def work(self) -> int:
-        """How much closing one more day is: accounts."""
-        return len(self._lives) + 1
+        """How much closing one more day is, in days of objects to which something happens."""
+        opened = self.state.open.days
+        today = self.closed if self.closed is not None else min(opened, default=0)
+        return 1 + len(opened.get(today, ())) + len(self._lives) // LOOK_DAYS
 
-    def close_day(self, ahead: int = 0) -> int:
-        """Close the oldest open day and return the moves made; there must be a row that was merged.
-
-        Args:
-            ahead: accounts times days that are known to follow.
-        """
+    def close_day(self) -> int:
+        """Close the oldest open day and return the moves made; there must be a row that was merged."""
         state = self.state
         if state.first is None:
             state.first = state.open.closed = min(state.open.days)
@@ -149,7 +150,7 @@ class Book:
         assert today is not None
         day = today - state.first
         reads = self._begin(state.open.days.pop(today, {}), day)
-        made = self._live(day, reads, ahead)
+        made = self._live(day, reads)
         self._last = {read.life: read for read in reads}
         state.open.closed = today + 1
         return made
@@ -183,7 +184,7 @@ class Book:
         if len(self._lives) >= LIVES_MOST:
             self.state.unkept += 1
             return NOBODY
-        for column in (self._lives, self._records, self._before):
+        for column in (self._lives, self._records):
             column.extend(1)
         put = found.put_size >= 0
         size = found.put_size if put else found.largest
@@ -202,16 +203,19 @@ class Book:
             self._objects.rows[-1] = (NOBODY, False)
         return number
 
-    def _live(self, day: int, reads: list[Read], ahead: int) -> int:
+    def _live(self, day: int, reads: list[Read]) -> int:
         """Let the ledger live one day, and remember what it moved."""
         if not len(self._lives):
             self.state.fleet.day = day + 1
             return 0
-        self._before.rows[:] = self._records.rows
         rule = self.state.lived_by = self.state.fleet.rule
         self._learned(day)
-        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms, ahead=ahead)
-        made = ledger.judge(self._past(day, reads), day + 1)
+        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms, uncompiled=True)
+        past = self._past(day, reads)
+        woken = ledger.woken(past, day + 1)
+        self._woken.load(woken.astype(np.int64).view(WOKEN))
+        self._before.load(self._records.rows[woken])
+        made = ledger.judge(past, day + 1)
         return self._remember(made, rule, {read.life: read for read in reads})
 
     def _learned(self, day: int) -> None:
@@ -249,7 +253,7 @@ class Book:
             self._lives.rows["moves"][life] += 1
             self._moves.extend(1)
             move = (life, made.after_reads[at], made.day[at], made.to[at], rule, read.reads, read.bytes)
-            self._moves.rows[-1] = (*move, judged.factors[at], self._before.rows[life])
+            self._moves.rows[-1] = (*move, judged.factors[at], self._before_day(life))
         return len(fresh)
 
     def _make_room(self, count: int) -> None:
@@ -336,14 +340,22 @@ class Book:
         return np.array(self._moves.rows)
 
     def record(self, life: int) -> np.void:
-        """Return a copy of a record as the last closed day left it."""
-        found: np.void = np.array(self._records.rows[life : life + 1])[0]
+        """Return a copy of a record with its counts as of the first day that is not closed."""
+        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms)
+        found: np.void = ledger.stated(self._past(self.state.fleet.day, []), life)[0]
         return found
 
     def yesterday(self, life: int) -> tuple[np.void, Read]:
         """Return a record as the last closed day began, and the accesses of that day."""
-        found: np.void = np.array(self._before.rows[life : life + 1])[0]
-        return found, self._last.get(life, Read(life, 0, 0.0))
+        return self._before_day(life), self._last.get(life, Read(life, 0, 0.0))
+
+    def _before_day(self, life: int) -> np.void:
+        """Return a copy of a record as the last closed day began."""
+        woken = self._woken.rows["life"]
+        at = int(np.searchsorted(woken, life))
+        of = self._before.rows[at : at + 1] if at < len(woken) and woken[at] == life else None
+        found: np.void = np.array(self._records.rows[life : life + 1] if of is None else of)[0]
+        return found
 
     # -- keeping
 
@@ -355,6 +367,7 @@ class Book:
             "lives": self._lives.rows,
             "objects": self._objects.rows,
             "records": self._records.rows,
+            "woken": self._woken.rows,
             "before": self._before.rows,
             "moves": self._moves.rows,
             "last": last,
@@ -365,21 +378,23 @@ class Book:
         self.state = state
         self._keys = state.keys.split("\0") if state.keys else []
         self._number = {key: number for number, key in enumerate(self._keys)}
-        for name in ("lives", "objects", "records", "before", "moves"):
+        for name in MAPPED:
             getattr(self, f"_{name}").load(np.asarray(arrays[name]).view(DTYPES[name]))
         self._last = {int(row["life"]): Read(*row.tolist()) for row in np.asarray(arrays["last"]).view(_LAST)}
 
     def close(self) -> None:
         """Give the scratch files' room back. Called once."""
-        for name in ("lives", "objects", "records", "before", "moves"):
+        for name in MAPPED:
             getattr(self, f"_{name}").close()
 
 
+MAPPED = ("lives", "objects", "records", "woken", "before", "moves")
 _LAST = np.dtype([("life", "<i8"), ("reads", "<i8"), ("bytes", "<f8")])
 DTYPES: dict[str, np.dtype[np.void]] = {
     "lives": LIFE,
     "objects": OBJECT,
     "records": RECORD,
+    "woken": WOKEN,
     "before": RECORD,
     "moves": MOVE,
     "last": _LAST,

@@ -30,12 +30,10 @@ logger = logging.getLogger(__name__)
 
 Mask = NDArray[np.bool_]
 
-FORMAT = 1
+FORMAT = 2
 FEED_ROWS = 50_000  # taken from the log in one step
-WORK_MOST = 5_000  # accounts times days closed in one step, uncompiled well under a second
-COMPILED_WORK_MOST = 1_000_000  # and compiled
+WORK_MOST = 1_000  # in `Book.work` of days closed in one step, a third of a second
 BEHIND_DAYS_MOST = 60  # a store with more days to close takes in a past: its accounts do not speak until it has
-COMPILE_FROM = 50_000  # accounts times days that follow, from which compiling takes less time than it saves
 SNAPSHOT_SECONDS = 60.0
 QUIET_SECONDS = 3600.0  # a store without accesses for so long has its days closed by the clock
 
@@ -87,7 +85,6 @@ class Ledgers:
         self._lock = threading.RLock()
         self._tariffs, self._unlearned = dict(tariffs), frozenset(unlearned)
         self._terms = terms
-        self._compiling: threading.Thread | None = None
         self._reading: set[str] = set()  # stores that take in a past
         self._told: tuple[tuple[int, ...], list[Told]] = ((), [])
         self._books = self._fresh()
@@ -109,12 +106,11 @@ class Ledgers:
 
     def follow(self) -> bool:
         """Take a bounded step: close days that are due, else take rows; return whether more is left."""
-        ahead = self._compiled_ahead()
         with self._lock:
-            left = COMPILED_WORK_MOST if ahead else WORK_MOST
+            left = WORK_MOST
             while left > 0 and (book := self._due()) is not None:
                 left -= book.work()
-                book.close_day(ahead)
+                book.close_day()
                 self._changed = True
             more = self._due() is not None or self._feed()
             if not more and self._beat():
@@ -165,28 +161,6 @@ class Ledgers:
     def _today(self) -> int:
         """The first UTC day that a watermark of now has not passed."""
         return day_number(self._clock.now() - LATENESS_SECONDS)
-
-    def _compiled_ahead(self) -> int:
-        """Return accounts times days to be closed, where so many are due that compiled code is worth it and ready.
-
-        The first time ever compiling takes many seconds; until it is done days are closed uncompiled, to the same bits.
-        """
-        with self._lock:
-            ahead = sum(book.days_due() * book.work() for book in self._books.values())
-        if ahead < COMPILE_FROM:
-            return 0
-        if self._compiling is None:  # uncompiled steps go on beside it
-            self._compiling = threading.Thread(target=self._compile, args=(ahead,), name="ledger-compile", daemon=True)
-            self._compiling.start()
-        return 0 if self._compiling.is_alive() else ahead
-
-    def _compile(self, ahead: int) -> None:
-        """Compile the rule on an account of nobody."""
-        scratch = Book(next(iter(self._tariffs.values())), self._folder, self._terms)
-        one = np.ones(1)
-        scratch.state.open.add(Columns(one, ["-"], one.astype(np.uint8), one, one, one.astype(np.int64)))
-        scratch.close_day(ahead)
-        scratch.close()
 
     def _fresh(self) -> dict[str, Book]:
         return {name: Book(tariff, self._folder, self._terms) for name, tariff in self._tariffs.items()}
