@@ -31,6 +31,7 @@ CALM_RATE, BUSY_RATE = 20.0, 3000.0  # requests a second that the clients ask of
 BUSY_REQUESTS = 12_000  # more than 1000 a second over a window of 10 s
 FILES_SERVED = 4
 TREES = 20  # a third of the default: enough to show the forest's part
+OTHERS_DAYS = 7.0  # of the past of objects that a demo does not load
 PATIENCE_SECONDS = 90.0  # at the most, on a machine that is busy with much else
 
 
@@ -38,7 +39,7 @@ def placement(data_dir: Path) -> list[Path]:
     """Price and score objects against their real past; nothing is moved."""
     with scratch() as world:
         stored = world.load(40)
-        rows = world.import_past()
+        rows = world.import_past(OTHERS_DAYS)
         click.echo(f"40 objects of {format_size(stored)} written three times; {rows:,} rows of real history read")
         _decide(world, 40)
         moves = world.engine.decisions.open_moves(1000)
@@ -53,7 +54,7 @@ def migration(data_dir: Path) -> list[Path]:
     """Move what placement decided: verified on both sides, journaled; then undo one move."""
     with scratch() as world:
         world.load(14)
-        world.import_past()
+        world.import_past(OTHERS_DAYS)
         _decide(world, 14)
         jobs, engine = world.engine.jobs, world.engine.migration
 
@@ -158,7 +159,7 @@ def security(data_dir: Path) -> list[Path]:
         click.echo(f"{world.load(20):,} bytes of the archive, and what encrypts their copies:")
         for suite, copies in sorted(_suites(world).items()):
             click.echo(f"  {copies} copies {suite}")
-        world.import_past()
+        world.import_past(OTHERS_DAYS)
         _decide(world, 20)
         world.run(world.engine.security, 4.0, lambda: any(a.state == "firing" for a in world.engine.alerts.current()))
         for alert in world.engine.alerts.current():

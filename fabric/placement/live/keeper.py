@@ -35,6 +35,7 @@ FEED_ROWS = 50_000  # taken from the log in one step
 WORK_MOST = 1_000  # in `Book.work` of days closed in one step, a third of a second
 BEHIND_DAYS_MOST = 60  # a store with more days to close takes in a past: its accounts do not speak until it has
 SNAPSHOT_SECONDS = 60.0
+PAST_QUIET_SECONDS = 30.0  # a past of which nothing came for so long has come whole, though its last row may be old
 QUIET_SECONDS = 3600.0  # a store without accesses for so long has its days closed by the clock
 
 
@@ -148,10 +149,11 @@ class Ledgers:
         return next((book for book in self._books.values() if book.days_due() > 0), None)
 
     def _look_back(self, *, more: bool) -> None:
-        """See which stores take in a past: from when much is unread or unclosed until all of it is and is of now."""
+        """See which stores take in a past: from when much is unread or unclosed until nothing is and no more comes."""
         unread = self._log.end - self._offset
         for name, book in self._books.items():
             old = book.days_behind(self._today) > BEHIND_DAYS_MOST
+            old &= more or self._clock.monotonic() - self._quiet_since[name] < PAST_QUIET_SECONDS
             if old or unread >= FEED_ROWS:
                 self._reading.add(name)
             elif not more or book.days_due() == 0:
