@@ -19,7 +19,7 @@ $(DEV_STAMP): $(RUN_STAMP) requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@
 
-# Chromium and axe-core are for the browser tests, which say why they skip where the machine did not let them in.
+# Chromium, axe-core and azurite are for tests that say why they skip where the machine did not let them in.
 $(EXTRA_STAMP): $(DEV_STAMP) tools/setup_extras.sh package.json
 	sh tools/setup_extras.sh
 	touch $@

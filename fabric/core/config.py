@@ -48,7 +48,7 @@ class StoreSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     capacity_bytes: Annotated[int, Meta(gt=0)] | None = None
     endpoint: str = ""
     profile: str = ""
-    credentials: str = ""  # secret reference to "ACCESS_KEY:SECRET_KEY"
+    credentials: str = ""  # secret reference to "ACCESS_KEY:SECRET_KEY", or to what the provider gives
     delete_credentials: str = ""
     addressing: str = "auto"  # auto | path | virtual (S3)
 
@@ -306,7 +306,7 @@ class StoreAddress(msgspec.Struct, frozen=True):
     """A store's URL taken apart, with the defaults of DESIGN 4 filled in."""
 
     scheme: str  # file | memory | s3 | az | gs
-    bucket: str  # bucket, or account/container; "" for a path
+    bucket: str  # bucket, or container, or account/container; "" for a path
     path: str  # absolute folder, or key prefix without leading slash
     provider: str
     region: str
@@ -340,20 +340,21 @@ def store_address(name: str, store: StoreSettings) -> StoreAddress:
             hint=f"known are {', '.join(sorted(_QUERY_NAMES))}",
         )
     scheme = parts.scheme or "file"
-    if scheme not in ("file", "memory", "s3", "az", "gs"):
+    if scheme not in ("file", "memory", "s3", "az", "azure", "gs"):
         raise ConfigError(
             "the store's URL has an unknown scheme",
             store=name,
             scheme=scheme,
-            hint="write a path, s3://BUCKET, az://ACCOUNT/CONTAINER or gs://BUCKET",
+            hint="write a path, s3://BUCKET, az://ACCOUNT/CONTAINER, azure://CONTAINER or gs://BUCKET",
         )
+    is_path = scheme == "file"
+    bucket, path = ("", parts.path) if is_path else _bucket_and_prefix(scheme, parts.netloc, parts.path)
+    scheme = "az" if scheme == "azure" else scheme
     endpoint = store.endpoint or query.get("endpoint", "")
     zone = _zone(name, store, query, scheme, endpoint)
     provider = store.provider or query.get("provider", "") or _SHEET_OF[zone]
     region = store.region or query.get("region", "")
     classes = store.classes or tuple(filter(None, query.get("class", "").split(",")))
-    is_path = scheme == "file"
-    bucket, path = ("", parts.path) if is_path else _bucket_and_prefix(scheme, parts.netloc, parts.path)
     return StoreAddress(
         scheme,
         bucket,
@@ -383,8 +384,9 @@ def _zone(name: str, store: StoreSettings, query: Mapping[str, str], scheme: str
 
 
 def _bucket_and_prefix(scheme: str, netloc: str, path: str) -> tuple[str, str]:
+    """Return what holds the keys, and what they begin with: ``az`` names an account first where two names are given."""
     path = path.lstrip("/")
-    if scheme != "az":
+    if scheme != "az" or not path:
         return netloc, path
     container, _, prefix = path.partition("/")
     return f"{netloc}/{container}", prefix

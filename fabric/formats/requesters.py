@@ -74,6 +74,41 @@ def read_ranges(path: Path) -> Ranges:
     return ranges
 
 
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """What is known of where readers are: a provider's address ranges, and the region that the data lies in.
+
+    Attributes:
+        assumed: sentences.
+    """
+
+    region: str = ""
+    ranges: Ranges | None = None
+    assumed: tuple[str, ...] = ()
+
+    def ways(self, addresses: Words) -> NDArray[np.int8]:
+        """Say of each address which way its bytes take; see `ways_of`."""
+        return ways_of(addresses, region=self.region, ranges=self.ranges)
+
+
+NOBODY_KNOWN = Readers()
+
+
+def readers_of(path: Path | None, region: str, usual: str) -> Readers:
+    """Return what a file of address ranges tells of readers; None: nothing but what an address itself says.
+
+    Args:
+        region: of the data; "" for ``usual``, which is then said.
+
+    Raises:
+        NotFoundError, BadInputError: as for `read_ranges`.
+    """
+    if path is None:
+        return NOBODY_KNOWN
+    said = () if region else (f"the data lies in {usual}, which the prices are of: readers there pay no egress",)
+    return Readers(region or usual, read_ranges(path), said)
+
+
 def _networks(tree: Any) -> Iterable[tuple[str, str]]:
     for entry in tree.get("prefixes", []) + tree.get("ipv6_prefixes", []):
         net = entry.get("ip_prefix") or entry.get("ipv6_prefix") or entry.get("ipv4Prefix") or entry.get("ipv6Prefix")

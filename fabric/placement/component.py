@@ -49,6 +49,8 @@ from fabric.runtime.component import Explanation, Page, Report, Stage
 logger = logging.getLogger(__name__)
 
 BATCH_OBJECTS = 500  # scored in one tick, in key order
+PRICING_SECONDS = 2.0  # between two bills made because objects were read
+PRICING_REST = 20.0  # and so many times as long as making one takes
 LOOK_SECONDS = 5.0  # between looks at what was just used
 URGENT_MOST = 200  # read since the last tick, or asked for by a forecast, beside them
 KEEP_SUPERSEDED_DAYS = 90.0
@@ -89,6 +91,7 @@ class Placement:
         self._billed: set[str] = set()  # stores whose cost was measured
         self._priced: Mapping[str, float] = {}  # the scans whose sums are in the bill
         self._lacking = ""
+        self._read_anew, self._next_pricing = False, 0.0  # accesses since the bill was priced; monotonic seconds
         self._standing = Standing(gate=rules.gate, horizon_days=rules.placement.horizon_days)
 
     def start(self) -> None:
@@ -247,6 +250,7 @@ class Placement:
         last = self._sources.history.records()["last_access"]
         keys = self._sources.history.keys  # after the records: rows are only added
         rows = np.flatnonzero(last > since)
+        self._read_anew = self._read_anew or len(rows) > 0
         newest = rows[np.argsort(last[rows])[::-1][:URGENT_MOST]]
         return [keys[int(row)] for row in newest]
 
@@ -280,7 +284,11 @@ class Placement:
         }
 
     def _scanned_anew(self) -> bool:
-        return self._adopted is not None and self._adopted.completed() != self._priced
+        """Say whether the bill of what was scanned is old: another scan is complete, or objects were read."""
+        if self._adopted is None:
+            return False
+        read = self._read_anew and self._clock.monotonic() >= self._next_pricing
+        return read or self._adopted.completed() != self._priced
 
     def _repriced(self, standing: Standing) -> Standing:
         """Price what a scan has just seen, without waiting for the next pass."""
@@ -304,6 +312,7 @@ class Placement:
     def _with_adopted(self, standing: Standing) -> Standing:
         if self._adopted is None:
             return standing
+        began, self._read_anew = self._clock.monotonic(), False
         self._priced = dict(self._adopted.completed())
         sites = {m.name: Site(m.address.provider, m.address.region) for m in self._sources.fleet.members}
         found = [row for row in self._adopted.aggregates() if row.store in sites]
@@ -316,6 +325,8 @@ class Placement:
         note = standing.note.removesuffix(self._lacking)
         self._lacking = _lacking(lacking)
         standing = replace(standing, listed=listed, listed_total=self._adopted.count())
+        now = self._clock.monotonic()
+        self._next_pricing = now + max(PRICING_SECONDS, PRICING_REST * (now - began))
         return replace(standing, bill=bill, classes=classes, note=note + self._lacking)
 
     def _measure(self, standing: Standing, usd: float) -> None:

@@ -47,7 +47,7 @@ from fabric.pricing.sheet import PriceBook
 SMALL, DAYS = 50_000, 28
 CLASSES = ("standard", "standard_ia", "glacier_instant")
 CAP_USD = 1000.0
-SCORED_MOST = 400_000
+SCORED_MOST, ROUNDS = 1_000_000, 5
 
 
 def memory_mib(field: str) -> float:
@@ -66,8 +66,8 @@ class Timed:
         wall, cpu = time.perf_counter(), time.process_time()
         found = work()
         self.steps[name] = {
-            "seconds": round(time.perf_counter() - wall, 2),
-            "cpu_seconds": round(time.process_time() - cpu, 2),
+            "seconds": round(time.perf_counter() - wall, 3),
+            "cpu_seconds": round(time.process_time() - cpu, 3),
             "rss_mib": round(memory_mib("VmRSS")),
         }
         sys.stderr.write(f"{name}: {self.steps[name]}\n")
@@ -172,7 +172,7 @@ def replay(lines: int, folder: Path | None) -> dict[str, Any]:
 
 
 def score(objects: int) -> dict[str, Any]:
-    """The kernel alone, demand and trend known: the score of every object and class, confidence where it counts."""
+    """From raw daily counts to open gates for every class; demand and trend known beforehand is told beside it."""
     import bench_placement as whole
 
     from fabric.core.words import ObjectPolicy
@@ -180,20 +180,33 @@ def score(objects: int) -> dict[str, Any]:
     from fabric.placement.facts import derive
     from fabric.placement.options import group, passing
     from fabric.placement.score import Gate
+    from fabric.placement.sweep import sweep
 
-    facts = derive(whole.inputs(objects), Prior(0.1, 1.0, 2.0, 100))
+    prior, given = Prior(0.1, 1.0, 2.0, 100), whole.inputs(objects)
     found = group(["s3/standard"], ObjectPolicy(), whole.market())
+    facts = derive(given, prior)
+    swept = sweep(found, given, prior, 90.0, Gate())  # compiled code is loaded here
+    assert np.array_equal(swept.opened, passing(found, facts, 90.0, Gate())), "the sweep decides otherwise"
     timed = Timed()
-    for name in ("first", "second", "third"):
-        timed(name, lambda: passing(found, facts, 90.0, Gate()))
-    best = min(step["cpu_seconds"] for step in timed.steps.values())
+    for number in range(ROUNDS):
+        timed(f"sweep {number}", lambda: sweep(found, given, prior, 90.0, Gate()))
+        timed(f"arrays {number}", lambda: passing(found, derive(given, prior), 90.0, Gate()))
+    rates = {
+        kind: round(
+            objects / float(np.median([step["cpu_seconds"] for name, step in timed.steps.items() if kind in name]))
+        )
+        for kind in ("sweep", "arrays")
+    }
     return {
         "bench": "scale.score",
         "objects": objects,
         "classes_scored_per_object": len(found.options),
-        "objects_per_cpu_second": round(objects / max(best, 0.01)),
+        "moves_open": int(swept.opened.any(axis=1).sum()),
+        "objects_per_cpu_second": rates["sweep"],
+        "objects_per_cpu_second_in_arrays": rates["arrays"],
+        "ratio_to_arrays": round(rates["sweep"] / rates["arrays"], 1),
         "steps": timed.steps,
-        "bar": "objects_per_cpu_second >= 2,000,000",
+        "bar": "objects_per_cpu_second >= 2,000,000, the median of five",
     }
 
 

@@ -106,7 +106,29 @@ def test_the_bill_says_for_how_many_objects_reads_are_known(page: Any, own: Prog
     until(known, seconds=60, what="the reads in the bill")
     opened(page, "optimization", "bill")
     page.wait_for_selector("#panel td:has-text('30 reads in 30 days')")
+    of_the_year = len([number for number in range(FILES) if number % 7 == 2])
+    row = page.locator("#panel tbody tr", has_text="30 reads in 30 days").inner_text()
+    assert "year 2/" in row
+    assert f"1 of {of_the_year} objects: 30 reads in 30 days" in row
     looked_at(page, "bill")
+
+
+def test_the_showback_tab_shares_the_bill_out_by_prefix_and_by_requester_and_names_its_source(
+    page: Any, own: Program
+) -> None:
+    page.locator("#card-optimization .open").click()
+    page.locator("#tab-showback").click()
+    page.wait_for_selector("#panel .rows-count[data-total]")
+    rows = page.locator("#panel tbody tr")
+    assert rows.count() == 7
+    assert "nas/year 2" in page.locator("#panel tbody").inner_text()
+    note = page.locator("#panel .paged .note").inner_text()
+    assert "30 accesses that the fabric recorded" in note
+    assert f"{FILES:,} of the last scans" in note
+    page.get_by_role("button", name="By requester").click()
+    page.wait_for_selector("#panel td:has-text('(read by nobody)')")
+    assert page.get_by_role("button", name="By requester").get_attribute("aria-pressed") == "true"
+    looked_at(page, "showback")
 
 
 def test_audit_lines_older_than_the_newest_hundred_are_reached(page: Any) -> None:

@@ -100,8 +100,8 @@ def receipt_of_key(
     lives = _lives_of(key, source, trace)
     watching = Watching()
     found = compare(trace, book, provider, classes=classes, names=(FABRIC,), keep_fabric=True, watcher=watching)
-    nothing = do_nothing(trace, found.tariff, source)
-    return receipt(trace, watching.courses | {NOTHING: Course(found.tariff, nothing.moves)}, lives)
+    nothing = do_nothing(trace, found.tariff, source, book, provider)
+    return receipt(trace, watching.courses | {NOTHING: Course(nothing.tariff, nothing.moves)}, lives)
 
 
 class Watching:

@@ -15,7 +15,14 @@ from fabric.formats.coverage import FLOOR
 from fabric.formats.load import read_past
 from fabric.formats.past import Past
 from fabric.formats.reconcile import log_coverage
-from fabric.formats.requesters import Scanner, find_scanners, read_bytes_by_way, scanned_rows, ways_of
+from fabric.formats.requesters import (
+    NOBODY_KNOWN,
+    Readers,
+    Scanner,
+    find_scanners,
+    read_bytes_by_way,
+    scanned_rows,
+)
 from fabric.placement.replay.reading import is_trace, read_traces
 from fabric.placement.replay.scanned import without_scanners
 from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
@@ -76,11 +83,18 @@ class Source:
             )
 
 
-def read_source(accesses: Sequence[Path], inventory: Sequence[Path] = (), *, floor: float = FLOOR) -> Source:
+def read_source(
+    accesses: Sequence[Path],
+    inventory: Sequence[Path] = (),
+    *,
+    floor: float = FLOOR,
+    readers: Readers = NOBODY_KNOWN,
+) -> Source:
     """Read traces, or logs of any known format, and inventories.
 
     Args:
         floor: share of all accesses that a log must hold to be acted on.
+        readers: what is known of where they are.
 
     Raises:
         NotFoundError, BadInputError, ConfigError: what cannot be read, and what to do.
@@ -91,23 +105,25 @@ def read_source(accesses: Sequence[Path], inventory: Sequence[Path] = (), *, flo
             hint="name what was read with --accesses FILE…, what there is with --inventory FILE…, or both",
         )
     if accesses and not inventory and all(path.is_file() and is_trace(path) for path in accesses):
-        return Source(read_traces(accesses))
-    return source_of(read_past(accesses, inventory), floor=floor)
+        unused = ("a trace names no readers: the address ranges tell nothing of it",) if readers.ranges else ()
+        return Source(read_traces(accesses), assumed=unused)
+    return source_of(read_past(accesses, inventory), floor=floor, readers=readers)
 
 
-def source_of(past: Past, *, floor: float = FLOOR) -> Source:
-    """Turn what the readers gathered into a past for the replay; ``floor`` as in `read_source`."""
+def source_of(past: Past, *, floor: float = FLOOR, readers: Readers = NOBODY_KNOWN) -> Source:
+    """Turn what was read into a past for the replay; ``floor`` and ``readers`` as in `read_source`."""
     listing, assumed = _listed(past)
     scanners = find_scanners(past) if len(past) else ()
+    by_way = read_bytes_by_way(past, readers.ways(past.addresses)) if len(past) else None
     return Source(
         Rows(past.time, past.obj.astype(np.int64), past.size, past.op, past.count.astype(np.int64), past.bytes),
         listing,
         _Names(past),
-        read_bytes_by_way(past, ways_of(past.addresses)) if len(past) else None,
+        by_way,
         past.storage_class,
         past.classes,
-        (*past.assumptions, *assumed),
-        _told(past, scanners, floor),
+        (*past.assumptions, *assumed, *readers.assumed),
+        _told(past, scanners, floor) | ({"read_bytes_by_way": by_way} if by_way is not None else {}),
         scanned_rows(past, scanners),
         past.origin,
     )

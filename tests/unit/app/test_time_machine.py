@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from fabric.app.recorded import RecordedPast
+from fabric.app.replayasked import Known
 from fabric.app.timemachine import TimeMachine
 from fabric.app.uploads import BYTES_MOST, IDLE_SECONDS, UPLOADS_MOST, Uploads
 from fabric.core.clock import ManualClock, SystemClock
@@ -290,7 +291,7 @@ def test_only_the_newest_results_are_kept(
     machine: TimeMachine, replayed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert machine.overview(WHO)["results"][-1]["id"] == replayed["id"]
-    monkeypatch.setattr("fabric.app.timemachine.RESULTS_MOST", 1)
+    monkeypatch.setattr("fabric.app.replaykept.RESULTS_MOST", 1)
     give(machine, access_log(objects=2, days=10))
     newest = ended(machine, begun(machine))
     assert [one["id"] for one in machine.overview(WHO)["results"]] == [newest["id"]]
@@ -308,7 +309,7 @@ def test_the_recorded_accesses_are_replayed_by_name(tmp_path: Path) -> None:
     }
     log.append(decode_columns(msgspec.json.encode(rows)))
     past = RecordedPast(log)
-    machine = TimeMachine(tmp_path / "machine", SystemClock(), principal, history=past.write, history_mark=past.mark)
+    machine = TimeMachine(tmp_path / "machine", SystemClock(), principal, known=Known("", past.write, past.mark))
     found = ended(machine, str(machine.start(WHO, {"history": True})["id"]))
     log.close()
     assert found["state"] == "done", found
