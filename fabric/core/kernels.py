@@ -19,29 +19,33 @@ _HOW: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": Tr
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def compiled(kernel: Kernel, *, work: int | None = None) -> Kernel:
+def compiled(kernel: Kernel, *, work: int | None = None, bare: bool = False) -> Kernel:
     """Return ``kernel`` compiled, or as it is where there is little ``work`` (rows and lives); the bits are the same.
 
     Functions of the kernel's module that it calls are compiled with it. Compiled code is kept beside the module, or
     in the user's cache folder where that cannot be written.
+
+    Args:
+        bare: the kernel makes no array, so that it need not count who refers to one: its parts then cost no counting.
     """
     if work is not None and work <= UNCOMPILED_MOST:
         return kernel
-    return cast(Kernel, _compiled(kernel))
+    return cast(Kernel, _compiled(kernel, bare))
 
 
 @cache
-def _compiled(kernel: FunctionType) -> Callable[..., Any]:
+def _compiled(kernel: FunctionType, bare: bool) -> Callable[..., Any]:
     from numba import njit
 
     known = dict(kernel.__globals__)
     for name in kernel.__code__.co_names:
         part = known.get(name)
         if isinstance(part, FunctionType) and part.__module__ == kernel.__module__:
-            known[name] = _compiled(part)
+            known[name] = _compiled(part, bare)
     bound = FunctionType(kernel.__code__, known, kernel.__name__, kernel.__defaults__)
     bound.__module__, bound.__qualname__ = kernel.__module__, kernel.__qualname__
+    how = _HOW | ({"_nrt": False} if bare else {})
     try:
-        return cast(Callable[..., Any], njit(cache=True, **_HOW)(bound))
+        return cast(Callable[..., Any], njit(cache=True, **how)(bound))
     except RuntimeError:  # there is no folder for compiled code: it is made anew in each process
-        return cast(Callable[..., Any], njit(**_HOW)(bound))
+        return cast(Callable[..., Any], njit(**how)(bound))

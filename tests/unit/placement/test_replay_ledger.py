@@ -106,9 +106,9 @@ def test_the_compiled_rule_gives_the_bits_of_the_plain_one(
 ) -> None:
     trace, tariff = past(seed, days=200), tariffs[seed]
     fast, slow = (Ledger.fresh(tariff, trace.lives, GATE if seed % 2 else None) for _ in range(2))
-    monkeypatch.setattr(ledger, "compiled", lambda kernel, work: kernels.compiled(kernel))
+    monkeypatch.setattr(ledger, "compiled", lambda kernel, work, bare: kernels.compiled(kernel, bare=bare))
     quick = fast.live(trace.columns, trace.days)
-    monkeypatch.setattr(ledger, "compiled", lambda kernel, work: kernel)
+    monkeypatch.setattr(ledger, "compiled", lambda kernel, work, bare: kernel)
     plain = slow.live(trace.columns, trace.days)
 
     assert upto(quick, trace.days) == upto(plain, trace.days)
