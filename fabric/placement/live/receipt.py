@@ -185,7 +185,7 @@ def _down(receipt: LedgerReceipt, tariff: Tariff, columns: shadows.Columns, hot:
     prices, size, real = tariff.columns, float(receipt.size), len(RULES)
     here, found = shadows.keep_hot(size, hot, prices), []
     for to in range(1, tariff.plain):
-        due = shadows.threshold(0, real, to, hot, columns, tariff.plain, RULES[receipt.rule])
+        due = shadows.threshold(0, real, to, hot, columns, tariff.plain, RULES, receipt.rule)
         saved = here - shadows.keep(size, to, prices)
         if due >= shadows.NEVER or saved <= 0:
             continue

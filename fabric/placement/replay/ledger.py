@@ -218,9 +218,9 @@ class Ledger:
     def _reconsider(self, past: Past) -> None:
         """Another rule is in force: it says anew when each real copy must be looked at."""
         kernel = self._kernel(reconsider, len(self.records))
-        rule = RULES[self.fleet.rule]
+        rule = self.fleet.rule
         for lo, block in self._blocks(self._born(past)):
-            kernel(past, lo, self.fleet.day, block, self.tariff.columns, self.tariff.plain, rule)
+            kernel(past, lo, self.fleet.day, block, self.tariff.columns, self.tariff.plain, RULES, rule)
 
     def _advance(self, past: Past, row: NDArray[np.int64], stop: int) -> list[Judged]:
         """Live up to ``stop``: find in each block whom something happens to, and let the kernel visit those."""
@@ -244,7 +244,7 @@ class Ledger:
         return [judged for judged, _ in done]
 
     def _kernel(self, kernel: Kernel, visits: int) -> Kernel:
-        return kernel if self.uncompiled or visits <= UNCOMPILED_VISITS else compiled(kernel)
+        return kernel if self.uncompiled or visits <= UNCOMPILED_VISITS else compiled(kernel, lean=True)
 
     def _born(self, past: Past, day: int | None = None) -> int:
         """Return before which life all are that were born before a day, as far as the order tells."""

@@ -174,26 +174,26 @@ def visit(
     soonest = LATER
     for copy in range(len(rules) + 1):
         real = copy == len(rules)
-        obeyed = rules[rule if real else copy]
+        obeyed = rule if real else copy
         teller = life if real else -1
         again = day + 1
         if born:
             bear(at, copy, day, hot, block, prices)
             tell(teller, day, hot, -1, told)
         elif day >= block.next[at, copy]:
-            again = dawn(at, copy, size, hot, teller, day, block, prices, plain, obeyed, gate, told)
+            again = dawn(at, copy, size, hot, teller, day, block, prices, plain, rules, obeyed, gate, told)
         elif reads == 0 and not ends:
             soonest = min(soonest, int(block.next[at, copy]))
             continue
         roll(at, copy, size, hot, day, block, prices, plain)
         if reads > 0:
-            serve(at, copy, size, hot, reads, each, teller, day, block, prices, plain, obeyed, gate, told)
+            serve(at, copy, size, hot, reads, each, teller, day, block, prices, plain, rules, obeyed, gate, told)
             again = day + 1  # what a gate was closed for is another demotion now
         if ends:
             finish(at, copy, size, hot, block, prices)
         else:
             horizon(at, copy, size, hot, block, prices, gate)
-            block.next[at, copy] = seek(at, copy, size, hot, again, block, prices, plain, obeyed)
+            block.next[at, copy] = seek(at, copy, size, hot, again, block, prices, plain, rules, obeyed)
             soonest = min(soonest, int(block.next[at, copy]))
     block.due[at] = soonest
     block.lived[at] = day + 1 - past.birth[life]
@@ -211,7 +211,8 @@ def reconsider(
     block: Columns,
     prices: Prices,
     plain: int,
-    rule: NDArray[np.float64],
+    rules: NDArray[np.float64],
+    rule: int,
 ) -> None:
     """Find anew when the real copies must be looked at: another rule is in force from ``day`` on."""
     real = block.held.shape[1] - 1
@@ -221,7 +222,7 @@ def reconsider(
             continue
         size = float(past.size[life])
         hot = prices.managed if prices.managed >= 0 and size >= prices.floor_bytes else 0
-        block.next[at, real] = seek(at, real, size, hot, day, block, prices, plain, rule)
+        block.next[at, real] = seek(at, real, size, hot, day, block, prices, plain, rules, rule)
         soonest = LATER
         for copy in range(real + 1):
             soonest = min(soonest, int(block.next[at, copy]))
@@ -324,15 +325,17 @@ def price_back(at: int, copy: int, size: float, hot: int, block: Columns, prices
     return float(prices.transition[hot] + read_price(held, size, prices) + rest(at, copy, 0, size, block, prices))
 
 
-def threshold(at: int, copy: int, to: int, hot: int, block: Columns, plain: int, rule: NDArray[np.float64]) -> float:
+def threshold(
+    at: int, copy: int, to: int, hot: int, block: Columns, plain: int, rules: NDArray[np.float64], rule: int
+) -> float:
     """Return how many times the price there and back must have been wasted before the move is made."""
     if block.held[at, copy] != hot:
-        return STRAND if rule[DEEP] < NEVER else NEVER
+        return STRAND if rules[rule, DEEP] < NEVER else NEVER
     shallow = to == 1 and plain > 2
     if block.heats[at, copy] == 0:
-        base = rule[YOUNG_SHALLOW] if shallow else rule[YOUNG_DEEP]
+        base = rules[rule, YOUNG_SHALLOW] if shallow else rules[rule, YOUNG_DEEP]
     else:
-        base = rule[SHALLOW] if shallow else rule[DEEP]
+        base = rules[rule, SHALLOW] if shallow else rules[rule, DEEP]
     return float(base) * float(block.wait[at, copy])
 
 
@@ -389,7 +392,8 @@ def seek(
     block: Columns,
     prices: Prices,
     plain: int,
-    rule: NDArray[np.float64],
+    rules: NDArray[np.float64],
+    rule: int,
 ) -> int:
     """Return the next day on which a copy must be looked at; no demotion is wanted before ``begin``."""
     held, since = int(block.held[at, copy]), int(block.since[at, copy])
@@ -402,7 +406,7 @@ def seek(
     if block.trial[at, copy] > 0:
         found = min(found, max(since + 1, since + HORIZON_DAYS - 1 - int(block.age[at, copy])))
     for to in range(1 if held == hot else held + 1, plain):
-        due = threshold(at, copy, to, hot, block, plain, rule)
+        due = threshold(at, copy, to, hot, block, plain, rules, rule)
         if due < NEVER:
             nights = first_due(at, copy, to, begin - since, due, size, hot, block, prices)
             found = min(found, since + nights)
@@ -450,7 +454,8 @@ def dawn(
     block: Columns,
     prices: Prices,
     plain: int,
-    rule: NDArray[np.float64],
+    rules: NDArray[np.float64],
+    rule: int,
     gate: Gate,
     told: Told,
 ) -> int:
@@ -463,13 +468,13 @@ def dawn(
     warmest, closed = 1 if held == hot else held + 1, False
     for back in range(plain - warmest):
         to = plain - 1 - back
-        due = threshold(at, copy, to, hot, block, plain, rule)
+        due = threshold(at, copy, to, hot, block, plain, rules, rule)
         prices_waited = waited(at, copy, to, nights, size, hot, block, prices)
         if due >= NEVER or prices_waited < due:
             continue
         if teller >= 0:
             judge(at, prices_waited, due, to, day, block, gate, told)
-            if gate.on and not opens(told.factors[told.made[0]], gate):
+            if gate.on and not opens(told.factors, told.made[0], gate):
                 closed = True
                 continue
         roll(at, copy, size, hot, day, block, prices, plain)
@@ -480,7 +485,7 @@ def dawn(
         arrive(at, copy, to, block)
         write(teller, day, to, -1, told)
         return day + 1
-    return reopens(at, copy, size, hot, day, block, prices, plain, rule, gate, told) if closed else day + 1
+    return reopens(at, copy, size, hot, day, block, prices, plain, rules, rule, gate, told) if closed else day + 1
 
 
 def reopens(
@@ -492,7 +497,8 @@ def reopens(
     block: Columns,
     prices: Prices,
     plain: int,
-    rule: NDArray[np.float64],
+    rules: NDArray[np.float64],
+    rule: int,
     gate: Gate,
     told: Told,
 ) -> int:
@@ -504,14 +510,14 @@ def reopens(
     held, since = int(block.held[at, copy]), int(block.since[at, copy])
     lesson = (day // EPOCH_DAYS + 1) * EPOCH_DAYS
     for to in range(1 if held == hot else held + 1, plain):
-        due = threshold(at, copy, to, hot, block, plain, rule)
+        due = threshold(at, copy, to, hot, block, plain, rules, rule)
         last = waited(at, copy, to, lesson - 1 - since, size, hot, block, prices)
         if due >= NEVER or last < due:
             continue
         if kind_of(waited(at, copy, to, day + 1 - since, size, hot, block, prices)) != kind_of(last):
             return day + 1
         judge(at, last, due, to, lesson - 1, block, gate, told)
-        if opens(told.factors[told.made[0]], gate):
+        if opens(told.factors, told.made[0], gate):
             return day + 1
     return lesson
 
@@ -524,26 +530,26 @@ def judge(at: int, prices_waited: float, due: float, to: int, day: int, block: C
     t = m / (m + w), reads a day of a half-life of 30 and of 7 days: 0.5 where reads are steady or none were seen.
     Confidence = the share of such demotions that saved more than they cost, (paid + 1) / (tried + 2).
     """
-    row = told.factors[told.made[0]]
+    row = told.made[0]
     nights = day - 1 - int(block.seen[at])
     week, month = float(block.week[at]) * power(WEEK_DECAY, nights), float(block.month[at]) * power(MONTH_DECAY, nights)
     kind = kind_of(prices_waited)
-    row[F] = (1.0 + 2.0 * prices_waited) / (2.0 + 2.0 * prices_waited)
-    row[L] = gate.latency[to]
-    row[C] = 2.0 / (2.0 + due)
-    row[T] = month / (month + week) if month + week > 0.0 else 0.5
+    told.factors[row, F] = (1.0 + 2.0 * prices_waited) / (2.0 + 2.0 * prices_waited)
+    told.factors[row, L] = gate.latency[to]
+    told.factors[row, C] = 2.0 / (2.0 + due)
+    told.factors[row, T] = month / (month + week) if month + week > 0.0 else 0.5
     score = 0.0
     for factor in range(4):
-        score += gate.weights[factor] * float(row[factor])
-    row[SCORE] = score
-    row[CONFIDENCE] = (gate.paid[kind, to] + 1.0) / (gate.tried[kind, to] + 2.0)
+        score += gate.weights[factor] * float(told.factors[row, factor])
+    told.factors[row, SCORE] = score
+    told.factors[row, CONFIDENCE] = (gate.paid[kind, to] + 1.0) / (gate.tried[kind, to] + 2.0)
 
 
-def opens(row: NDArray[np.float32], gate: Gate) -> bool:
-    lowest = min(float(row[F]), float(row[L]), float(row[C]), float(row[T]))
+def opens(factors: NDArray[np.float32], at: int, gate: Gate) -> bool:
+    lowest = min(float(factors[at, F]), float(factors[at, L]), float(factors[at, C]), float(factors[at, T]))
     if lowest < gate.floor or lowest <= 0.0:
         return False
-    return bool(float(row[SCORE]) > gate.score and float(row[CONFIDENCE]) > gate.confidence)
+    return bool(float(factors[at, SCORE]) > gate.score and float(factors[at, CONFIDENCE]) > gate.confidence)
 
 
 def kind_of(waited: float) -> int:
@@ -589,7 +595,8 @@ def serve(
     block: Columns,
     prices: Prices,
     plain: int,
-    rule: NDArray[np.float64],
+    rules: NDArray[np.float64],
+    rule: int,
     gate: Gate,
     told: Told,
 ) -> None:
@@ -600,7 +607,7 @@ def serve(
         here = read_price(held, each, prices)
         extra = here - read_price(hot, each, prices)
         buy = price_back(at, copy, size, hot, block, prices)
-        up = rule[YOUNG_UP] if block.heats[at, copy] == 0 else rule[UP]
+        up = rules[rule, YOUNG_UP] if block.heats[at, copy] == 0 else rules[rule, UP]
         due = float(up) * float(block.patience[at, copy]) * buy - extra - float(block.rent[at, copy])
         cold = reads_before(due, extra, reads)
         pay(at, copy, cold * here, block)
