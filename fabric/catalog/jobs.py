@@ -7,181 +7,24 @@ Rows of the journal are chained by SHA-256, so that an edited or removed row is 
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 import msgspec
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    String,
-    Table,
-    func,
-    or_,
-    select,
-    text,
-)
+from sqlalchemy import Connection, text
 
-from fabric.catalog.database import Database, metadata
-from fabric.core.errors import ConflictError, CorruptError, NotFoundError
-from fabric.core.words import Place
+from fabric.catalog.database import Database
+from fabric.catalog.jobjournal import journal
+from fabric.catalog.jobreads import OPEN_JOBS, JobReads, decode_job
+from fabric.catalog.jobrecords import Checkpoint, Job, JournalRow, LostLeaseError, SpendCapError
+from fabric.core.errors import ConflictError
 
-PAGE_MOST = 1000
-RISKS = ("low", "medium", "high")
+__all__ = ["Checkpoint", "Job", "Jobs", "JournalRow", "LostLeaseError", "SpendCapError"]
 
-jobs = Table(
-    "jobs",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("key", String, nullable=False, index=True),
-    Column("state", String, nullable=False),
-    Column("risk", String, nullable=False),
-    Column("bytes", Integer, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("due", Float, nullable=False),  # UTC seconds from which there is something left to do; 0: nothing
-    Column("record", LargeBinary, nullable=False),  # Job, msgpack
-    Column("checkpoint", LargeBinary),  # Checkpoint, msgpack; NULL before the first
-    Index("jobs_by_state", "state", "risk", "id"),
-    Index("jobs_by_due", "due"),
-    sqlite_with_rowid=False,
-)
-job_journal = Table(
-    "job_journal",
-    metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("job_id", String, nullable=False, index=True),
-    Column("at", Float, nullable=False),
-    Column("was", String, nullable=False),
-    Column("became", String, nullable=False),  # equal to ``was`` for an act inside a state
-    Column("act", String, nullable=False),
-    Column("details", String, nullable=False),  # JSON object
-    Column("chain", String, nullable=False),  # SHA-256 over the row before's chain and this row
-)
-job_counts = Table(
-    "job_counts",
-    metadata,
-    Column("state", String, primary_key=True),
-    Column("jobs", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
-)
-job_runs = Table(
-    "job_runs",
-    metadata,
-    Column("run_id", String, primary_key=True),
-    Column("spent_usd", Float, nullable=False),  # one-off cost of the jobs begun
-    Column("jobs", Integer, nullable=False),
-)
-job_litter = Table(
-    "job_litter",
-    metadata,
-    Column("job_id", String, primary_key=True),
-    Column("store", String, nullable=False),
-    Column("blob", String, nullable=False),
-    Column("recorded", Float, nullable=False),
-)
-
-
-class LostLeaseError(ConflictError):
-    """Another holder changed or claimed the job; whoever meets this leaves it alone."""
-
-    code = "lost-lease"
-
-
-class SpendCapError(ConflictError):
-    """The move would pass its run's spend cap; nothing was booked."""
-
-    code = "spend-cap"
-
-
-class Job(msgspec.Struct, frozen=True):
-    """One move of one replica. Times are UTC seconds, 0 where it has not happened."""
-
-    id: str
-    key: str
-    version_id: str
-    source: str  # Place.name
-    target: str
-    bytes: int  # of the blob at the source
-    created: float
-    decision_id: str = ""
-    run_id: str = ""  # whose spend cap it counts against
-    plan_hash: str = ""
-    state: str = "PENDING"
-    risk: str = "low"
-    risk_reasons: tuple[str, ...] = ()
-    cost_usd: float = 0.0  # expected one-off cost
-    saving_usd_month: float = 0.0
-    money_bytes: int = 0
-    sample: bool = False
-    epoch: int = 0  # raised by each claim; a change under an older one is refused
-    attempts: int = 0
-    restarts: int = 0  # times a concurrent write started it anew
-    updated: float = 0.0
-    started: float = 0.0
-    ended: float = 0.0
-    reason: str = ""  # one sentence, for people
-    wish: str = ""  # "" | pause | cancel | undo: what a person asked for
-    wish_by: str = ""
-    approved_by: str = ""
-    approved_at: float = 0.0
-    paused_from: str = ""
-    paused_since: float = 0.0
-    pause_kind: str = ""  # store | freeze | person
-    grace_until: float = 0.0
-    checksums: dict[str, str] = {}
-    performance: dict[str, float] = {}
-    bytes_per_second: float = 0.0
-    litter: bool = False  # a copy was left behind at a store that did not answer
-    ordered_by: str = ""  # who applied the plan; "" where placement's moves are carried out by themselves
-
-
-class Checkpoint(msgspec.Struct, frozen=True):
-    """What a job has written at its target, so that another process can go on or clear it away."""
-
-    blob: str = ""  # key inside the target store
-    upload_id: str = ""
-    parts: tuple[tuple[int, int, str, str], ...] = ()  # number, bytes, tag, SHA-256 hex of what was read at the source
-    tag: str = ""  # of the finished copy
-    suite: str = ""
-    blob_bytes: int = 0
-    blob_sha256: str = ""
-    owned: bool = True  # False: the copy was there before (a grace copy used again); a roll-back leaves it
-    done_bytes: int = 0
-
-
-class JournalRow(msgspec.Struct, frozen=True):
-    """One line of the journal, in the order of writing."""
-
-    seq: int
-    job_id: str
-    at: float
-    was: str
-    became: str
-    act: str
-    details: dict[str, Any]
-
-
-_Line = tuple[str, float, str, str, str, dict[str, Any]]
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Job).decode
-_decode_checkpoint = msgspec.msgpack.Decoder(Checkpoint).decode
-_json = msgspec.json.Encoder(order="sorted").encode
-_from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 # Prepared text: these run for every transition and every part.
-_LAST_CHAIN = text("SELECT chain FROM job_journal ORDER BY seq DESC LIMIT 1")
-_JOURNAL = text(
-    "INSERT INTO job_journal (job_id, at, was, became, act, details, chain)"
-    " VALUES (:job_id, :at, :was, :became, :act, :details, :chain)"
-)
 _INSERT = text(
     "INSERT INTO jobs (id, key, state, risk, bytes, epoch, due, record)"
     " VALUES (:id, :key, :state, :risk, :bytes, :epoch, :due, :record)"
@@ -195,14 +38,11 @@ _COUNT = text(
     "INSERT INTO job_counts (state, jobs, bytes) VALUES (:state, :jobs, :bytes)"
     " ON CONFLICT (state) DO UPDATE SET jobs = job_counts.jobs + :jobs, bytes = job_counts.bytes + :bytes"
 )
-_OPEN = text(
-    "SELECT id FROM jobs WHERE key = :key AND state IN"
-    " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
+_COUNT_RUN = text(
+    "INSERT INTO run_counts (run_id, state, jobs, bytes) VALUES (:run, :state, :jobs, :bytes)"
+    " ON CONFLICT (run_id, state) DO UPDATE SET jobs = run_counts.jobs + :jobs, bytes = run_counts.bytes + :bytes"
 )
-_IN_HAND = text(
-    "SELECT record, checkpoint FROM jobs WHERE due > 0 OR state IN"
-    " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
-)
+_OF_RUN = text("INSERT INTO run_jobs (run_id, job_id) VALUES (:run, :job) ON CONFLICT DO NOTHING")
 _OPEN_RUN = text("INSERT INTO job_runs (run_id, spent_usd, jobs) VALUES (:run_id, 0, 0) ON CONFLICT DO NOTHING")
 _SPEND = text(
     "UPDATE job_runs SET spent_usd = spent_usd + :usd, jobs = jobs + 1"
@@ -213,7 +53,7 @@ _LITTER = text(
 )
 
 
-class Jobs:
+class Jobs(JobReads):
     """Reads jobs, and is the only code that writes them.
 
     Args:
@@ -221,11 +61,8 @@ class Jobs:
     """
 
     def __init__(self, database: Database, *, after_write: Callable[[Job], None] | None = None) -> None:
-        self._database = database
+        super().__init__(database)
         self._after_write = after_write
-        self._unsaved: dict[str, Checkpoint] = {}  # job id -> a checkpoint on its way to the disk
-
-    # ---------------------------------------------------------------- writing
 
     def add(self, job: Job, **details: Any) -> Job:
         """Record a new job with its first journal row; `ConflictError` when the key already has an unended one."""
@@ -295,11 +132,15 @@ class Jobs:
 
     def note(self, job: Job, at: float, act: str, **details: Any) -> None:
         """Add a journal row for an act inside a state; the job's row stays."""
-        self._database.write(lambda connection: _journal(connection, (job.id, at, job.state, job.state, act, details)))
+        self._database.write(lambda connection: journal(connection, (job.id, at, job.state, job.state, act, details)))
 
     def save(self, job: Job, checkpoint: Checkpoint) -> None:
         """Record how far the copy has come; LostLeaseError when another worker has claimed the job."""
         self._database.write(lambda connection: _save(connection, job, checkpoint))
+
+    def list_by_run(self) -> None:
+        """List and count, once, the jobs of an earlier release, which kept no runs."""
+        self._database.write(_list_by_run)
 
     def drop_litter(self, job_id: str) -> None:
         """Forget the litter of ``job_id``: it has been removed."""
@@ -311,172 +152,44 @@ class Jobs:
         row = {"job_id": job.id, "store": store, "blob": blob, "at": at}
         self._database.write(lambda connection: connection.execute(_LITTER, row))
 
-    # ---------------------------------------------------------------- reading
-
-    def get(self, job_id: str) -> Job:
-        """Return one job; NotFoundError for an unknown id."""
-        with self._database.read() as connection:
-            row = connection.execute(text("SELECT record FROM jobs WHERE id = :id"), {"id": job_id}).first()
-        if row is None:
-            raise NotFoundError("there is no such job", job=job_id)
-        return _decode(row[0])
-
-    def checkpoint(self, job_id: str) -> Checkpoint:
-        """Return the last checkpoint of a job, an empty one before the first."""
-        if (unsaved := self._unsaved.get(job_id)) is not None:
-            return unsaved
-        with self._database.read() as connection:
-            row = connection.execute(text("SELECT checkpoint FROM jobs WHERE id = :id"), {"id": job_id}).first()
-        return Checkpoint() if row is None or row[0] is None else _decode_checkpoint(row[0])
-
-    def in_states(
-        self, states: Iterable[str], *, risks: Iterable[str] = RISKS, limit: int = PAGE_MOST, after: str = ""
-    ) -> list[Job]:
-        """Return up to ``limit`` jobs in ``states`` and of ``risks`` with id above ``after``, oldest first."""
-        found: list[Job] = []
-        query = text(
-            "SELECT record FROM jobs WHERE state = :state AND risk = :risk AND id > :after ORDER BY id LIMIT :limit"
-        )
-        with self._database.read() as connection:
-            for state, risk in itertools.product(states, risks):
-                rows = connection.execute(query, {"state": state, "risk": risk, "after": after, "limit": limit})
-                found += [_decode(row[0]) for row in rows]
-        return sorted(found, key=lambda job: job.id)[:limit]
-
-    def due(self, now: float, *, limit: int = 100) -> list[Job]:
-        """Return jobs with something left to do (a grace that ended, a failure to roll back), longest due first."""
-        query = text("SELECT record FROM jobs WHERE due > 0 AND due <= :now ORDER BY due LIMIT :limit")
-        with self._database.read() as connection:
-            return [_decode(row[0]) for row in connection.execute(query, {"now": now, "limit": limit})]
-
-    def of_key(self, key: str, *, limit: int = 20) -> list[Job]:
-        """Return the newest jobs of one object, newest first."""
-        query = text("SELECT record FROM jobs WHERE key = :key ORDER BY id DESC LIMIT :limit")
-        with self._database.read() as connection:
-            return [_decode(row[0]) for row in connection.execute(query, {"key": key, "limit": limit})]
-
-    def has_open(self, key: str) -> bool:
-        """Say whether a job of this object has not ended."""
-        with self._database.read() as connection:
-            return connection.execute(_OPEN, {"key": key}).first() is not None
-
-    def open_keys(self, keys: Collection[str]) -> set[str]:
-        """Return those of ``keys`` that have a job which has not ended."""
-        with self._database.read() as connection:
-            return {key for key in keys if connection.execute(_OPEN, {"key": key}).first() is not None}
-
-    def litter(self, *, limit: int = 100) -> list[tuple[str, str, str]]:
-        """Return (job id, store, blob) of copies still to be removed, oldest first."""
-        query = text("SELECT job_id, store, blob FROM job_litter ORDER BY recorded LIMIT :limit")
-        with self._database.read() as connection:
-            return [(row[0], row[1], row[2]) for row in connection.execute(query, {"limit": limit})]
-
-    def blobs_in_hand(self) -> set[tuple[str, str]]:
-        """Return (store, blob) of what jobs with something left to do may have written, and of their litter."""
-        with self._database.read() as connection:
-            found = {(row[0], row[1]) for row in connection.execute(text("SELECT store, blob FROM job_litter"))}
-            for record, saved in connection.execute(_IN_HAND):
-                job = _decode(record)
-                copy = self._unsaved.get(job.id) or (_decode_checkpoint(saved) if saved is not None else Checkpoint())
-                found.add((Place.parse(job.target).store, copy.blob))
-            return found
-
-    def counts(self) -> dict[str, tuple[int, int]]:
-        """Return (jobs, bytes) per state; kept up to date by every change, so it costs nothing to ask."""
-        with self._database.read() as connection:
-            rows = connection.execute(text("SELECT state, jobs, bytes FROM job_counts WHERE jobs > 0"))
-            return {state: (count, size) for state, count, size in rows}
-
-    def spent(self, run_id: str) -> float:
-        """Return the dollars booked on a run."""
-        query = text("SELECT spent_usd FROM job_runs WHERE run_id = :id")
-        with self._database.read() as connection:
-            return float(connection.execute(query, {"id": run_id}).scalar() or 0.0)
-
-    def page(self, *, search: str = "", before: str = "", limit: int = 100) -> tuple[list[Job], int]:
-        """Return a page of jobs, newest first, with id under ``before``, and how many match ``search`` in all."""
-        wanted = _contains(search, jobs.c.key, jobs.c.id, jobs.c.state)
-        query = select(jobs.c.record).where(jobs.c.id < (before or "~"), *wanted).order_by(jobs.c.id.desc())
-        total = select(func.count()).select_from(jobs).where(*wanted) if wanted else select(func.sum(job_counts.c.jobs))
-        with self._database.read() as connection:
-            found = [_decode(row[0]) for row in connection.execute(query.limit(min(limit, PAGE_MOST)))]
-            return found, int(connection.execute(total).scalar() or 0)
-
-    def journal_page(self, *, search: str = "", before: int = 0, limit: int = 100) -> tuple[list[JournalRow], int]:
-        """Return a page of the journal, newest first, with seq under ``before`` (0: from the end), and the total."""
-        table = job_journal.c
-        wanted = _contains(search, table.job_id, table.became, table.act)
-        columns = (table.seq, table.job_id, table.at, table.was, table.became, table.act, table.details)
-        query = select(*columns).where(table.seq < (before or 1 << 62), *wanted).order_by(table.seq.desc())
-        total = select(func.count()).select_from(job_journal).where(*wanted) if wanted else select(func.max(table.seq))
-        with self._database.read() as connection:
-            found = [_journal_row(row) for row in connection.execute(query.limit(min(limit, PAGE_MOST)))]
-            return found, int(connection.execute(total).scalar() or 0)
-
-    def journal_of(self, job_id: str) -> list[JournalRow]:
-        """Return every journal row of one job, in the order of writing."""
-        query = text(
-            "SELECT seq, job_id, at, was, became, act, details FROM job_journal WHERE job_id = :id ORDER BY seq"
-        )
-        with self._database.read() as connection:
-            return [_journal_row(row) for row in connection.execute(query, {"id": job_id})]
-
-    def verify_journal(self) -> int:
-        """Check the chain of the whole journal; return its rows. CorruptError names the first wrong one."""
-        chain, expected_seq = "", 0
-        for row in self._raw_journal():
-            expected_seq += 1
-            chain = _chain(chain, row[1:7])
-            if row[7] != chain or row[0] != expected_seq:
-                raise CorruptError(
-                    "the migration journal was changed after it was written",
-                    hint="restore the data folder from a backup, or treat the rows from here on as unproven",
-                    row=row[0],
-                )
-        return expected_seq
-
-    def _raw_journal(self) -> Iterator[Sequence[Any]]:
-        query = text(
-            "SELECT seq, job_id, at, was, became, act, details, chain FROM job_journal"
-            " WHERE seq > :after ORDER BY seq LIMIT :limit"
-        )
-        after = 0
-        while True:
-            with self._database.read() as connection:
-                rows = connection.execute(query, {"after": after, "limit": PAGE_MOST}).all()
-            if not rows:
-                return
-            yield from rows
-            after = rows[-1][0]
-
     def _written(self, job: Job) -> Job:
         if self._after_write is not None:
             self._after_write(job)
         return job
 
 
-def _contains(search: str, *columns: Column[Any]) -> list[ColumnElement[bool]]:
-    """Return what matches ``search`` as a substring of any of ``columns``; nothing for an empty search."""
-    return [or_(*(column.contains(search, autoescape=True) for column in columns))] if search else []
-
-
 def _add(connection: Connection, job: Job, details: dict[str, Any]) -> None:
-    other = connection.execute(_OPEN, {"key": job.key}).first()
+    other = connection.execute(OPEN_JOBS, {"key": job.key}).first()
     if other is not None:
         raise ConflictError("another job already moves this object", key=job.key, job=other[0])
-    _journal(connection, (job.id, job.created, "", job.state, "created", details))
+    journal(connection, (job.id, job.created, "", job.state, "created", details))
     connection.execute(_INSERT, _row(job))
-    connection.execute(_COUNT, {"state": job.state, "jobs": 1, "bytes": job.bytes})
+    _count(connection, job, job.state, 1)
+    connection.execute(_OF_RUN, {"run": job.run_id, "job": job.id})
+
+
+def _list_by_run(connection: Connection) -> None:
+    if connection.execute(text("SELECT 1 FROM run_jobs LIMIT 1")).first() is not None:
+        return
+    for (record,) in connection.execute(text("SELECT record FROM jobs")).all():
+        job = decode_job(record)
+        connection.execute(_OF_RUN, {"run": job.run_id, "job": job.id})
+        connection.execute(_COUNT_RUN, {"run": job.run_id, "state": job.state, "jobs": 1, "bytes": job.bytes})
 
 
 def _change(connection: Connection, before: Job, after: Job, act: str, details: dict[str, Any]) -> None:
-    _journal(connection, (after.id, after.updated, before.state, after.state, act, details))
+    journal(connection, (after.id, after.updated, before.state, after.state, act, details))
     row = _row(after) | {"was": before.state, "was_epoch": before.epoch}
     if connection.execute(_UPDATE, row).rowcount != 1:
         raise LostLeaseError("the job was changed meanwhile", job=after.id, hint="read it again")
     if before.state != after.state:
-        connection.execute(_COUNT, {"state": before.state, "jobs": -1, "bytes": -before.bytes})
-        connection.execute(_COUNT, {"state": after.state, "jobs": 1, "bytes": after.bytes})
+        _count(connection, before, before.state, -1)
+        _count(connection, after, after.state, 1)
+
+
+def _count(connection: Connection, job: Job, state: str, by: int) -> None:
+    connection.execute(_COUNT, {"state": state, "jobs": by, "bytes": by * job.bytes})
+    connection.execute(_COUNT_RUN, {"run": job.run_id, "state": state, "jobs": by, "bytes": by * job.bytes})
 
 
 def _save(connection: Connection, job: Job, checkpoint: Checkpoint) -> None:
@@ -494,20 +207,8 @@ def _spend(connection: Connection, job: Job, cap_usd: float) -> None:
             run=job.run_id,
             cost_usd=job.cost_usd,
             cap_usd=cap_usd,
-            hint="raise migration.spend_cap_usd",
+            hint="make a plan with a higher cap: python -m fabric plan --spend-cap",
         )
-
-
-def _journal(connection: Connection, line: _Line) -> None:
-    """Append one row, chained to the last; ``line`` is (job id, time, was, became, act, details)."""
-    row = (line[0], float(line[1]), *line[2:5], _json(line[5]).decode())
-    chain = _chain(connection.execute(_LAST_CHAIN).scalar() or "", row)
-    names = ("job_id", "at", "was", "became", "act", "details")
-    connection.execute(_JOURNAL, dict(zip(names, row, strict=True)) | {"chain": chain})
-
-
-def _chain(before: str, row: Sequence[Any]) -> str:
-    return hashlib.sha256(_json([before, *row])).hexdigest()
 
 
 def _row(job: Job) -> dict[str, Any]:
@@ -528,7 +229,3 @@ def _due(job: Job) -> float:
     if job.state in ("COMPLETED", "ROLLED_BACK"):
         return job.grace_until
     return job.updated if job.state == "FAILED" and job.started else 0.0  # it wrote: it must be rolled back
-
-
-def _journal_row(row: Sequence[Any]) -> JournalRow:
-    return JournalRow(row[0], row[1], row[2], row[3], row[4], row[5], _from_json(row[6]))

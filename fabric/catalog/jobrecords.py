@@ -1,0 +1,192 @@
+"""What the tables of migration hold: jobs, their checkpoints and journal, the runs they belong to, and litter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Column, Float, Index, Integer, LargeBinary, String, Table
+
+from fabric.catalog.database import metadata
+from fabric.core.errors import ConflictError
+
+PAGE_MOST = 1000
+RISKS = ("low", "medium", "high")
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("key", String, nullable=False, index=True),
+    Column("state", String, nullable=False),
+    Column("risk", String, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("due", Float, nullable=False),  # UTC seconds from which there is something left to do; 0: nothing
+    Column("record", LargeBinary, nullable=False),  # Job, msgpack
+    Column("checkpoint", LargeBinary),  # Checkpoint, msgpack; NULL before the first
+    Index("jobs_by_state", "state", "risk", "id"),
+    Index("jobs_by_due", "due"),
+    sqlite_with_rowid=False,
+)
+job_journal = Table(
+    "job_journal",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("job_id", String, nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("was", String, nullable=False),
+    Column("became", String, nullable=False),  # equal to ``was`` for an act inside a state
+    Column("act", String, nullable=False),
+    Column("details", String, nullable=False),  # JSON object
+    Column("chain", String, nullable=False),  # SHA-256 over the row before's chain and this row
+)
+job_counts = Table(
+    "job_counts",
+    metadata,
+    Column("state", String, primary_key=True),
+    Column("jobs", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+)
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("spent_usd", Float, nullable=False),  # one-off cost of the jobs begun
+    Column("jobs", Integer, nullable=False),
+)
+run_jobs = Table(
+    "run_jobs",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("job_id", String, primary_key=True),
+    sqlite_with_rowid=False,
+)
+run_counts = Table(
+    "run_counts",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("state", String, primary_key=True),
+    Column("jobs", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("record", LargeBinary, nullable=False),  # Run, msgpack
+    sqlite_with_rowid=False,
+)
+job_litter = Table(
+    "job_litter",
+    metadata,
+    Column("job_id", String, primary_key=True),
+    Column("store", String, nullable=False),
+    Column("blob", String, nullable=False),
+    Column("recorded", Float, nullable=False),
+)
+
+
+class LostLeaseError(ConflictError):
+    """Another holder changed or claimed the job; whoever meets this leaves it alone."""
+
+    code = "lost-lease"
+
+
+class SpendCapError(ConflictError):
+    """The move would pass its run's spend cap; nothing was booked."""
+
+    code = "spend-cap"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One move of one replica. Times are UTC seconds, 0 where it has not happened."""
+
+    id: str
+    key: str
+    version_id: str
+    source: str  # Place.name
+    target: str
+    bytes: int  # of the blob at the source
+    created: float
+    decision_id: str = ""
+    run_id: str = ""  # whose spend cap it counts against
+    plan_hash: str = ""
+    state: str = "PENDING"
+    risk: str = "low"
+    risk_reasons: tuple[str, ...] = ()
+    cost_usd: float = 0.0  # expected one-off cost
+    saving_usd_month: float = 0.0
+    money_bytes: int = 0
+    sample: bool = False
+    epoch: int = 0  # raised by each claim; a change under an older one is refused
+    attempts: int = 0
+    restarts: int = 0  # times a concurrent write started it anew
+    updated: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    reason: str = ""  # one sentence, for people
+    wish: str = ""  # "" | pause | cancel | undo: what a person asked for
+    wish_by: str = ""
+    approved_by: str = ""
+    approved_at: float = 0.0
+    paused_from: str = ""
+    paused_since: float = 0.0
+    pause_kind: str = ""  # store | freeze | person
+    grace_until: float = 0.0
+    checksums: dict[str, str] = {}
+    performance: dict[str, float] = {}
+    bytes_per_second: float = 0.0
+    litter: bool = False  # a copy was left behind at a store that did not answer
+    undo_usd: float = 0.0  # what taking it back during the grace would cost
+    undo_late_usd: float = 0.0  # and after it, as a move of its own
+    undoes: str = ""  # the job that this one takes back after its grace
+    canary: dict[str, float] = {}  # reads at the new place after the switch: reads, errors, first_byte_p50_ms, …_p99_ms
+    ordered_by: str = ""  # who applied the plan; "" where placement's moves are carried out by themselves
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What a job has written at its target, so that another process can go on or clear it away."""
+
+    blob: str = ""  # key inside the target store
+    upload_id: str = ""
+    parts: tuple[tuple[int, int, str, str], ...] = ()  # number, bytes, tag, SHA-256 hex of what was read at the source
+    tag: str = ""  # of the finished copy
+    suite: str = ""
+    blob_bytes: int = 0
+    blob_sha256: str = ""
+    owned: bool = True  # False: the copy was there before (a grace copy used again); a roll-back leaves it
+    done_bytes: int = 0
+
+
+class JournalRow(msgspec.Struct, frozen=True):
+    """One line of the journal, in the order of writing."""
+
+    seq: int
+    job_id: str
+    at: float
+    was: str
+    became: str
+    act: str
+    details: dict[str, Any]
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Moves that were ordered together: a plan applied, an undo, or the unattended moves of a month."""
+
+    id: str
+    created: float
+    kind: str  # plan | undo | automatic
+    who: str = ""
+    plan_hash: str = ""
+    undoes: str = ""  # the run, job or key that an undo takes back
+    moves: int = 0
+    bytes: int = 0
+    cap_usd: float | None = None  # None: the setting migration.spend_cap_usd
+    once_usd: float = 0.0  # what the moves were said to cost
+    undo_usd: float = 0.0
+    undo_late_usd: float = 0.0
+    wave: int = 0  # of high-risk jobs: 0, 1, 2 for 1, 10 and 100 %
+    phase: str = "open"  # open | stopped (a canary failed)
+    reason: str = ""
