@@ -18,6 +18,7 @@ from fabric.app.orphans import find_orphans, remove_orphans
 from fabric.app.recorded import scanned_stores
 from fabric.app.remembered import remember_settings
 from fabric.app.showback import Record
+from fabric.app.undone import quoted, take_back
 from fabric.app.worlds import OWN
 from fabric.catalog.tokens import TokenRow
 from fabric.core.clock import iso
@@ -51,6 +52,8 @@ class Acts:
             "pause": (Action.OPERATE, self._job("pause")),
             "resume": (Action.OPERATE, self._job("resume")),
             "roll_back": (Action.OPERATE, self._job("roll_back")),
+            "undo_quote": (Action.VIEW, self._undo_quote),
+            "undo": (Action.OPERATE, self._undo),
             "acknowledge": (Action.ACKNOWLEDGE, self._acknowledge),
             "freeze": (Action.FREEZE, self._freeze),
             "unfreeze": (Action.FREEZE, self._unfreeze),
@@ -126,6 +129,12 @@ class Acts:
             }
 
         return act
+
+    def _undo_quote(self, _who: Principal, body: Body) -> Body:
+        return quoted(self._engine.migration.quote(_text(body, "id")))
+
+    def _undo(self, who: Principal, body: Body) -> Body:
+        return take_back(self._engine, who.name, _text(body, "id"), _text(body, "sha256"), _texts(body, "allow"))
 
     def _acknowledge(self, who: Principal, body: Body) -> Body:
         alert = self._engine.alerts.acknowledge(_text(body, "id"), who.name)

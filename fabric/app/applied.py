@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import msgspec
 from fabric.catalog.decisions import Decision
 from fabric.core.errors import CorruptError
 from fabric.core.files import write_whole
+from fabric.migration.ports import NOBODY, Order
 
 LOOK_MOST = 10_000  # open moves looked through for applied ones
 
@@ -35,44 +36,46 @@ class AppliedMoves:
     def __init__(self, feed: MoveFeed, path: Path, *, automatic: bool) -> None:
         self._feed, self._path, self._automatic = feed, path, automatic
         self._lock = threading.Lock()
-        self._who = self._load()
+        self._orders = self._load()
 
     def open_moves(self, limit: int) -> list[Decision]:
         """Return up to ``limit`` moves that may be carried out."""
         if self._automatic:
             return self._feed.open_moves(limit)
-        if not self._who:
+        if not self._orders:
             return []
-        return [move for move in self._feed.open_moves(LOOK_MOST) if move.id in self._who][:limit]
+        return [move for move in self._feed.open_moves(LOOK_MOST) if move.id in self._orders][:limit]
 
-    def ordered_by(self, decision: str) -> str:
-        """Return who applied a move that is not taken yet; "" where nobody did or it is not known."""
-        return self._who.get(decision, "")
+    def order(self, decision: str) -> Order:
+        """Return the order of a move that is not taken yet; the empty one where nobody applied it."""
+        return self._orders.get(decision, NOBODY)
 
     def take(self, ids: Sequence[str]) -> None:
         """Mark moves as taken; they need no memory here any more."""
         self._feed.take(ids)
         with self._lock:
-            if taken := self._who.keys() & set(ids):
-                self._store({one: who for one, who in self._who.items() if one not in taken})
+            if taken := self._orders.keys() & set(ids):
+                self._store({one: order for one, order in self._orders.items() if one not in taken})
 
-    def apply(self, ids: Iterable[str], who: str) -> None:
-        """Let these moves be carried out, as ``who`` ordered; on disk when it returns."""
+    def apply(self, orders: Mapping[str, Order]) -> None:
+        """Let these moves (their decisions' ids) be carried out as they are ordered; on disk when it returns."""
         with self._lock:
-            self._store(self._who | dict.fromkeys(ids, who))
+            self._store({**self._orders, **orders})
 
-    def _store(self, who: dict[str, str]) -> None:
-        write_whole(self._path, msgspec.json.encode(who, order="sorted"), durable=True)
-        self._who = who
+    def _store(self, orders: dict[str, Order]) -> None:
+        write_whole(self._path, msgspec.json.encode(orders, order="sorted"), durable=True)
+        self._orders = orders
 
-    def _load(self) -> dict[str, str]:
-        """Read who applied which decision; earlier releases kept the decisions alone."""
+    def _load(self) -> dict[str, Order]:
+        """Read the orders; earlier releases kept who applied which decision, or the decisions alone."""
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str] | list[str])
+            found = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Order | str] | list[str])
         except FileNotFoundError:
             return {}
         except msgspec.DecodeError as error:
             raise CorruptError(
                 "the list of applied moves is damaged", path=str(self._path), hint="remove it and apply the plan again"
             ) from error
-        return dict.fromkeys(found, "") if isinstance(found, list) else found
+        if isinstance(found, list):
+            return dict.fromkeys(found, NOBODY)
+        return {one: Order(order) if isinstance(order, str) else order for one, order in found.items()}

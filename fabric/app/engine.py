@@ -28,6 +28,7 @@ from fabric.catalog.heads import Heads
 from fabric.catalog.health import StoreHealth
 from fabric.catalog.jobs import Jobs
 from fabric.catalog.owed import Owed
+from fabric.catalog.runs import Runs
 from fabric.catalog.tokens import TokenRows
 from fabric.consistency.component import Consistency, StoreCounts
 from fabric.consistency.health import Health
@@ -237,6 +238,7 @@ class Engine:
         settings, clock, measures = self.settings, self.clock, self.measures
         self.decisions, self.forecasts = Decisions(self.database, clock), Forecasts(self.database)
         self.jobs, self.adopted = Jobs(self.database), Adopted(self.database)
+        self.runs = Runs(self.database)
         self.applied = AppliedMoves(
             self.decisions, self.folder.path / "applied.json", automatic=settings.migration.automatic
         )
@@ -292,6 +294,7 @@ class Engine:
     def _migration(self) -> Migration:
         return Migration(
             jobs=self.jobs,
+            runs=self.runs,
             heads=self.heads,
             decisions=self.applied,
             fleet=self.fleet,
@@ -303,7 +306,7 @@ class Engine:
             clock=self.clock,
             settings=self.settings.migration,
             read_rate=self._read_rate,
-            ordered_by=self.applied.ordered_by,
+            order=self.applied.order,
             four_eyes=lambda: self.tokens.four_eyes,
         )
 

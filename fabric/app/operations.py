@@ -14,9 +14,12 @@ from fabric.app.keys import kept_folders
 from fabric.app.showback import Record
 from fabric.catalog.backup import backup
 from fabric.catalog.decisions import Decision
+from fabric.catalog.runs import Run
 from fabric.core.clock import iso
 from fabric.core.errors import BadInputError, ConflictError, NotFoundError, PreconditionError
 from fabric.core.files import write_whole
+from fabric.core.ids import new_id
+from fabric.migration.ports import Order
 from fabric.placement.plan import Plan, Terms, make_plan, plan_tree, read_plan, write_plan
 from fabric.placement.planned import refused
 from fabric.placement.receipt import SurveyRecord, decode_survey
@@ -108,11 +111,42 @@ class Plans:
                 hint="make a new one: python -m fabric plan",
             )
         self._engine.audit.append("plan.apply", who, sha256, moves=len(plan.moves), once_usd=plan.once_usd)
-        self._engine.applied.apply((move.decision for move in plan.moves), who)
+        run = self._open_run(plan, who)
         self._engine.wake("migration")
-        facts = {"applied": sha256, "moves": len(plan.moves), "once_usd": plan.once_usd}
+        facts = {
+            "applied": sha256,
+            "run": run.id,
+            "cap_usd": run.cap_usd,
+            "moves": len(plan.moves),
+            "once_usd": plan.once_usd,
+        }
         later = "no engine runs: the moves are carried out when it starts: python3 run_complete_system.py"
         return facts if self._engine.running else {**facts, "note": later}
+
+    def _open_run(self, plan: Plan, who: str) -> Run:
+        """Record the run first, then the orders that name it: without them a run has no jobs and costs nothing."""
+        now = self._engine.clock.now()
+        run = Run(
+            new_id(now),
+            now,
+            "plan",
+            who,
+            plan.sha256,
+            moves=len(plan.moves),
+            bytes=plan.money_bytes,
+            cap_usd=plan.spend_cap_usd,
+            once_usd=plan.once_usd,
+            undo_usd=plan.undo_usd,
+            undo_late_usd=plan.undo_late_usd,
+        )
+        self._engine.runs.open(run)
+        self._engine.applied.apply(
+            {
+                move.decision: Order(who, run.id, plan.sha256, move.once_usd, move.undo_usd, move.undo_late_usd)
+                for move in plan.moves
+            }
+        )
+        return run
 
     def _read(self, sha256: str) -> Plan:
         if not sha256.isalnum():

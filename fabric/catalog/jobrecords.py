@@ -188,5 +188,7 @@ class Run(msgspec.Struct, frozen=True):
     undo_usd: float = 0.0
     undo_late_usd: float = 0.0
     wave: int = 0  # of high-risk jobs: 0, 1, 2 for 1, 10 and 100 %
+    phased_since: float = 0.0  # when its phases were last opened
+    wave_since: float = 0.0
     phase: str = "open"  # open | stopped (a canary failed)
     reason: str = ""

@@ -226,6 +226,8 @@ def _row(job: Job) -> dict[str, Any]:
 
 def _due(job: Job) -> float:
     """Return from when something is left to do for a job that no worker holds."""
+    if job.state == "COMPLETED" and job.risk == "high" and not job.canary:
+        return job.ended  # its canary has not been read yet
     if job.state in ("COMPLETED", "ROLLED_BACK"):
         return job.grace_until
     return job.updated if job.state == "FAILED" and job.started else 0.0  # it wrote: it must be rolled back

@@ -13,6 +13,7 @@ import click
 from fabric import __version__
 from fabric.cli.arguments import json_first
 from fabric.cli.client import CHUNK_BYTES, Client, HttpClient, LocalClient, act, call, object_path
+from fabric.cli.jobs import jobs, undo
 from fabric.cli.lint import lint
 from fabric.cli.plan import apply, plan
 from fabric.cli.replay import replay
@@ -318,7 +319,7 @@ def rebuild(session: Session) -> None:
     session.show(rebuild_catalog(session.data_dir, session.own_settings(), sample=session.hooks), "rebuild")
 
 
-for command in (token, erase, key, audit, config, replay, lint, apply, plan, showback, tune):
+for command in (token, erase, key, audit, config, replay, lint, apply, plan, jobs, undo, showback, tune):
     cli.add_command(command)
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-
-import msgspec
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
 
 from fabric.catalog.decisions import Decision
-from fabric.catalog.jobs import Job, Jobs, JournalRow, LostLeaseError
+from fabric.catalog.jobs import Job, Jobs, JournalRow
+from fabric.catalog.runs import Run, Runs
 from fabric.core.clock import Clock
 from fabric.core.config import MigrationSettings
 from fabric.core.errors import BadInputError, ConflictError, FabricError, FrozenError, NotFoundError
@@ -23,39 +21,36 @@ from fabric.migration.gate import Throttle
 from fabric.migration.intake import job_of
 from fabric.migration.machine import State
 from fabric.migration.points import Reached, nothing
-from fabric.migration.ports import Audit, Decisions, Fleet, Freeze, Heads, Health, ReadRate, Sealer, UndoCost
-from fabric.migration.reap import RETRY_SECONDS, sweep, tidy
-from fabric.migration.recovery import recover, wake
-from fabric.migration.risk import Level, is_off_peak
-from fabric.migration.stall import Stalls, leave
+from fabric.migration.ports import (
+    NOBODY,
+    Audit,
+    Decisions,
+    Fleet,
+    Freeze,
+    Heads,
+    Health,
+    Order,
+    ReadRate,
+    Sealer,
+    UndoCost,
+)
+from fabric.migration.quote import Quote, quote
+from fabric.migration.recovery import recover
+from fabric.migration.schedule import Schedule
 from fabric.migration.tools import Meter, Tools
-from fabric.migration.turns import Turns
 from fabric.migration.undo import begin_undo
-from fabric.migration.validate import store_names
-from fabric.migration.work import Worker
+from fabric.migration.undoing import undo
 from fabric.runtime.component import Explanation, Page, Report
 from fabric.runtime.measures import Measures
 
 logger = logging.getLogger(__name__)
 
-STORE_JOBS_MOST = 8  # jobs at once that touch one store
 TAKE_MOST = 100  # decisions made into jobs in one tick
-SCAN_MOST = 200  # waiting jobs looked at in one tick
-BACK_OFF_SECONDS = 2.0  # before a job that could not go on is tried again
 BUSY_SECONDS = 0.02
-THREADS_MOST = 256  # beside those that work: they wait for their turn, or for a request that hangs
-QUEUED_FOR_EACH_WORKER = 2  # the running one and the next, so that no thread waits for a tick
 PUBLISH_SECONDS = 0.25  # between two reports while jobs run
 SERIES_SECONDS = 5.0
 SERIES_POINTS = 240
 STOP_SECONDS = 1.8
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    future: Future[object]
-    key: str
-    stores: tuple[str, ...]  # that it asks
 
 
 def _receipt_undo_cost(decision: Decision) -> float | None:
@@ -63,13 +58,13 @@ def _receipt_undo_cost(decision: Decision) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-class Migration:
+class Migration(Schedule):
     """Moves what placement decided; see the package's words.
 
     Args:
         undo_cost: dollars that a move back would cost; by default what the decision's receipt says.
         read_rate: reads per hour of a key, for the risk; 0 where nothing is known.
-        ordered_by: who ordered that a decision (its id) be carried out; "" where nobody did.
+        order: who ordered that a decision (its id) be carried out, with which run and cost.
         four_eyes: whether a high-risk job needs a second person.
         reached: called at the named points of `points`; for crash tests.
     """
@@ -80,6 +75,7 @@ class Migration:
         self,
         *,
         jobs: Jobs,
+        runs: Runs,
         heads: Heads,
         decisions: Decisions,
         fleet: Fleet,
@@ -92,13 +88,14 @@ class Migration:
         settings: MigrationSettings,
         undo_cost: UndoCost = _receipt_undo_cost,
         read_rate: ReadRate = lambda _key: 0.0,
-        ordered_by: Callable[[str], str] = lambda _decision: "",
+        order: Callable[[str], Order] = lambda _decision: NOBODY,
         four_eyes: Callable[[], bool] = lambda: False,
         reached: Reached = nothing,
     ) -> None:
         stopping = threading.Event()
-        self.tools = Tools(
+        tools = Tools(
             jobs=jobs,
+            runs=runs,
             heads=heads,
             fleet=fleet,
             health=health,
@@ -113,20 +110,11 @@ class Migration:
             meter=Meter(),
             reached=reached,
         )
+        super().__init__(tools)
         self._decisions = decisions
-        self._tasks_most = settings.workers * QUEUED_FOR_EACH_WORKER
         self._undo_cost = undo_cost
         self._read_rate = read_rate
-        self._ordered_by, self._four_eyes = ordered_by, four_eyes
-        self._worker = Worker(self.tools)
-        self._pool: ThreadPoolExecutor | None = None
-        self._turns = Turns(settings.workers)
-        self._lock = threading.RLock()  # over _tasks and _not_before
-        self._tasks: dict[str, _Task] = {}
-        self._stranded: list[_Task] = []  # their jobs wait; their requests have not ended yet
-        self._stalls = Stalls(self.tools)
-        self._not_before: dict[str, float] = {}
-        self._scan_after = ""
+        self._order, self._four_eyes = order, four_eyes
         self._recovered = 0
         self._published = float("-inf")
         self._series: deque[tuple[float, float]] = deque(maxlen=SERIES_POINTS)
@@ -139,8 +127,8 @@ class Migration:
         """Finish or roll back every job that a crash left behind, then accept new ones."""
         tools = self.tools
         tools.stopping.clear()
-        self._turns = Turns(tools.settings.workers)
-        self._pool = ThreadPoolExecutor(THREADS_MOST, thread_name_prefix="migration")
+        self._open_pool()
+        tools.jobs.list_by_run()
         found = recover(tools)
         self._recovered = len(found)
         self._publish()
@@ -183,7 +171,12 @@ class Migration:
             before = _journal_cursor(cursor)
             rows, total = self.tools.jobs.journal_page(search=search, before=before, limit=limit)
             return report.journal_page(rows, total, limit)
-        raise NotFoundError("there is no such table", kind=kind, hint="jobs and journal are known")
+        if kind == "runs":
+            runs, total = self.tools.runs.page(before=cursor or "", limit=limit)
+            return Page(
+                report.RUN_COLUMNS, self._run_rows((runs, total))[0], total, runs[-1].id if len(runs) == limit else None
+            )
+        raise NotFoundError("there is no such table", kind=kind, hint="runs, jobs and journal are known")
 
     def explain(self, key: str) -> Explanation:
         """Return the object's newest jobs and what the newest one did."""
@@ -199,7 +192,10 @@ class Migration:
     def approve(self, job_id: str, who: str) -> Job:
         """Let a job that waits for an approval start, or wait for a second one; as `approval.approve`."""
         with self._lock:
-            return approve(self.tools, self.tools.jobs.get(job_id), who, four_eyes=self._four_eyes())
+            job = approve(self.tools, self.tools.jobs.get(job_id), who, four_eyes=self._four_eyes())
+            if job.state == State.PENDING:
+                self._phases.open_again(job.run_id, who)
+            return job
 
     def cancel(self, job_id: str, who: str) -> Job:
         """End a job that has not ended: one that wrote nothing FAILED, any other is rolled back."""
@@ -250,21 +246,21 @@ class Migration:
             self._submit(fresh)
             return fresh
 
-    def _check_not_stranded(self, job: Job) -> None:
-        if self._is_busy(job.key):
-            raise ConflictError(
-                "the store has not answered the job's last request yet", job=job.id, hint="try again in a minute"
-            )
+    def quote(self, about: str) -> Quote:
+        """Say what undoing a run, a job or an object's last move costs, takes and leaves; as `quote.quote`."""
+        return quote(self.tools, about)
+
+    def undo(
+        self, about: str, who: str, *, sha256: str, allow: Sequence[str] = ()
+    ) -> tuple[Quote, str, list[dict[str, str]]]:
+        """Take back what was quoted; as `undoing.undo`."""
+        with self._lock:
+            return undo(self.tools, about, who, sha256=sha256, allow=allow, cancel=self.cancel)
 
     def _wish(self, job: Job, wish: str, who: str) -> Job:
         self.tools.jobs.note(job, self.tools.clock.now(), "wish", wish=wish, who=who)
         self.tools.wishes[job.id] = wish
         return job
-
-    def _submit_roll_back(self, job: Job, who: str, reason: str) -> Job:
-        fresh = self.tools.go(job, State.ROLLING_BACK, reason=reason, who=who, epoch=job.epoch + 1)
-        self._submit(fresh)
-        return fresh
 
     # ---------------------------------------------------------------- scheduling
 
@@ -281,145 +277,12 @@ class Migration:
     def _hand_in(self, decision: Decision) -> Future[Job]:
         """Make a job of a decision; one that cannot be carried out now is dropped: placement decides anew."""
         try:
-            job, reasons = job_of(self.tools, decision, self._undo_cost, self._read_rate)
-            job = msgspec.structs.replace(job, ordered_by=self._ordered_by(decision.id))
+            job, reasons = job_of(self.tools, decision, self._order(decision.id), self._undo_cost, self._read_rate)
         except FabricError as error:
             refused: Future[Job] = Future()
             refused.set_exception(error)
             return refused
         return self.tools.jobs.submit(job, decision=decision.id, rule=decision.rule, risk=list(reasons))
-
-    def _start_jobs(self) -> int:
-        """Start waiting jobs as far as threads, stores, hours and back-off allow; return how many."""
-        tools, started = self.tools, 0
-        again = tools.jobs.in_states([State.VALIDATING, State.IN_PROGRESS, State.VERIFYING, State.ROLLING_BACK])
-        for job in again:
-            started += self._try(job, lambda found: found)
-        off_peak = is_off_peak(tools.clock.now(), tools.settings.off_peak_hours)
-        risks = [level.value for level in Level if off_peak or level is not Level.MEDIUM]
-        waiting = tools.jobs.in_states([State.PENDING], risks=risks, after=self._scan_after, limit=SCAN_MOST)
-        self._scan_after = waiting[-1].id if len(waiting) == SCAN_MOST else ""
-        for job in waiting:
-            if len(self._tasks) >= self._tasks_most:
-                self._scan_after = ""
-                break
-            started += self._try(job, lambda found: found)
-        return started
-
-    def _try(self, job: Job, prepare: Callable[[Job], Job]) -> bool:
-        """Start one job if it may run now; a job that someone else took meanwhile is left alone."""
-        with self._lock:
-            if not self._may_start(job):
-                return False
-            try:
-                self._submit(prepare(job))
-            except LostLeaseError:
-                return False
-            return True
-
-    def _may_start(self, job: Job) -> bool:
-        if self._pool is None or len(self._tasks) >= self._tasks_most or self._is_busy(job.key):
-            return False
-        if self.tools.clock.monotonic() < self._not_before.get(job.id, float("-inf")) or self._still_away(job):
-            return False
-        busy = [store for task in self._tasks.values() for store in task.stores]
-        return all(busy.count(store) < STORE_JOBS_MOST for store in store_names(job))
-
-    def _still_away(self, job: Job) -> bool:
-        """Say whether a job that was tried before waits for a store that does not answer yet."""
-        if job.state == State.PAUSED or job.id not in self._not_before:
-            return False
-        return not all(self.tools.health.healthy(store) for store in store_names(job))
-
-    def _is_busy(self, key: str) -> bool:
-        return any(task.key == key for task in (*self._tasks.values(), *self._stranded))
-
-    def _submit(self, job: Job) -> None:
-        self._not_before[job.id] = self.tools.clock.monotonic() + BACK_OFF_SECONDS
-        self._run(job.id, job, lambda: self._worker.run(job), store_names(job))
-
-    def _run(self, name: str, job: Job, work: Callable[[], object], stores: tuple[str, ...]) -> None:
-        with self._lock:
-            if self._pool is None:
-                return
-            self._tasks[name] = _Task(self._pool.submit(_in_turn, self._turns, name, work), job.key, stores)
-
-    def _start_tidying(self) -> int:
-        """Reap grace copies whose time has come, go on with failures, and sweep litter."""
-        tools, started = self.tools, 0
-        most = tools.settings.workers + len(self._stranded)  # whose requests hang hold up no other
-        for job in tools.jobs.due(tools.clock.now(), limit=most):
-            if job.state == State.FAILED:
-                started += self._try(job, partial(self._go_back, job.reason))
-            else:
-                started += self._try_tidy(job, partial(tidy, tools, job))
-        for job_id, store, blob in tools.jobs.litter(limit=most):
-            if tools.health.healthy(store):
-                job = tools.jobs.get(job_id)
-                started += self._try_tidy(job, partial(sweep, tools, job, store, blob))
-        return started
-
-    def _try_tidy(self, job: Job, work: Callable[[], object]) -> bool:
-        with self._lock:
-            if not self._may_start(job) or self.tools.jobs.has_open(job.key):
-                return False
-            self._not_before[job.id] = self.tools.clock.monotonic() + RETRY_SECONDS
-            self._run(job.id, job, work, store_names(job))
-            return True
-
-    def _wake_paused(self) -> None:
-        for job in self.tools.jobs.in_states([State.PAUSED]):
-            verdict = wake(self.tools, job) if self._may_start(job) else ""  # asks stores: not under the lock
-            if verdict == "resume":
-                self._try(job, self._wake_one)
-            elif verdict:
-                self._try(job, partial(self._go_back, verdict))
-
-    def _wake_one(self, job: Job) -> Job:
-        return self._resumed(job, "what held it up has passed")
-
-    def _go_back(self, reason: str, job: Job) -> Job:
-        return self.tools.go(job, State.ROLLING_BACK, reason=reason, epoch=job.epoch + 1)
-
-    def _resumed(self, job: Job, reason: str, who: str = "") -> Job:
-        state = State(job.paused_from)
-        return self.tools.go(job, state, reason=reason, who=who, pause_kind="", epoch=job.epoch + 1)
-
-    def _leave_stalled(self) -> None:
-        """Let jobs whose request hangs at a store wait, and give their turns to the others.
-
-        The request ends by itself, at the latest by its driver's limit; until then its object is left alone.
-        """
-        with self._lock:
-            running = {name: task.stores for name, task in self._tasks.items() if self._turns.holds(name)}
-            for name in [name for name in self._stalls.found(running) if leave(self.tools, name)]:
-                self._stranded.append(self._tasks.pop(name))
-                self._turns.give(name)
-
-    def _collect(self) -> None:
-        """Forget tasks that ended; a job whose task ended by a bug is rolled back."""
-        with self._lock:
-            self._stranded = [task for task in self._stranded if not task.future.done()]
-            ended = [name for name, task in self._tasks.items() if task.future.done()]
-            for name in ended:
-                task = self._tasks.pop(name)
-                error = None if task.future.cancelled() else task.future.exception()
-                if error is not None:
-                    self._after_failure(name, error)
-                elif self._has_ended(task):
-                    self._not_before.pop(name, None)
-
-    def _has_ended(self, task: _Task) -> bool:
-        result = None if task.future.cancelled() else task.future.result()
-        return isinstance(result, Job) and result.state in (State.COMPLETED, State.FAILED, State.ROLLED_BACK)
-
-    def _after_failure(self, job_id: str, error: BaseException) -> None:
-        if isinstance(error, LostLeaseError):
-            return
-        logger.error("a job's step failed", extra={"job": job_id, "why": str(error)}, exc_info=error)
-        job = self.tools.jobs.get(job_id)
-        if not isinstance(error, FabricError) and job.state in (State.IN_PROGRESS, State.VERIFYING, State.VALIDATING):
-            self.tools.go(job, State.FAILED, reason=f"a fault of the program: {error!r}", ended=self.tools.clock.now())
 
     # ---------------------------------------------------------------- reporting
 
@@ -450,10 +313,15 @@ class Migration:
             recovered=self._recovered,
             frozen=self._is_frozen(),
             running=running,
+            runs=self._run_rows(tools.runs.page(limit=report.ROWS_MOST)),
             jobs=tools.jobs.page(limit=report.ROWS_MOST),
             journal=tools.jobs.journal_page(limit=report.ROWS_MOST),
             series=list(self._series),
         )
+
+    def _run_rows(self, page: tuple[Sequence[Run], int]) -> tuple[list[dict[str, Any]], int]:
+        jobs, cap = self.tools.jobs, self.tools.settings.spend_cap_usd
+        return [report.run_row(run, jobs.run_counts(run.id), jobs.spent(run.id), cap) for run in page[0]], page[1]
 
     def _measure(self) -> float:
         """Return bytes a second since the last point of the series, and add a point every SERIES_SECONDS."""
@@ -465,16 +333,6 @@ class Migration:
             self._series.append((self.tools.clock.now(), rate))
             self.tools.measures.gauge("migration_throughput_bytes_per_second", rate)
         return rate
-
-
-def _in_turn(turns: Turns, name: str, work: Callable[[], object]) -> object:
-    """Do ``work`` when its turn comes; None where the engine stops first."""
-    if not turns.take(name):
-        return None
-    try:
-        return work()
-    finally:
-        turns.give(name)
 
 
 def _wait_for(future: Future[object], seconds: float) -> None:

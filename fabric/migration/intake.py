@@ -7,16 +7,19 @@ import time
 from fabric.catalog.decisions import Decision
 from fabric.catalog.heads import Head, Version
 from fabric.catalog.jobs import Job
+from fabric.catalog.runs import Run
 from fabric.core.ids import new_id
 from fabric.core.words import Place
 from fabric.migration.machine import State
 from fabric.migration.pointer import OverwrittenError, find_version, replica_at
-from fabric.migration.ports import ReadRate, UndoCost
+from fabric.migration.ports import Order, ReadRate, UndoCost
 from fabric.migration.risk import Facts, assess, needs_approval
 from fabric.migration.tools import Tools
 
 
-def job_of(tools: Tools, decision: Decision, undo_cost: UndoCost, read_rate: ReadRate) -> tuple[Job, tuple[str, ...]]:
+def job_of(
+    tools: Tools, decision: Decision, order: Order, undo_cost: UndoCost, read_rate: ReadRate
+) -> tuple[Job, tuple[str, ...]]:
     """Return the job that carries out ``decision``, and the reasons for its risk.
 
     Raises:
@@ -44,14 +47,18 @@ def job_of(tools: Tools, decision: Decision, undo_cost: UndoCost, read_rate: Rea
         created=now,
         updated=now,
         decision_id=decision.id,
-        run_id=monthly_run(now),
+        run_id=order.run_id or _this_month(tools, now),
         state=state.value,
         risk=risk.level.value,
         risk_reasons=risk.reasons,
-        cost_usd=decision.move_cost_usd,
+        cost_usd=decision.move_cost_usd if order.once_usd is None else order.once_usd,
         saving_usd_month=decision.saving_usd_month,
         money_bytes=decision.money_bytes,
         sample=head.sample,
+        ordered_by=order.who,
+        plan_hash=order.plan_hash,
+        undo_usd=order.undo_usd if order.run_id else undo_cost(decision) or 0.0,
+        undo_late_usd=decision.move_cost_usd if order.undo_late_usd is None else order.undo_late_usd,
     )
     return job, risk.reasons
 
@@ -60,6 +67,12 @@ def monthly_run(now: float) -> str:
     """Return the run that unattended moves count against: one for each UTC month, so the spend cap is a month's."""
     moment = time.gmtime(now)
     return f"auto-{moment.tm_year}-{moment.tm_mon:02d}"
+
+
+def _this_month(tools: Tools, now: float) -> str:
+    run_id = monthly_run(now)
+    tools.runs.open(Run(run_id, now, "automatic"))
+    return run_id
 
 
 def _facts(

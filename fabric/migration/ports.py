@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import msgspec
+
 from fabric.catalog.decisions import Decision
 from fabric.catalog.heads import Along, Head, Replica, Version
 from fabric.core.config import StoreAddress, StoreSettings
@@ -96,5 +98,17 @@ class Sealer(Protocol):
         """Return the same plain bytes sealed anew under ``suite``."""
 
 
+class Order(msgspec.Struct, frozen=True):
+    """Who ordered a move, with which run, and what it was said to cost; the empty one: nobody, placement by itself."""
+
+    who: str = ""
+    run_id: str = ""
+    plan_hash: str = ""
+    once_usd: float | None = None  # None: what the decision says
+    undo_usd: float = 0.0
+    undo_late_usd: float | None = None
+
+
+NOBODY = Order()
 UndoCost = Callable[[Decision], float | None]  # dollars that moving back would cost; None: not known
 ReadRate = Callable[[str], float]  # reads per hour of a key, decayed

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabric.catalog.jobs import Job, JournalRow
+from fabric.catalog.runs import Run
 from fabric.migration.gate import Gate
-from fabric.migration.machine import State
+from fabric.migration.machine import ENDED, State
+from fabric.migration.phases import PARTS
 from fabric.runtime.component import Explanation, Page, Report, Stage
 
 ROWS_MOST = 20
@@ -27,6 +29,21 @@ JOB_COLUMNS = [
     {"name": "attempts", "label": "Attempts"},
     {"name": "reason", "label": "Reason"},
     {"name": "updated", "label": "Changed", "unit": "time"},
+]
+RUN_COLUMNS = [
+    {"name": "id", "label": "Run"},
+    {"name": "kind", "label": "Kind"},
+    {"name": "who", "label": "Ordered by"},
+    {"name": "jobs", "label": "Jobs"},
+    {"name": "completed", "label": "Completed"},
+    {"name": "open", "label": "Open"},
+    {"name": "bytes", "label": "Size", "unit": "bytes"},
+    {"name": "done_bytes", "label": "Done", "unit": "bytes"},
+    {"name": "spent_usd", "label": "Spent", "unit": "usd"},
+    {"name": "cap_usd", "label": "Cap", "unit": "usd"},
+    {"name": "phase", "label": "Phases"},
+    {"name": "reason", "label": "Reason"},
+    {"name": "created", "label": "Ordered", "unit": "time"},
 ]
 JOURNAL_COLUMNS = [
     {"name": "id", "label": "Row"},
@@ -69,15 +86,49 @@ def job_row(job: Job, gate: Gate | None) -> dict[str, Any]:
         "approved_at": job.approved_at or None,
         "checksums": dict(job.checksums),
         "performance": dict(job.performance),
+        "canary": dict(job.canary),
+        "plan": job.plan_hash,
+        "undoes": job.undoes,
         "cost_usd": job.cost_usd,
+        "undo_usd": job.undo_usd,
+        "undo_late_usd": job.undo_late_usd,
         "grace_until": job.grace_until or None,
         "sample": job.sample,
         "may": actions(job),
     }
 
 
+def run_row(run: Run, counts: Mapping[str, tuple[int, int]], spent_usd: float, cap_usd: float) -> dict[str, Any]:
+    """Return one row of the runs table."""
+    jobs = {state: counts.get(state.value, (0, 0)) for state in State}
+    left = sum(found[0] for state, found in jobs.items() if state not in ENDED)
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "who": run.who,
+        "plan": run.plan_hash,
+        "undoes": run.undoes,
+        "created": run.created,
+        "moves": run.moves,
+        "jobs": sum(found[0] for found in jobs.values()),
+        "completed": jobs[State.COMPLETED][0],
+        "open": left,
+        "rolled_back": jobs[State.ROLLED_BACK][0],
+        "failed": jobs[State.FAILED][0],
+        "bytes": max(run.bytes, sum(found[1] for found in jobs.values())),
+        "done_bytes": jobs[State.COMPLETED][1],
+        "spent_usd": spent_usd,
+        "cap_usd": cap_usd if run.cap_usd is None else run.cap_usd,
+        "once_usd": run.once_usd,
+        "phase": run.phase,
+        "part": PARTS[run.wave],
+        "reason": run.reason,
+        "may": ["undo"] if left or jobs[State.COMPLETED][0] else [],
+    }
+
+
 def actions(job: Job) -> list[str]:
-    """Return what a person may ask for now: approve, refuse, pause, resume, cancel, roll_back."""
+    """Return what a person may ask for now: approve, refuse, pause, resume, cancel, undo."""
     state = State(job.state)
     if state is State.AWAITING_APPROVAL:
         return ["approve", "cancel"]
@@ -87,7 +138,7 @@ def actions(job: Job) -> list[str]:
         return ["pause", "cancel"]
     if state is State.PAUSED:
         return ["resume", "cancel"]
-    return ["roll_back"] if state is State.COMPLETED and job.grace_until else []
+    return ["undo"] if state is State.COMPLETED else []
 
 
 def eta_seconds(total: int, done: int, rate: float) -> float | None:
@@ -132,6 +183,7 @@ def body(
     recovered: int,
     frozen: bool,
     running: Sequence[tuple[Job, Gate]],
+    runs: tuple[Sequence[dict[str, Any]], int],
     jobs: tuple[Sequence[Job], int],
     journal: tuple[Sequence[JournalRow], int],
     series: Sequence[tuple[float, float]],
@@ -157,6 +209,7 @@ def body(
             }
         ],
         "tables": {
+            "runs": {"columns": RUN_COLUMNS, "rows": list(runs[0][:ROWS_MOST]), "total": runs[1]},
             "jobs": {
                 "columns": JOB_COLUMNS,
                 "rows": [job_row(job, gates.get(job.id)) for job in jobs[0][:ROWS_MOST]],

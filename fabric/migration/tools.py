@@ -13,6 +13,7 @@ import msgspec
 
 from fabric.catalog.heads import Head
 from fabric.catalog.jobs import Checkpoint, Job, Jobs
+from fabric.catalog.runs import Runs
 from fabric.core.clock import SECONDS_PER_DAY, Clock
 from fabric.core.config import MigrationSettings
 from fabric.core.words import Place
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 replace = msgspec.structs.replace
 
 PAUSED_BY_A_PERSON = "paused by a person"
+OVERWRITTEN = "the object was written or deleted while it moved"
 CANCELLED_BY_A_PERSON = "cancelled by a person"
 AUDITED = frozenset({State.COMPLETED, State.FAILED, State.ROLLING_BACK, State.ROLLED_BACK})
 
@@ -65,6 +67,7 @@ class Tools:
     """The neighbours of the migration, and what its workers share."""
 
     jobs: Jobs
+    runs: Runs
     heads: Heads
     fleet: Fleet
     health: Health
@@ -182,6 +185,11 @@ class Tools:
         inside = in_place(job)
         days = self.settings.grace_days_inside_store if inside else self.settings.grace_days_between_stores
         return self.clock.now() + days * SECONDS_PER_DAY
+
+    def cap_usd(self, run_id: str) -> float:
+        """Return what a run may spend: its own cap, else the setting."""
+        run = self.runs.find(run_id)
+        return self.settings.spend_cap_usd if run is None or run.cap_usd is None else run.cap_usd
 
     def may_delete(self, store: str) -> bool:
         """Say whether the store's mode allows the fabric to delete there."""

@@ -26,7 +26,7 @@ from fabric.migration.gate import Gate, Halt
 from fabric.migration.machine import ENDED, RUNNING, State
 from fabric.migration.pointer import OverwrittenError, commit, find_version, is_switched, replace, replica_at, switched
 from fabric.migration.rollback import roll_back
-from fabric.migration.tools import CANCELLED_BY_A_PERSON, PAUSED_BY_A_PERSON, Tools, in_place
+from fabric.migration.tools import CANCELLED_BY_A_PERSON, OVERWRITTEN, PAUSED_BY_A_PERSON, Tools, in_place
 from fabric.migration.validate import validate
 from fabric.migration.verify import AccessTests, prove_copy, read_back, timed_reads
 
@@ -101,7 +101,7 @@ class Worker:
             reason="",
         )
         self._tools.reached("in_progress.before")
-        self._tools.jobs.begin(job, after, begun_copy(edge), cap_usd=self._tools.settings.spend_cap_usd)
+        self._tools.jobs.begin(job, after, begun_copy(edge), cap_usd=self._tools.cap_usd(job.run_id))
         self._tools.announce(after, State.IN_PROGRESS)
         return after
 
@@ -290,9 +290,6 @@ class Worker:
         return job
 
 
-OVERWRITTEN = "the object was written or deleted while it moved"
-
-
 def successor(job: Job, head: Head | None, now: float) -> Job | None:
     """Return the job that moves the new version along the same edge, or None where there is nothing to move."""
     if head is None or head.deleted or job.restarts >= RESTARTS_MOST:
@@ -317,6 +314,9 @@ def successor(job: Job, head: Head | None, now: float) -> Job | None:
         ordered_by=job.ordered_by,
         approved_by=job.approved_by,
         approved_at=job.approved_at,
+        plan_hash=job.plan_hash,
+        undo_usd=job.undo_usd,
+        undo_late_usd=job.undo_late_usd,
         cost_usd=job.cost_usd,
         saving_usd_month=job.saving_usd_month,
         money_bytes=version.money_bytes,

@@ -226,7 +226,9 @@ def test_the_status_has_seven_sections_as_their_schemas_say(engine: Program) -> 
         jsonschema.validate(body, json.loads((folder / f"{section}.json").read_text()))
 
 
-def test_a_waiting_job_is_approved_carried_out_and_rolled_back_from_the_page(page: Any, engine: Program) -> None:
+def test_a_waiting_job_is_approved_carried_out_and_undone_from_the_page_at_the_price_it_says(
+    page: Any, engine: Program
+) -> None:
     waiting = engine.rows("migration", "jobs", "AWAITING_APPROVAL")[0]
     open_table(page, "migration", "jobs")
     page.get_by_role("searchbox").fill(waiting["id"])
@@ -241,9 +243,11 @@ def test_a_waiting_job_is_approved_carried_out_and_rolled_back_from_the_page(pag
     done = engine.rows("migration", "jobs", waiting["id"])[0]
     assert done["approved_by"] == "local"
 
-    back = page.locator("#panel td.acts button", has_text="Roll back")
+    back = page.locator("#panel td.acts button", has_text="Undo")
     back.wait_for()
-    order(page, back)
+    quoted = order(page, back)
+    assert "Will not come back" in quoted
+    assert "Takes at most" in quoted
 
     page.wait_for_selector("#panel .pill[data-word=rolled_back]")
     assert engine.rows("migration", "jobs", waiting["id"])[0]["state"] == "ROLLED_BACK"

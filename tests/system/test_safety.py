@@ -199,7 +199,7 @@ def test_a_plain_object_erased_while_it_moves_and_is_read_leaves_no_byte_in_eith
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fabric.consistency.replication.READERS_SECONDS", 0.0)
-    monkeypatch.setattr("fabric.migration.component.BACK_OFF_SECONDS", 0.1)
+    monkeypatch.setattr("fabric.migration.schedule.BACK_OFF_SECONDS", 0.1)
     with opened(tmp_path) as (engine, _):
         text = b"plain" * 100_000
         put(engine, "plain/a", text)

@@ -7,6 +7,7 @@ import { changed, mayAct, state } from "./state.js";
 
 const SAYS = {
   approve: ["Approve", "The job starts: its bytes are copied, checked and then switched over."],
+  undo: ["Undo", "Readers go back to where the bytes were before."],
   roll_back: ["Roll back", "The object is read from where it was before; the copy is removed."],
   cancel: ["Cancel", "The job ends; what it wrote is rolled back."],
   pause: ["Pause", "The job stops after its current part and keeps what it has."],
@@ -32,7 +33,7 @@ const FACTS = ["key", "name", "title", "where", "state", "severity", "risk", "ri
 const BY_STATE = {
   migration: {
     PENDING: ["cancel"], AWAITING_APPROVAL: ["approve", "cancel"], VALIDATING: ["cancel"], IN_PROGRESS: ["pause", "cancel"],
-    VERIFYING: ["pause", "cancel"], PAUSED: ["resume", "roll_back"], COMPLETED: ["roll_back"],
+    VERIFYING: ["pause", "cancel"], PAUSED: ["resume", "roll_back"], COMPLETED: ["undo"],
   },
   alerts: { FIRING: ["acknowledge"] },
 };
@@ -47,7 +48,7 @@ export function actButtons(section, row, done) {
 export function actButton(name, subject, done) {
   const [label] = SAYS[name] ?? [words(name)];
   const about = subject.key ?? subject.id ?? subject.name;
-  return h("button", { type: "button", class: "button small", "aria-label": about ? `${label} ${about}` : label, onclick: () => confirmAct(name, subject, done) }, label);
+  return h("button", { type: "button", class: "button small", "aria-label": about ? `${label} ${about}` : label, onclick: () => (name === "undo" ? confirmUndo(subject, done) : confirmAct(name, subject, done)) }, label);
 }
 
 /** Ask, then order. `fields`: inputs whose values go into the body. */
@@ -77,6 +78,45 @@ export function confirmAct(name, subject, done = () => {}, fields = []) {
   facts.length ? h("dl", { class: "facts" }, facts.map(([key, value]) => h("div", {}, h("dt", {}, words(key)), h("dd", {}, Array.isArray(value) ? value.join("; ") : key === "value" || key === "threshold" ? figure(value, subject.unit) : figure(value, unitOf(key)))))) : null,
   inputs.map(({ input, text }) => h("label", { class: "field" }, text, input)), problem,
   h("div", { class: "confirm-acts" }, h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Leave it"), order)));
+  dialog.showModal();
+}
+
+/** Ask for the quote of an undo first, show it, and order exactly what it says. */
+export async function confirmUndo(subject, done = () => {}) {
+  const dialog = byId("confirm");
+  const problem = h("p", { class: "problem", role: "alert" });
+  const leave = () => h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Leave it");
+  let quote;
+  try {
+    quote = await act("undo_quote", { id: subject.id });
+  } catch (error) {
+    dialog.replaceChildren(h("h2", { id: "confirm-title" }, "Undo?"), problem, h("div", { class: "confirm-acts" }, leave()));
+    say(problem, error.message);
+    dialog.showModal();
+    return;
+  }
+  const order = h("button", { type: "submit", class: "button primary" }, "Undo");
+  const boxes = Object.entries(quote.needs).map(([name, why]) => ({ name, why, input: h("input", { type: "checkbox", id: `allow-${name}`, required: true }) }));
+  const facts = { undo: subject.key ?? `${quote.kind} ${quote.about}`, jobs: figure(quote.jobs), costs: figure(quote.usd, "usd"), "bytes to move again": figure(quote.bytes, "bytes"),
+    "takes at most": figure(quote.seconds, "seconds"), "will not come back": quote.lost.join("; ") || "nothing" };
+  dialog.replaceChildren(h("form", { method: "dialog", onsubmit: async (event) => {
+    event.preventDefault();
+    order.disabled = true;
+    try {
+      const answer = await act("undo", { id: subject.id, sha256: quote.sha256, allow: boxes.filter(({ input }) => input.checked).map(({ name }) => name) });
+      if (answer.failed.length) throw new Error(`${answer.failed.length} of ${answer.jobs} jobs stay as they are: ${answer.failed[0].why}`);
+      dialog.close();
+      sayDone("undo", "Undo", { id: subject.id, key: subject.key ?? `${answer.jobs} jobs` }, { cost_usd: answer.usd }, done);
+      done();
+    } catch (error) {
+      say(problem, error.message);
+      order.disabled = false;
+    }
+  } },
+  h("h2", { id: "confirm-title" }, "Undo?"), h("p", {}, SAYS.undo[1]),
+  h("dl", { class: "facts" }, Object.entries(facts).map(([name, value]) => h("div", {}, h("dt", {}, words(name)), h("dd", {}, value)))),
+  boxes.map(({ name, why, input }) => h("label", { class: "field" }, input, ` Allow ${words(name).toLowerCase()}: ${why}`)), problem,
+  h("div", { class: "confirm-acts" }, leave(), order)));
   dialog.showModal();
 }
 

@@ -12,6 +12,7 @@ from fabric.catalog.database import Database
 from fabric.catalog.decisions import Decision
 from fabric.catalog.heads import Head, Heads, Replica, Version
 from fabric.catalog.jobs import Job, Jobs
+from fabric.catalog.runs import Runs
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.config import MigrationSettings, StoreAddress, StoreSettings, store_address
 from fabric.core.errors import ForbiddenError, FrozenError, ModeError, NotFoundError
@@ -122,13 +123,14 @@ class World:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.database = Database(self.folder / "catalog.db")
         self.database.start()
-        self.heads, self.jobs = Heads(self.database), Jobs(self.database)
+        self.heads, self.jobs, self.runs = Heads(self.database), Jobs(self.database), Runs(self.database)
         names = ("a", "b", "c")
         self.fleet = Fleet({n: member(n, self.folder / n, zone=self.zones.get(n, Zone.ON_PREMISE)) for n in names})
         self.health, self.freeze, self.audit = Health(), Freeze(), Audit()
         self.decisions, self.measures = Decisions(), Measures(self.clock)
         self.migration = Migration(
             jobs=self.jobs,
+            runs=self.runs,
             heads=self.heads,
             decisions=self.decisions,
             fleet=self.fleet,

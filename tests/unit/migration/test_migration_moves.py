@@ -671,7 +671,7 @@ def test_an_object_that_was_never_to_be_moved_says_so(world: World) -> None:
 def test_a_job_whose_store_is_away_is_tried_once_and_then_waits_in_silence(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fabric.migration.component.BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr("fabric.migration.schedule.BACK_OFF_SECONDS", 0.0)
     world.write("k", SMALL)
     world.decide("k", "b/cold")
     world.health.down.add("b")
