@@ -169,7 +169,8 @@ def replay(lines: int, folder: Path | None) -> dict[str, Any]:
         trace = timed("trace", source.trace)
         told = source.told["import"]
         assert told["read"] == told["accepted"] == lines, told
-        assert source.listed is not None and len(source.listed.obj) == LISTED, "rows of the inventory were lost"
+        assert source.listed is not None, "the inventory was lost"
+        assert len(source.listed.obj) == LISTED, "rows of the inventory were lost"
         assert int(trace.reads.sum()) == lines - told["operations"]["REST.PUT.OBJECT"], "reads were lost"
         learned = timed("scanners", lambda: source.learned(trace))
         source = source.without_rows()
