@@ -495,7 +495,7 @@ class AzureStore:
         return translated(
             store=self.name,
             container=self._clients.container_name,
-            endpoint=self._target.endpoint,
+            endpoint=self._clients.address,
             key=key,
             act=act,
             conditional=conditional,

@@ -116,9 +116,9 @@ class Ledgers:
             more = self._due() is not None or self._feed()
             if not more and self._beat():
                 more = self._due() is not None
-            if self._changed and self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS:
+            read = self._look_back(more=more)
+            if self._changed and (read or self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS):
                 self.snapshot()
-            self._look_back(more=more)
             return more
 
     def catch_up(self) -> None:
@@ -148,8 +148,13 @@ class Ledgers:
     def _due(self) -> Book | None:
         return next((book for book in self._books.values() if book.days_due() > 0), None)
 
-    def _look_back(self, *, more: bool) -> None:
-        """See which stores take in a past: from when much is unread or unclosed until nothing is and no more comes."""
+    def _look_back(self, *, more: bool) -> bool:
+        """See which stores take in a past: from when much is unread or unclosed until nothing is and no more comes.
+
+        Returns:
+            Whether one has just taken all of it.
+        """
+        before = set(self._reading)
         unread = self._log.end - self._offset
         for name, book in self._books.items():
             old = book.days_behind(self._today) > BEHIND_DAYS_MOST
@@ -158,6 +163,7 @@ class Ledgers:
                 self._reading.add(name)
             elif not more or book.days_due() == 0:
                 self._reading.discard(name)
+        return bool(before - self._reading)
 
     @property
     def _today(self) -> int:
