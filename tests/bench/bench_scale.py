@@ -8,6 +8,8 @@ Each prints one JSON line: wall and processor seconds, the peak of VmRSS (mapped
 load before and after, since wall time on a busy machine says little. Bars: plan < 60 s and replay < 90 s on two cores,
 both < 2 GiB; scoring >= 2 million objects a second on one core; S3 log parser: see bench_formats.py.
 
+Items: 11, 115, 117
+
 *plan*: the ledgers of a fleet that has lived four weeks (made by living 50,000 objects and repeating their records and
 reads) lie in a mapped file, as an engine finds them. Timed: the rule lives one more day for all, then every difference
 between where objects lie and where the rule wants them is priced, and a spend cap takes the best pay-back.
