@@ -1,11 +1,12 @@
 """What placement is worth and what it takes: the whole table of the placement's bars in one run.
 
-Run: ``python tests/bench/bench_placement.py [costs] [scoring] [parser] [lines] [plan]`` (default: all). The last line is
-one JSON object. ``costs``: every policy on both development traces as a multiple of the optimum, the bars against the best
-published online rule, twelve variants (placement_costs.py). ``scoring``: objects scored a second on one core, from raw
-daily counts to open gates, beside a plain Python loop over the same formula; bar 2 million. ``parser``: S3 log lines a second of one core (bench_formats.py). ``lines``: ten million log lines and an inventory of a million objects
-under every policy; ``plan``: ten million objects (both bench_scale.py). The last three each run in a process of their
-own, so that a peak of memory is its own; machine and load stand beside every figure.
+Run: ``python tests/bench/bench_placement.py [costs] [scoring] [parser] [lines] [plan]`` (default: all). The last line
+is one JSON object. ``costs``: every policy on both development traces as a multiple of the optimum, the bars against
+the best published online rule, twelve variants (placement_costs.py). ``scoring``: objects scored a second on one
+core, from raw daily counts to open gates, beside a plain Python loop over the same formula; bar 2 million.
+``parser``: S3 log lines a second of one core (bench_formats.py). ``lines``: ten million log lines and an inventory of
+a million objects under every policy; ``plan``: ten million objects (both bench_scale.py). The last three each run in
+a process of their own, so that a peak of memory is its own; machine and load stand beside every figure.
 """
 
 from __future__ import annotations
