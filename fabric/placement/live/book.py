@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fabric.events.mapped import MappedArray
-from fabric.placement.live.days import Day, OpenDays
+from fabric.placement.live.days import Day, OpenDays, Readers, Seen
 from fabric.placement.live.receipt import ALIVE
+from fabric.placement.live.scanned import taken_back
 from fabric.placement.replay.ledger import FIGURES, RECORD, Fleet, Judged, Ledger, Table, Terms
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past
+from fabric.placement.scanning import Run
 
 LIVES_MOST = 1 << 24  # of one store; further objects are counted and have no account
 MOVES_MOST = 1 << 16  # moves remembered with their records, the newest
@@ -70,6 +72,7 @@ class BookState(msgspec.Struct):
     unkept: int = 0  # lives that found no room
     lived_by: int = 0  # index of the rule obeyed on the last closed day
     taught: list[Taught] = []  # oldest first
+    runs: dict[str, Run] = {}  # by requester, how far he has come through the names
 
 
 class Read(NamedTuple):
@@ -78,6 +81,11 @@ class Read(NamedTuple):
     life: int
     reads: int
     bytes: float
+
+
+def _less(read: Read, taken: Seen | None) -> Read:
+    """Return reads of a day without some of them."""
+    return read if taken is None else Read(read.life, read.reads - taken.count, max(0.0, read.bytes - taken.bytes))
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -149,7 +157,8 @@ class Book:
         today = state.open.closed
         assert today is not None
         day = today - state.first
-        reads = self._begin(state.open.days.pop(today, {}), day)
+        objects, readers = state.open.close(today)
+        reads = self._counted(self._begin(objects, day), readers)
         made = self._live(day, reads)
         self._last = {read.life: read for read in reads}
         state.open.closed = today + 1
@@ -163,6 +172,11 @@ class Book:
             if life != NOBODY and objects[key].reads:
                 reads.append(Read(life, objects[key].reads, objects[key].bytes))
         return sorted(reads)
+
+    def _counted(self, reads: list[Read], readers: Readers) -> list[Read]:
+        """Take back the reads of scanners, by the rule that a replay knows (`placement.scanning`)."""
+        taken = taken_back(readers, lambda: int((self._objects.rows["life"] != NOBODY).sum()), self.state.runs)
+        return [left for read in reads if (left := _less(read, taken.get(self.key_of(read.life)))).reads > 0]
 
     def _of_day(self, number: int, found: Day, day: int) -> int:
         """Return the life that takes the day's reads."""
