@@ -33,7 +33,6 @@ Mask = NDArray[np.bool_]
 FORMAT = 2
 FEED_ROWS = 50_000  # taken from the log in one step
 WORK_MOST = 1_000  # in `Book.work` of days closed in one step, a third of a second
-BREATH_SECONDS = 0.002  # left to the other threads after each day of a past: else every byte moved waits for the rule
 BEHIND_DAYS_MOST = 60  # a store with more days to close takes in a past: its accounts do not speak until it has
 SNAPSHOT_SECONDS = 60.0
 PAST_QUIET_SECONDS = 30.0  # a past of which nothing came for so long has come whole, though its last row may be old
@@ -113,10 +112,11 @@ class Ledgers:
             left = WORK_MOST
             while left > 0 and (book := self._due()) is not None:
                 left -= book.work()
+                began = self._clock.monotonic()
                 book.close_day()
                 self._changed = True
-                if self._reading:
-                    self._never.wait(BREATH_SECONDS)
+                if self._reading:  # as long again for the other threads: else every byte moved waits for the rule
+                    self._never.wait(self._clock.monotonic() - began)
             more = self._due() is not None or self._feed()
             if not more and self._beat():
                 more = self._due() is not None
