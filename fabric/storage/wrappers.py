@@ -161,7 +161,7 @@ class Retry(Around):
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
-        stack, reading = self._caller(self._enter, key, start, end, tag)
+        stack, reading = self._repeat(lambda: self._enter(key, start, end, tag))
         with stack:
             yield reading
 
@@ -170,7 +170,23 @@ class Retry(Around):
         return stack, stack.enter_context(self.inner.open(key, start=start, end=end, tag=tag))
 
     def _through(self, operation: str, call: Callable[[], T], /) -> T:
-        return self._caller(call) if operation in REPEATED else call()
+        return self._repeat(call) if operation in REPEATED else call()
+
+    def _repeat(self, call: Callable[[], T]) -> T:
+        """Make the request; only one that failed meets the machinery of repeating."""
+        try:
+            return call()
+        except FabricError as error:
+            if not _is_retryable(error):
+                raise
+            failed = [error]
+
+        def again() -> T:
+            if failed:
+                raise failed.pop()
+            return call()
+
+        return self._caller(again)
 
     def put(
         self,
@@ -199,7 +215,7 @@ class Retry(Around):
         if only_if_absent or only_if_tag is not None:
             return send()
         try:
-            return self._caller(source.while_unread, send)
+            return self._repeat(lambda: source.while_unread(send))
         except _SpentError as spent:
             raise spent.error from spent.error.__cause__
 
@@ -222,7 +238,7 @@ class Retry(Around):
         if tag is not None:
             self.inner.delete(key, tag=tag)
         else:
-            self._caller(self.inner.delete, key)
+            self._repeat(lambda: self.inner.delete(key))
 
 
 def _is_retryable(error: Exception) -> bool | float:
