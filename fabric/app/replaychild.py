@@ -151,6 +151,7 @@ def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:
         names=wanted,
         read_bytes=source.read_bytes,
         keep_fabric=True,
+        learned=source.learned(trace, stretch=question.stretch),
         watcher=watching,
     )
     voice.say(at_once=True, phase="receipts", under_way=[])

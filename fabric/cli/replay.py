@@ -64,9 +64,10 @@ def listed(_context: click.Context, _option: click.Parameter, value: str) -> tup
 @click.option("--ranges", type=click.Path(path_type=Path, dir_okay=False), help="The provider's address ranges (JSON).")
 @click.option("--region", default="", help="Where the data lies, for --ranges; default: the store's, else the prices'.")
 @click.option(
-    "--without-scanners",
-    is_flag=True,
-    help="The fabric's own rules learn nothing from requesters that read everything in order.",
+    "--without-scanners/--with-scanners",
+    default=True,
+    show_default=True,
+    help="Whether the fabric's own rules learn nothing from requesters that read everything in order.",
 )
 @click.option(
     "--coverage-floor",
@@ -149,12 +150,12 @@ def told_of(document: dict[str, Any]) -> list[str]:
             f"in {scanner['passes']} passes over nearly everything."
         )
     if scanners := document.get("scanners"):
-        left_out = document["left_out_of_learning"]["rows"]
+        left_out = document["left_out_of_learning"]["reads"]
         learned = "learned nothing from its reads" if len(scanners) == 1 else "learned nothing from their reads"
         said.append(
             f"The fabric's own rules {learned}, which are billed all the same."
             if left_out
-            else "With --without-scanners the fabric's own rules learn nothing from that."
+            else "The fabric's own rules learned from that as from all reads."
         )
     return said
 
@@ -172,8 +173,8 @@ def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
     if asked["decisions"] is not None:
         source.refuse_poor_coverage()
     trace = source.trace(stretch=asked["stretch"], horizon_days=asked["horizon_days"])
-    learned = source.learned(trace, stretch=asked["stretch"]) if asked["without_scanners"] else None
-    left_out = int(source.scanned.sum()) if asked["without_scanners"] else 0
+    learned = source.learned(trace, stretch=asked["stretch"]) if asked["without_scanners"] else trace
+    left_out = int(trace.reads.sum() - learned.reads.sum())
     source = source.without_rows()
     found = compare(
         trace,
@@ -188,7 +189,7 @@ def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
     if asked["decisions"] is not None and found.fabric is not None:
         write_decisions(asked["decisions"], trace, found.tariff, found.fabric, source.names)
     document = found.document() | {"assumptions": list(source.assumed), **source.told}
-    document["left_out_of_learning"] = {"rows": left_out, "why": "reads by scanners"}
+    document["left_out_of_learning"] = {"reads": left_out, "why": "by scanners"}
     if asked["bill"] is not None:
         document["bill"] = _invoiced(source, found, book, asked["bill"], asked["save_rates"])
     return document, found
@@ -202,9 +203,9 @@ def _receipt(**asked: Any) -> dict[str, Any]:
 
     source = read_source(asked["accesses"], asked["inventory"])
     trace = source.trace(stretch=asked["stretch"], horizon_days=asked["horizon_days"])
-    return receipt_of_key(
-        asked["key"], source, trace, PriceBook.load(asked["prices"]), asked["provider"], asked["classes"]
-    )
+    learned = source.learned(trace, stretch=asked["stretch"]) if asked["without_scanners"] else None
+    book = PriceBook.load(asked["prices"])
+    return receipt_of_key(asked["key"], source, trace, book, asked["provider"], asked["classes"], learned)
 
 
 def _invoiced(source: Any, found: Any, book: Any, file: Path, rates: Path | None) -> dict[str, Any]:

@@ -87,7 +87,9 @@ class PlacementSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     copies: Annotated[int, Meta(ge=1, le=9)] = 3
     coverage_floor: Unit = 0.95  # share of fed accesses that must have come before a plan is made
     scanners: tuple[str, ...] = ()  # requesters whose reads the rules learn nothing from: backups, virus scans
-    rule: Literal["score", "fabric_gated", "fabric"] = "score"  # inside a store: the score, or the ledger's two rules
+    rule: Literal["score", "fabric_gated", "fabric"] = (
+        "fabric_gated"  # inside a store: the score, or the ledger's two rules
+    )
 
 
 class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):

@@ -231,12 +231,12 @@ def _order(time: NDArray[np.int64], obj: NDArray[np.int32], rank: NDArray[np.int
         rows = by_object[number == k]
         if len(rows) < OBJECTS_LEAST:
             continue
-        total += abs(_correlation(time[rows], rank[obj[rows]])) * len(rows)
+        total += abs(rank_correlation(time[rows], rank[obj[rows]])) * len(rows)
         weight += len(rows)
     return total / weight if weight else 0.0
 
 
-def _correlation(time: NDArray[np.int64], rank: NDArray[np.int64]) -> float:
+def rank_correlation(time: NDArray[np.int64], rank: NDArray[np.int64]) -> float:
     """Return Spearman's rank correlation, equal times sharing a rank; 0 where all times are one."""
     _, place, counts = np.unique(time, return_inverse=True, return_counts=True)
     shared = (np.cumsum(counts) - (counts + 1) / 2)[place]

@@ -21,12 +21,11 @@ from fabric.placement.demand import Prior
 from fabric.placement.facts import prior_of
 from fabric.placement.known import known_reads
 from fabric.placement.listed import explain_listed, reads_of
-from fabric.placement.live.accounts import NOTHING, Accounts, accounts_of, ledger_receipts, told, told_row
-from fabric.placement.live.receipt import holds
+from fabric.placement.live.accounts import NOTHING, Accounts, accounts_of, progress_row, told, told_row
 from fabric.placement.options import Market
 from fabric.placement.places import Survey
 from fabric.placement.ports import Adopted, AdoptedRow, Freeze, Gauges, Heads
-from fabric.placement.receipt import decode_survey, replay
+from fabric.placement.receipt import decode_survey
 from fabric.placement.report import (
     BEST_MOST,
     COLUMNS,
@@ -42,6 +41,7 @@ from fabric.placement.report import (
     table_rows,
 )
 from fabric.placement.tally import Tally
+from fabric.placement.verdicts import recomputed
 from fabric.placement.work import Placer, Rules, Scene, Sources
 from fabric.pricing.sheet import Site
 from fabric.runtime.component import Explanation, Page, Report, Stage
@@ -86,7 +86,8 @@ class Placement:
         self._placer = Placer(sources, rules, clock)
         self._prior, self._cursor, self._tally = Prior(), "", Tally()
         self._looked = 0.0  # UTC seconds up to which accesses were looked at
-        self._next_pass = 0.0  # monotonic seconds
+        self._next_pass = self._next_look = 0.0  # monotonic seconds
+        self._anew = False  # a pass is to follow the one under way
         self._billed: set[str] = set()  # stores whose cost was measured
         self._priced: Mapping[str, float] = {}  # the scans whose sums are in the bill
         self._lacking = ""
@@ -110,12 +111,16 @@ class Placement:
         """
         idle = self._rules.placement.idle_seconds
         behind = self._accounts.follow()
+        self._watch_ledgers()
         try:
             self._freeze.check()
         except FrozenError as error:
             self._standing = replace(self._standing, state="paused", note=str(error))
             return 0.0 if behind else idle
         due = self._clock.monotonic() >= self._next_pass
+        if behind and not due and self._clock.monotonic() < self._next_look:
+            return 0.0
+        self._next_look = self._clock.monotonic() + LOOK_SECONDS
         if due and not self._cursor:
             self._prior, self._tally = prior_of(self._sources.history, self._clock.now()), Tally()
         scene = self._placer.scene(self._prior)
@@ -124,6 +129,14 @@ class Placement:
             scored += self._advance(scene, triggers)
         self._show(scene, scored, whole=due and not self._cursor)
         return 0.0 if self._cursor or behind else max(0.0, min(LOOK_SECONDS, self._next_pass - self._clock.monotonic()))
+
+    def _watch_ledgers(self) -> None:
+        """Show what the ledgers still read; when one has come to the present, look at every object again at once."""
+        reading = tuple(map(progress_row, self._accounts.progress()))
+        self._anew |= bool({row["id"] for row in self._standing.reading} - {row["id"] for row in reading})
+        self._standing = replace(self._standing, reading=reading)
+        if self._anew and not self._cursor:
+            self._anew, self._next_pass = False, self._clock.monotonic()
 
     def stop(self) -> None:
         """Keep the ledgers; a batch of decisions was recorded whole or not."""
@@ -187,12 +200,9 @@ class Placement:
         )
 
     def _recomputed(self, decision: Decision) -> bool | None:
-        """Say whether the receipt gives the same figures again; None where its survey is gone."""
+        """Say whether the receipt gives the same decision again; None where its survey or its ledger's rule is gone."""
         data = self._sources.decisions.survey(str(decision.receipt.get("survey", "")))
-        if data is None:
-            return None
-        same = replay(decision.receipt, decode_survey(data)) == decision.receipt["alternatives"]
-        return bool(same) and all(holds(one) for one in ledger_receipts(decision.receipt))
+        return None if data is None else recomputed(decision, decode_survey(data))
 
     def _decisions(self, search: str, after: str, limit: int) -> Page:
         found = self._sources.decisions.page(search=search, after=after, limit=limit)
@@ -250,7 +260,7 @@ class Placement:
         fresh = replace(
             standing,
             state="ok" if done else "busy",
-            note=_note(self._tally.objects, done=done) + self._lacking,
+            note=_note(self._tally.objects, done=done) + _reading(standing) + self._lacking,
             scored=standing.scored + scored,
             passing=self._tally.objects,
             tally=self._tally if whole else standing.tally,
@@ -349,6 +359,11 @@ def _note(objects: int, *, done: bool) -> str:
     if not objects:
         return "No managed objects to place; listed ones are priced in the bill"
     return "Every object is scored; the next look is due soon"
+
+
+def _reading(standing: Standing) -> str:
+    names = ", ".join(row["id"].removeprefix("ledger:") for row in standing.reading)
+    return f"; moves inside {names} wait: its ledger still reads the past" if names else ""
 
 
 def _did(decision: Decision) -> str:

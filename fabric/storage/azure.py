@@ -48,7 +48,7 @@ from fabric.storage.pieces import blocks
 from fabric.storage.pieces import parts as cut
 from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
-from fabric.storage.unfinished import Unfinished, hidden
+from fabric.storage.unfinished import Unfinished, hidden, is_id
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -366,6 +366,8 @@ class AzureStore:
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
         """Stage a block, then see whether the upload is still known: a block of a forgotten one is no part."""
+        if not is_id(upload_id):
+            raise NotFoundError("there is no such upload", store=self.name, key=key)
         part = self._stage(check_key(key), upload_id, check_part_number(number), bytes(data))
         self._unfinished.check(key, upload_id)
         return part

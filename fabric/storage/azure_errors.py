@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any, TypedDict
 
+from fabric.core.clock import SystemClock
 from fabric.core.errors import (
     BadInputError,
     ConflictError,
@@ -207,9 +207,8 @@ def seconds(retry_after: str | None) -> float | None:
 
 
 def _skewed(date: str | None) -> bool:
-    if not date:
-        return False
-    return abs((parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()) > SKEW_MOST_SECONDS
+    said = parsedate_tz(date or "")
+    return said is not None and abs(mktime_tz(said) - SystemClock().now()) > SKEW_MOST_SECONDS
 
 
 def _if_conditional(error: FabricError, code: str, *, conditional: bool) -> FabricError:

@@ -360,7 +360,7 @@ class GcsStore:
         """Keep a part, then see whether the upload is still known: one that came late is removed again."""
         check_key(key)
         if not is_id(upload_id):
-            self._unfinished.get(key, upload_id)
+            raise NotFoundError("there is no such upload", store=self.name, key=key)
         name = f"{folder(upload_id)}{check_part_number(number):05d}"
         resource = {"name": self._prefix + name, "storageClass": "STANDARD", "contentType": DEFAULT_TYPE}
         found = self._put_single(resource, bytes(data), {})

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from fabric.core.errors import FabricError, NotFoundError
+from fabric.core.errors import FabricError, ForbiddenError, NotFoundError
 from fabric.storage.keys import WORK_FOLDER
 from fabric.storage.parts import Upload
 from fabric.storage.store import ObjectInfo, Reading
@@ -69,21 +69,28 @@ class Unfinished:
 
     def get(self, key: str, upload_id: str) -> Upload:
         """Return what was said at the start; NotFoundError when there is no such upload of ``key``."""
-        upload = self._read(upload_id) if _ID.fullmatch(upload_id) else None
+        upload = self._read(upload_id) if is_id(upload_id) else None
         if upload is None or upload.key != key:
             raise _missing(self._store.name, key)
         return upload
 
     def check(self, key: str, upload_id: str) -> None:
-        """Raise NotFoundError where the upload is no longer known; reads no object."""
+        """Raise NotFoundError where the upload is not known, or no longer; reads no object."""
         try:
-            self._store.head(_record(upload_id))
+            known = is_id(upload_id) and self._store.head(_record(upload_id)).size_bytes > 0
         except NotFoundError:
-            raise _missing(self._store.name, key) from None
+            known = False
+        if not known:
+            raise _missing(self._store.name, key)
 
     def forget(self, upload_id: str) -> None:
-        if _ID.fullmatch(upload_id):
+        """Remove the record; it is emptied, which says the same, where nothing may be deleted."""
+        if not is_id(upload_id):
+            return
+        try:
             self._store.delete(_record(upload_id))
+        except ForbiddenError:
+            self._store.put(_record(upload_id), [])
 
     def over(self, key: str, upload_id: str) -> None:
         """Remove the record of an upload whose object stands; one that stays is removed by whoever aborts it."""
@@ -98,16 +105,18 @@ class Unfinished:
         """Yield (key, upload id) of every upload whose key starts with ``prefix``."""
         for info in list(self._store.everything(UPLOADS_FOLDER)):
             upload_id = info.key[len(UPLOADS_FOLDER) :].removesuffix(_RECORD)
-            upload = self._read(upload_id) if _ID.fullmatch(upload_id) and info.key.endswith(_RECORD) else None
+            is_record = is_id(upload_id) and info.key.endswith(_RECORD) and info.size_bytes > 0
+            upload = self._read(upload_id) if is_record else None
             if upload is not None and upload.key.startswith(prefix):
                 yield upload.key, upload_id
 
     def _read(self, upload_id: str) -> Upload | None:
         try:
             with self._store.open(_record(upload_id), end=RECORD_MOST_BYTES) as reading:
-                return msgspec.json.decode(b"".join(bytes(piece) for piece in reading), type=Upload)
+                said = b"".join(bytes(piece) for piece in reading)
         except NotFoundError:
             return None
+        return msgspec.json.decode(said, type=Upload) if said else None
 
 
 def folder(upload_id: str) -> str:

@@ -6,18 +6,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.conftest import axe_script, overflow, violations
+from tests.browser.conftest import looked_at
 from tests.own.program import Program, program, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FILES = int(os.environ.get("FABRIC_OWN_FILES", "1200"))
 FREEZES = 60
-PICTURES = os.environ.get("FABRIC_PICTURES")  # a folder for screenshots
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +67,6 @@ def opened(page: Any, section: str, kind: str) -> None:
     page.locator(f"#card-{section} .open").click()
     page.locator(f"#tab-{kind}").click()
     page.wait_for_selector("#panel .rows-count[data-total]")
-
-
-def looked_at(page: Any, name: str) -> None:
-    """Axe finds nothing and nothing sticks out, from a telephone to a large screen."""
-    script = axe_script()
-    for width in (1440, 390, 360):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert overflow(page) == []
-        assert violations(page, script) == []
-        if PICTURES:
-            page.screenshot(path=str(Path(PICTURES) / f"{name}-{width}.png"))
-    page.set_viewport_size({"width": 1440, "height": 900})
 
 
 def test_an_adopted_object_is_found_among_all_and_opens_its_own_page(page: Any) -> None:

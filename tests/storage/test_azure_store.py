@@ -10,13 +10,21 @@ from typing import Any
 
 import pytest
 import servers
+from scripted import Scripted, scripted
 from test_azure_conformance import azure_store
 
 from fabric.catalog.adopted import Adopted
 from fabric.catalog.database import Database
 from fabric.core.clock import SystemClock
 from fabric.core.config import Settings, StoreSettings
-from fabric.core.errors import ConflictError, ForbiddenError, NotFoundError, PreconditionError, UnavailableError
+from fabric.core.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    PreconditionError,
+    UnavailableError,
+    UnknownOutcomeError,
+)
 from fabric.core.words import Mode
 from fabric.storage.azure import AzureStore
 from fabric.storage.azure_clients import AzureTarget
@@ -24,6 +32,7 @@ from fabric.storage.connect import connect
 from fabric.storage.fleet import Fleet
 from fabric.storage.probe import probe
 from fabric.storage.scan import scan
+from fabric.storage.wrappers import Retry
 
 CLOCK = SystemClock()
 PART = b"p" * (5 << 20)
@@ -110,9 +119,12 @@ def test_who_may_not_delete_leaves_waiting_blocks_to_the_service_and_makes_no_ob
     writer = signed(azurite_server, store._prefix, read=True, write=True, list=True)
     upload = writer.begin("k")
     writer.put_part("k", upload, 1, PART)
-    with pytest.raises(ForbiddenError, match="blobs/delete is missing"):  # the record cannot be removed either
-        writer.abort("k", upload)
-    assert list(store.list()) == []
+    writer.abort("k", upload)  # its record cannot be removed either: it is emptied
+    assert (list(store.list()), list(store.uploads())) == ([], [])
+    for again in (lambda: writer.list_parts("k", upload), lambda: writer.put_part("k", upload, 2, b"late")):
+        with pytest.raises(NotFoundError, match="no such upload"):
+            again()
+    assert waiting_blobs(azurite_server, store) == [f"{store._prefix}k"]
     store.abort("k", upload)
     assert waiting_blobs(azurite_server, store) == []
     writer.close()
@@ -269,3 +281,61 @@ def test_connect_and_scan_send_a_container_no_write_and_no_object_read(
     assert {(entry.key, entry.size_bytes, entry.storage_class) for entry in book.all("cloud")} == {
         (f"{number:02d}", number, "cool") for number in range(12)
     }
+
+
+# --- what azurite never says
+
+
+def refusal(code: str) -> bytes:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
+
+
+def answer(status: int, code: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    return status, {"x-ms-error-code": code, "Content-Type": "application/xml", **headers}, refusal(code)
+
+
+def scripted_store(script: Scripted) -> AzureStore:
+    return AzureStore("s", AzureTarget("acme/bucket", script.address, "acme:a2V5"), classes=("hot", "cool"))
+
+
+def test_a_conditional_write_that_meets_a_failing_server_is_unknown_and_never_repeated() -> None:
+    with scripted(answer(500, "InternalError")) as script:
+        store = Retry(scripted_store(script))
+        with pytest.raises(UnknownOutcomeError):
+            store.put("k", [b"1"], only_if_absent=True)
+        assert [asked.headers["if-none-match"] for asked in script.asked] == ["*"]
+        store.close()
+
+
+def test_a_busy_server_has_changed_nothing_and_is_left_alone_for_as_long_as_it_says() -> None:
+    with scripted(answer(503, "ServerBusy", **{"Retry-After": "40"})) as script:
+        store = Retry(scripted_store(script))
+        with pytest.raises(UnavailableError, match="fewer requests") as caught:
+            store.put("k", [b"1"], only_if_tag="0x1")
+        assert (caught.value.context["retry_after"], len(script.asked)) == (40.0, 1)
+        store.close()
+
+
+def test_a_server_whose_time_is_far_from_ours_says_that_the_clock_is_wrong() -> None:
+    with scripted(answer(403, "AuthenticationFailed", Date="Mon, 01 Jan 2024 00:00:00 GMT")) as script:
+        store = scripted_store(script)
+        with pytest.raises(ForbiddenError, match="clock is wrong"):
+            list(store.list())
+        store.close()
+
+
+def test_a_listing_that_goes_on_starts_where_it_stopped_and_skips_folders() -> None:
+    def entry(name: str, more: str = "") -> str:
+        said = (
+            "<Last-Modified>Fri, 02 Jan 2026 03:04:05 GMT</Last-Modified><Etag>0x1</Etag><AccessTier>Cool</AccessTier>"
+        )
+        size = "<Content-Length>3</Content-Length><BlobType>BlockBlob</BlobType>"
+        return f"<Blob><Name>{name}</Name><Properties>{said}{size}</Properties><Metadata>{more}</Metadata></Blob>"
+
+    found = entry("a/1") + entry("a/2", "<hdi_isfolder>true</hdi_isfolder>") + entry("a/3")
+    page = f"<EnumerationResults><Blobs>{found}</Blobs><NextMarker/></EnumerationResults>"
+    with scripted((200, {"Content-Type": "application/xml"}, page.encode())) as script:
+        store = scripted_store(script)
+        assert [(info.key, info.storage_class) for info in store.list("a/", after="a/1")] == [("a/3", "cool")]
+        assert script.asked[0].query["startFrom"] == "a/1"
+        store.close()

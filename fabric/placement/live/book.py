@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fabric.events.mapped import MappedArray
-from fabric.placement.live.days import Day, OpenDays
+from fabric.placement.live.days import Day, OpenDays, Readers, Seen
 from fabric.placement.live.receipt import ALIVE
+from fabric.placement.live.scanned import taken_back
 from fabric.placement.replay.ledger import FIGURES, RECORD, Fleet, Judged, Ledger, Table, Terms
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past
+from fabric.placement.scanning import Run
 
 LIVES_MOST = 1 << 24  # of one store; further objects are counted and have no account
 MOVES_MOST = 1 << 16  # moves remembered with their records, the newest
 LESSONS_MOST = 1024  # tables of what paper had learned, the newest; receipts of older moves are no longer complete
+LOOK_DAYS = 30  # after about so many days an account is looked at that nobody reads
 NOBODY = -1
 
 LIFE = np.dtype(
@@ -46,6 +49,7 @@ MOVE = np.dtype(
         ("record", RECORD),  # as the day began
     ]
 )
+WOKEN = np.dtype([("life", "<i8")])
 OBJECT = np.dtype([("life", "<i8"), ("gone", "?")])  # the last life, NOBODY where none goes on
 
 
@@ -68,6 +72,7 @@ class BookState(msgspec.Struct):
     unkept: int = 0  # lives that found no room
     lived_by: int = 0  # index of the rule obeyed on the last closed day
     taught: list[Taught] = []  # oldest first
+    runs: dict[str, Run] = {}  # by requester, how far he has come through the names
 
 
 class Read(NamedTuple):
@@ -76,6 +81,11 @@ class Read(NamedTuple):
     life: int
     reads: int
     bytes: float
+
+
+def _less(read: Read, taken: Seen | None) -> Read:
+    """Return reads of a day without some of them."""
+    return read if taken is None else Read(read.life, read.reads - taken.count, max(0.0, read.bytes - taken.bytes))
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -102,7 +112,8 @@ class Book:
         self._lives = MappedArray(folder, np.zeros(1, LIFE))
         self._objects = MappedArray(folder, np.zeros(1, OBJECT))
         self._records = MappedArray(folder, np.zeros(1, RECORD))
-        self._before = MappedArray(folder, np.zeros(1, RECORD))  # as the last closed day began
+        self._woken = MappedArray(folder, np.zeros(1, WOKEN))  # to whom something happened on the last closed day
+        self._before = MappedArray(folder, np.zeros(1, RECORD))  # their records as it began; the others' still stand
         self._moves = MappedArray(folder, np.zeros(1, MOVE))
         self._last: dict[int, Read] = {}  # of the last closed day
 
@@ -119,24 +130,36 @@ class Book:
         first = self.closed if self.closed is not None else min(days, default=None)
         return 0 if due is None or first is None else max(0, due - first)
 
+    def days_behind(self, today: int) -> int:
+        """Return how many days lie between the last closed one and ``today``; 0 before the first row."""
+        done, known = self.days_known(today)
+        return known - done
+
+    def days_known(self, today: int) -> tuple[int, int]:
+        """Return how many days are closed, and how many there are from the first row's to ``today``."""
+        first = self.state.first if self.state.first is not None else min(self.state.open.days, default=None)
+        if first is None:
+            return 0, 0
+        done = (self.closed or first) - first
+        return done, max(done, today - first)
+
     def work(self) -> int:
-        """How much closing one more day is: accounts."""
-        return len(self._lives) + 1
+        """How much closing one more day is, in days of objects to which something happens."""
+        opened = self.state.open.days
+        today = self.closed if self.closed is not None else min(opened, default=0)
+        return 1 + len(opened.get(today, ())) + len(self._lives) // LOOK_DAYS
 
-    def close_day(self, ahead: int = 0) -> int:
-        """Close the oldest open day and return the moves made; there must be a row that was merged.
-
-        Args:
-            ahead: accounts times days that are known to follow.
-        """
+    def close_day(self) -> int:
+        """Close the oldest open day and return the moves made; there must be a row that was merged."""
         state = self.state
         if state.first is None:
             state.first = state.open.closed = min(state.open.days)
         today = state.open.closed
         assert today is not None
         day = today - state.first
-        reads = self._begin(state.open.days.pop(today, {}), day)
-        made = self._live(day, reads, ahead)
+        objects, readers = state.open.close(today)
+        reads = self._counted(self._begin(objects, day), readers)
+        made = self._live(day, reads)
         self._last = {read.life: read for read in reads}
         state.open.closed = today + 1
         return made
@@ -149,6 +172,11 @@ class Book:
             if life != NOBODY and objects[key].reads:
                 reads.append(Read(life, objects[key].reads, objects[key].bytes))
         return sorted(reads)
+
+    def _counted(self, reads: list[Read], readers: Readers) -> list[Read]:
+        """Take back the reads of scanners, by the rule that a replay knows (`placement.scanning`)."""
+        taken = taken_back(readers, lambda: int((self._objects.rows["life"] != NOBODY).sum()), self.state.runs)
+        return [left for read in reads if (left := _less(read, taken.get(self.key_of(read.life)))).reads > 0]
 
     def _of_day(self, number: int, found: Day, day: int) -> int:
         """Return the life that takes the day's reads."""
@@ -170,7 +198,7 @@ class Book:
         if len(self._lives) >= LIVES_MOST:
             self.state.unkept += 1
             return NOBODY
-        for column in (self._lives, self._records, self._before):
+        for column in (self._lives, self._records):
             column.extend(1)
         put = found.put_size >= 0
         size = found.put_size if put else found.largest
@@ -189,16 +217,19 @@ class Book:
             self._objects.rows[-1] = (NOBODY, False)
         return number
 
-    def _live(self, day: int, reads: list[Read], ahead: int) -> int:
+    def _live(self, day: int, reads: list[Read]) -> int:
         """Let the ledger live one day, and remember what it moved."""
         if not len(self._lives):
             self.state.fleet.day = day + 1
             return 0
-        self._before.rows[:] = self._records.rows
         rule = self.state.lived_by = self.state.fleet.rule
         self._learned(day)
-        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms, ahead=ahead)
-        made = ledger.judge(self._past(day, reads), day + 1)
+        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms, uncompiled=True)
+        past = self._past(day, reads)
+        woken = ledger.woken(past, day + 1)
+        self._woken.load(woken.astype(np.int64).view(WOKEN))
+        self._before.load(self._records.rows[woken])
+        made = ledger.judge(past, day + 1)
         return self._remember(made, rule, {read.life: read for read in reads})
 
     def _learned(self, day: int) -> None:
@@ -236,7 +267,7 @@ class Book:
             self._lives.rows["moves"][life] += 1
             self._moves.extend(1)
             move = (life, made.after_reads[at], made.day[at], made.to[at], rule, read.reads, read.bytes)
-            self._moves.rows[-1] = (*move, judged.factors[at], self._before.rows[life])
+            self._moves.rows[-1] = (*move, judged.factors[at], self._before_day(life))
         return len(fresh)
 
     def _make_room(self, count: int) -> None:
@@ -260,6 +291,27 @@ class Book:
             return None
         held = int(self._records.rows["held"][life][-1])
         return Account(held, bool(self._lives.rows["moves"][life]), life)
+
+    def held(self, key: str) -> tuple[int, bool] | None:
+        """Return the class in which an object is held and whether its account ever moved it; None: nothing is known.
+
+        One that was first seen, or written again, on a day that is still open is held where it was born.
+        """
+        size = self.newborn(key)
+        if size is not None:
+            return self.hot(size), False
+        account = self.account(key)
+        return None if account is None else (account.held, account.moved)
+
+    def newborn(self, key: str) -> int | None:
+        """Return the size of an object whose life began on a day that is still open; None where it did not."""
+        found = [
+            self.state.open.days[day][key] for day in sorted(self.state.open.days) if key in self.state.open.days[day]
+        ]
+        written = [one for one in found if one.put_size >= 0 and not one.deleted]
+        if written:
+            return written[-1].put_size
+        return found[0].largest if found and not found[-1].deleted and self.account(key) is None else None
 
     def knows(self, key: str) -> bool:
         """Say whether an object was ever seen, in an open day too."""
@@ -302,14 +354,22 @@ class Book:
         return np.array(self._moves.rows)
 
     def record(self, life: int) -> np.void:
-        """Return a copy of a record as the last closed day left it."""
-        found: np.void = np.array(self._records.rows[life : life + 1])[0]
+        """Return a copy of a record with its counts as of the first day that is not closed."""
+        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms)
+        found: np.void = ledger.stated(self._past(self.state.fleet.day, []), life)[0]
         return found
 
     def yesterday(self, life: int) -> tuple[np.void, Read]:
         """Return a record as the last closed day began, and the accesses of that day."""
-        found: np.void = np.array(self._before.rows[life : life + 1])[0]
-        return found, self._last.get(life, Read(life, 0, 0.0))
+        return self._before_day(life), self._last.get(life, Read(life, 0, 0.0))
+
+    def _before_day(self, life: int) -> np.void:
+        """Return a copy of a record as the last closed day began."""
+        woken = self._woken.rows["life"]
+        at = int(np.searchsorted(woken, life))
+        of = self._before.rows[at : at + 1] if at < len(woken) and woken[at] == life else None
+        found: np.void = np.array(self._records.rows[life : life + 1] if of is None else of)[0]
+        return found
 
     # -- keeping
 
@@ -321,6 +381,7 @@ class Book:
             "lives": self._lives.rows,
             "objects": self._objects.rows,
             "records": self._records.rows,
+            "woken": self._woken.rows,
             "before": self._before.rows,
             "moves": self._moves.rows,
             "last": last,
@@ -331,21 +392,23 @@ class Book:
         self.state = state
         self._keys = state.keys.split("\0") if state.keys else []
         self._number = {key: number for number, key in enumerate(self._keys)}
-        for name in ("lives", "objects", "records", "before", "moves"):
+        for name in MAPPED:
             getattr(self, f"_{name}").load(np.asarray(arrays[name]).view(DTYPES[name]))
         self._last = {int(row["life"]): Read(*row.tolist()) for row in np.asarray(arrays["last"]).view(_LAST)}
 
     def close(self) -> None:
         """Give the scratch files' room back. Called once."""
-        for name in ("lives", "objects", "records", "before", "moves"):
+        for name in MAPPED:
             getattr(self, f"_{name}").close()
 
 
+MAPPED = ("lives", "objects", "records", "woken", "before", "moves")
 _LAST = np.dtype([("life", "<i8"), ("reads", "<i8"), ("bytes", "<f8")])
 DTYPES: dict[str, np.dtype[np.void]] = {
     "lives": LIFE,
     "objects": OBJECT,
     "records": RECORD,
+    "woken": WOKEN,
     "before": RECORD,
     "moves": MOVE,
     "last": _LAST,

@@ -19,7 +19,7 @@ from fabric.placement.replay.trace import Past
 if TYPE_CHECKING:
     from fabric.placement.live.book import Book
 
-FORMAT = 1
+FORMAT = 2
 ALIVE = np.iinfo(np.int32).max  # end of a life that goes on
 ARRAYS = ("storage", "get", "transition", "retrieval", "retrieval_request", "min_days", "min_bytes")
 TIER_ARRAYS = ("after_days", "storage", "rise_request")
@@ -130,9 +130,10 @@ def relive(receipt: LedgerReceipt) -> dict[str, Any]:
         raise BadInputError(
             "the receipt was made by another rule", key=receipt.key, hint="ask the release that made it"
         )
-    record = np.frombuffer(raw, RECORD).copy()
+    record, past = np.frombuffer(raw, RECORD).copy(), _past(receipt)
     fleet = Fleet(day=receipt.day, rule=receipt.rule, tried=receipt.tried, paid=receipt.paid)
-    judged = Ledger(tariff, record, fleet, msgspec.convert(receipt.terms, Terms)).judge(_past(receipt), receipt.day + 1)
+    ledger = Ledger(tariff, record, fleet, msgspec.convert(receipt.terms, Terms))
+    judged = ledger.judge(past, receipt.day + 1)
     made = judged.moves
     moves = [
         (int(day), tariff.names[to], int(after))
@@ -140,7 +141,7 @@ def relive(receipt: LedgerReceipt) -> dict[str, Any]:
     ]
     held = tariff.names[int(record["held"][0, -1])]
     told = [figures.tolist() for figures in judged.factors if not np.isnan(figures).any()]
-    why = counterfactual(receipt, tariff, record)
+    why = counterfactual(receipt, tariff, ledger.stated(past, 0))
     return {"moves": moves, "figures": told[-1] if told else [], "held": held, "counterfactual": why}
 
 
@@ -184,12 +185,12 @@ def _down(receipt: LedgerReceipt, tariff: Tariff, columns: shadows.Columns, hot:
     prices, size, real = tariff.columns, float(receipt.size), len(RULES)
     here, found = shadows.keep_hot(size, hot, prices), []
     for to in range(1, tariff.plain):
-        due = shadows.threshold(0, real, to, hot, columns, tariff.plain, RULES[receipt.rule])
+        due = shadows.threshold(0, real, to, hot, columns, tariff.plain, RULES, receipt.rule)
         saved = here - shadows.keep(size, to, prices)
         if due >= shadows.NEVER or saved <= 0:
             continue
         lacks = due * shadows.price_there_and_back(size, to, hot, prices) - float(columns.lean[0, real, to - 1])
-        days = max(0, int(np.ceil((lacks + shadows.rest(0, real, size, columns, prices)) / saved)))
+        days = max(0, int(np.ceil((lacks + shadows.rest(0, real, 0, size, columns, prices)) / saved)))
         more = shadows.read_price(to, size, prices) - shadows.read_price(hot, size, prices)
         under = saved / more * DAYS_PER_MONTH if more > 0 else np.inf
         found.append((days, -to, under))  # of those due on one day the coldest is taken

@@ -13,10 +13,12 @@ and measures it.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,18 +26,19 @@ from numpy.typing import NDArray
 
 from fabric.core.errors import BadInputError, ConfigError
 from fabric.core.files import write_whole
-from fabric.core.kernels import compiled
+from fabric.core.kernels import Kernel, compiled
+from fabric.placement.replay.lessons import Lesson, weighed
 from fabric.placement.replay.moves import Moves
-from fabric.placement.replay.shadows import KINDS, Columns, Gate, Told, advance, weigh
+from fabric.placement.replay.shadows import EPOCH_DAYS, KINDS, Columns, Gate, Told, advance, reconsider, state
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past, Trace
 
 COLD_MOST = 4  # plain classes below the hot one
-EPOCH_DAYS = 7  # days between two lessons
-SURENESS = 0.9  # standard errors by which a rule must beat the one in force to replace it
 BLOCK = 1 << 15  # objects worked on at a time
 FIGURES = 6  # f, l, c, t, score and confidence of a demotion
-FORMAT = 1
+FORMAT = 2
+UNCOMPILED_VISITS = 10_000  # of objects, about 0.2 ms each; compiling takes many seconds the first time
+THREADS = 2  # blocks worked on at once by compiled code, which lets go of the interpreter's lock
 
 # thresholds as multiples of a price: young (up, shallow, deep), then, once reheated, (up, shallow, deep)
 RULES = np.array(
@@ -49,7 +52,7 @@ RULE_NAMES = ("stay", "patient", "eager")
 FIRST_RULE = 0
 COPIES = len(RULES) + 1
 
-RECORD = np.dtype(
+RECORD = np.dtype(  # the counts of a copy are those of its day ``since``, before that day's night; see `stated`
     [
         ("own", "f8", (len(RULES),)),  # USD that each paper copy has cost
         ("wait", "f4", (COPIES,)),  # factor on the waits before a demotion
@@ -57,19 +60,24 @@ RECORD = np.dtype(
         ("rent", "f4", (COPIES,)),  # USD paid by being cold, less the storage saved, not below 0; of this stay
         ("lean", "f4", (COPIES, COLD_MOST)),  # USD each colder class would have saved, less reads, not below 0
         ("spell", "f4", (COPIES,)),  # USD this hot or cold spell has brought, its price included
+        ("since", "i4", (COPIES,)),  # day of the last event
+        ("next", "i4", (COPIES,)),  # the first day after it that needs a look though nobody reads
+        ("due", "i4"),  # the first of ``next``
+        ("seen", "i4"),  # day of birth or of the last read
+        ("week", "f4"),  # reads a day, of a half-life of 7 days, at the end of ``seen``
+        ("month", "f4"),  # and of 30 days
+        ("lived", "u4"),  # days since birth up to the last event, that one counted
         ("age", "u2", (COPIES,)),  # days in the class
         ("quiet", "u2", (COPIES,)),  # days without a read in a managed tier
-        ("lived", "u2"),  # days since birth
         ("held", "u1", (COPIES,)),  # index of the class
         ("heats", "u1", (COPIES,)),  # promotions so far
         ("trial", "u1", (COPIES,)),  # class and kind of a demotion on paper whose end is not known yet, 0: none
-        ("week", "f4"),  # reads a day, of a half-life of 7 days
-        ("month", "f4"),  # and of 30 days
     ]
 )
 assert RECORD.itemsize <= 256, "the design allows 256 bytes an object"
 
 
+Found = TypeVar("Found")
 Table = list[list[float]]  # by kind of demotion and class
 
 
@@ -119,23 +127,6 @@ class Judged:
     factors: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What paper says of the rules: the USD by which each has cost less than the rule in force, and its error."""
-
-    gain: NDArray[np.float64]
-    error: NDArray[np.float64]  # root of the sum of squares over objects
-
-    def best(self, now: int) -> tuple[int, float]:
-        """Return the rule to obey and by how many standard errors it wins; ``now`` where none is surely better."""
-        sure = self.gain / np.maximum(self.error, 1e-300)
-        good = (self.gain > 0) & (sure > SURENESS)
-        if not good.any():
-            return now, 0.0
-        best = int(np.argmax(np.where(good, self.gain, 0.0)))
-        return best, float(sure[best])
-
-
 class Ledger:
     """The records of all objects and what the fleet has learned. One thread at a time."""
 
@@ -146,7 +137,7 @@ class Ledger:
         fleet: Fleet,
         terms: Terms | None = None,
         *,
-        ahead: int = 0,  # work that is known to follow, for which compiling is worth its time
+        uncompiled: bool = False,  # however much there is to do: compiling takes hundreds of MB of memory
     ) -> None:
         if tariff.plain - 1 > COLD_MOST:
             raise ConfigError("the rule knows at most five plain classes", classes=",".join(tariff.names))
@@ -154,7 +145,7 @@ class Ledger:
         self.records = records
         self.fleet = fleet
         self.terms = terms or Terms()
-        self.ahead = ahead
+        self.uncompiled = uncompiled
 
     @classmethod
     def fresh(cls, tariff: Tariff, lives: int, terms: Terms | None = None) -> Self:
@@ -185,14 +176,33 @@ class Ledger:
                 self._learn(past)
         return _joined(parts)
 
+    def woken(self, past: Past, days: int) -> NDArray[np.int64]:
+        """Return the lives to which something happens on the days before ``days`` that were not lived yet."""
+        row, day = _next_rows(past, self.fleet.day), self.fleet.day
+        found = [
+            lo + awake(past, lo, day, days, row[lo : lo + len(block.lived)], block)
+            for lo, block in self._blocks(self._born(past, days))
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *found])
+
     def lesson(self, past: Past) -> Lesson:
         """Weigh every rule on all that the fleet has lived."""
         costs, squares = np.zeros(len(RULES)), np.zeros((len(RULES), len(RULES)))
-        kernel = compiled(weigh, work=max(self.ahead, len(self.records) * len(RULES) ** 2))
-        for lo, block in self._blocks():
-            kernel(past, lo, self.fleet.day - 1, block, self.tariff.columns, costs, squares)
+
+        def weigh(lo: int, block: Columns) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            return weighed(past, lo, self.fleet.day, block, self.tariff.columns)
+
+        for found in _each(weigh, self._blocks(self._born(past))):
+            costs, squares = costs + found[0], squares + found[1]
         now = self.fleet.rule
         return Lesson(costs[now] - costs, np.sqrt(squares[now]))
+
+    def stated(self, past: Past, life: int) -> NDArray[np.void]:
+        """Return the record of a life, shape (1,), with every count as of the dawn of the next day to live."""
+        found = self.records[life : life + 1].copy()
+        one = Columns(*(found[name] for name in Columns._fields))
+        state(0, life, self.fleet.day, one, past, self.tariff.columns, self.tariff.plain)
+        return found
 
     def _learn(self, past: Past) -> None:
         fleet = self.fleet
@@ -203,21 +213,43 @@ class Ledger:
         if rule != self.fleet.rule:
             self.fleet.rule, self.fleet.sureness = rule, sureness
             self.fleet.adopted.append((self.fleet.day, rule))
+            self._reconsider(past)
+
+    def _reconsider(self, past: Past) -> None:
+        """Another rule is in force: it says anew when each real copy must be looked at."""
+        kernel = self._kernel(reconsider, len(self.records))
+        rule = self.fleet.rule
+        for lo, block in self._blocks(self._born(past)):
+            kernel(past, lo, self.fleet.day, block, self.tariff.columns, self.tariff.plain, RULES, rule)
 
     def _advance(self, past: Past, row: NDArray[np.int64], stop: int) -> list[Judged]:
-        begin, parts = self.fleet.day, []
-        kernel = compiled(advance, work=max(self.ahead, len(self.records) * (stop - begin)))
-        told = _room(min(BLOCK, len(self.records)) * 2 * (stop - begin))
-        born = int(np.searchsorted(past.birth, stop)) if _by_birth(past) else len(past.birth)
-        gate = self._gate()
-        for lo, block in self._blocks(born):
-            told.made[0] = 0
+        """Live up to ``stop``: find in each block whom something happens to, and let the kernel visit those."""
+        begin, gate = self.fleet.day, self._gate()
+        rule, plain, prices = self.fleet.rule, self.tariff.plain, self.tariff.columns
+
+        def live(lo: int, block: Columns) -> tuple[Judged, Gate]:
             rows = row[lo : lo + len(block.lived)]
-            rule, plain = self.fleet.rule, self.tariff.plain
-            kernel(past, lo, begin, stop, rows, block, self.tariff.columns, plain, RULES, rule, gate, told)
-            parts.append(_taken(told))
+            who = awake(past, lo, begin, stop, rows, block)
+            told = _room(len(who) * 2 * (stop - begin))
+            own = gate._replace(trying=np.zeros_like(gate.trying), paying=np.zeros_like(gate.paying))
+            kernel = self._kernel(advance, max(len(past.day), len(who)))
+            kernel(past, who, lo, begin, stop, rows, block, prices, plain, RULES, rule, own, told)
+            return _taken(told), own
+
+        done = _each(live, self._blocks(self._born(past, stop)))
+        for _, own in done:
+            gate.trying[:] += own.trying
+            gate.paying[:] += own.paying
         self.fleet.trying, self.fleet.paying = gate.trying.tolist(), gate.paying.tolist()
-        return parts
+        return [judged for judged, _ in done]
+
+    def _kernel(self, kernel: Kernel, visits: int) -> Kernel:
+        return kernel if self.uncompiled or visits <= UNCOMPILED_VISITS else compiled(kernel, lean=True)
+
+    def _born(self, past: Past, day: int | None = None) -> int:
+        """Return before which life all are that were born before a day, as far as the order tells."""
+        before = self.fleet.day if day is None else day
+        return int(np.searchsorted(past.birth, before)) if _by_birth(past) else len(past.birth)
 
     def _gate(self) -> Gate:
         terms, fleet = self.terms, self.fleet
@@ -270,6 +302,30 @@ class Ledger:
 def decide(trace: Trace, tariff: Tariff) -> Moves:
     """Return the moves of the policy `fabric`."""
     return Ledger.fresh(tariff, trace.lives).live(trace.columns, trace.days)
+
+
+def _each(work: Callable[[int, Columns], Found], blocks: Iterator[tuple[int, Columns]]) -> list[Found]:
+    """Do some work on every block, THREADS at a time, and return what was found in the blocks' order."""
+    first = next(blocks, None)
+    second = next(blocks, None)
+    if first is None or second is None:
+        return [] if first is None else [work(*first)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda one: work(*one), chain((first, second), blocks)))
+
+
+def awake(past: Past, lo: int, begin: int, stop: int, row: NDArray[np.int64], block: Columns) -> NDArray[np.int64]:
+    """Return the objects of a block to which something happens from ``begin`` to ``stop`` - 1, by their place in it."""
+    at = slice(lo, lo + len(block.lived))
+    birth, end = past.birth[at], past.end[at]
+    found = (block.lived > 0) & (block.due < stop)
+    found |= (birth >= begin) & (birth < stop)
+    found |= past.ended[at] & (end >= begin) & (end < stop)
+    if len(past.day):
+        read = row < past.first[lo + 1 : lo + 1 + len(row)]
+        read &= past.day[np.minimum(row, len(past.day) - 1)] < stop
+        found |= read
+    return np.flatnonzero(found)
 
 
 def _next_rows(past: Past, day: int) -> NDArray[np.int64]:

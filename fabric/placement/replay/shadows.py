@@ -1,8 +1,13 @@
-"""The kernel of the shadow ledger: a day of one copy of an object, real or on paper, and what paper has taught.
+"""The kernel of the shadow ledger: the days on which something happens to a copy of an object, real or on paper.
 
 Scalar functions over arrays, for `kernels.compiled`. Copies 0 to ``rules - 1`` of an object are on paper: copy r has
 obeyed rule r since the object's birth. The last copy is the real one. The words are those of `ledger.RECORD`; what the
 rule is and why is derived in docs/design/placement-rule.md.
+
+Between two events every count of a copy is linear in the nights that pass. A record therefore states the counts as of
+its copy's last event, day ``since``, before that day's night, and ``next``, the first day on which the copy must be
+looked at although nobody reads it: a demotion falls due, a managed tier sinks a level, a trial reaches its horizon.
+Both depend on what happened alone, never on how days are cut into calls. `stated` gives the counts of any later day.
 """
 
 from __future__ import annotations
@@ -21,6 +26,9 @@ WORSE = 1.4  # a spell that lost stretches the next wait of its kind by this muc
 BETTER_COLD, BETTER_HOT = 0.7, 0.5  # and one that paid shrinks it
 COLD_MOST, HOT_MOST, LEAST = 4.0, 1.0, 0.25  # learning never takes a wait further than this
 NEVER = 1e30
+LEAST_PRICE = 1e-300  # USD; a class may be free to enter and to leave
+LATER = 1 << 30  # a day that never comes
+EPOCH_DAYS = 7  # days between two lessons
 MOST_DAYS = 65535  # of the counters
 MOST_HEATS = 255
 HORIZON_DAYS = 90  # after which a demotion is judged, unless a promotion ended it before
@@ -45,9 +53,13 @@ class Columns(NamedTuple):
     spell: NDArray[np.float32]
     own: NDArray[np.float64]
     trial: NDArray[np.uint8]
+    since: NDArray[np.int32]
+    next: NDArray[np.int32]
+    due: NDArray[np.int32]
     week: NDArray[np.float32]
     month: NDArray[np.float32]
-    lived: NDArray[np.uint16]
+    seen: NDArray[np.int32]
+    lived: NDArray[np.uint32]
 
 
 class Told(NamedTuple):
@@ -92,6 +104,7 @@ class Gate(NamedTuple):
 
 def advance(
     past: Past,
+    who: NDArray[np.int64],
     lo: int,
     begin: int,
     stop: int,
@@ -104,44 +117,127 @@ def advance(
     gate: Gate,
     told: Told,
 ) -> None:
-    """Live the days ``begin`` to ``stop`` - 1 of the objects of a block, whose first is life ``lo`` of ``past``.
+    """Live the days ``begin`` to ``stop`` - 1 of some objects of a block, whose first is life ``lo`` of ``past``.
 
     Args:
+        who: the objects to which something happens on these days, as `ledger.awake` finds them.
         row: shape (objects,); each one's first row that is not lived yet. Moved on.
         plain: how many plain classes there are.
         rules: shape (rules, 6), thresholds as multiples of a price.
         rule: the one that the real copies obey.
         told: has room for two moves per object and day.
     """
+    for at in who:
+        day = upcoming(at, lo + at, begin, row, block, past)
+        while day < stop:
+            visit(at, lo + at, day, row, block, past, prices, plain, rules, rule, gate, told)
+            day = upcoming(at, lo + at, day + 1, row, block, past)
+
+
+def upcoming(at: int, life: int, begin: int, row: NDArray[np.int64], block: Columns, past: Past) -> int:
+    """Return the first day from ``begin`` on on which something happens to an object; it ends with its life."""
+    if block.lived[at] == 0:
+        return max(begin, int(past.birth[life]))
+    if past.end[life] < begin:
+        return LATER
+    day = int(block.due[at])
+    if row[at] < past.first[life + 1]:
+        day = min(day, int(past.day[row[at]]))
+    if past.ended[life]:
+        return min(day, int(past.end[life]))
+    return day if day < past.end[life] else LATER
+
+
+def visit(
+    at: int,
+    life: int,
+    day: int,
+    row: NDArray[np.int64],
+    block: Columns,
+    past: Past,
+    prices: Prices,
+    plain: int,
+    rules: NDArray[np.float64],
+    rule: int,
+    gate: Gate,
+    told: Told,
+) -> None:
+    """Live one day of an object: dawn, reads and, as it is deleted, the end of every copy to which they happen."""
+    size = float(past.size[life])
+    hot = prices.managed if prices.managed >= 0 and size >= prices.floor_bytes else 0
+    born, ends = day == past.birth[life], day == past.end[life]
+    reads, each = 0, 0.0
+    if row[at] < past.first[life + 1] and past.day[row[at]] == day:
+        reads = past.reads[row[at]]
+        each = past.bytes[row[at]] / reads
+        row[at] += 1
+    soonest = LATER
+    for copy in range(len(rules) + 1):
+        real = copy == len(rules)
+        obeyed = rule if real else copy
+        teller = life if real else -1
+        again = day + 1
+        if born:
+            bear(at, copy, day, hot, block, prices)
+            tell(teller, day, hot, -1, told)
+        elif day >= block.next[at, copy]:
+            again = dawn(at, copy, size, hot, teller, day, block, prices, plain, rules, obeyed, gate, told)
+        elif reads == 0 and not ends:
+            soonest = min(soonest, int(block.next[at, copy]))
+            continue
+        roll(at, copy, size, hot, day, block, prices, plain)
+        if reads > 0:
+            serve(at, copy, size, hot, reads, each, teller, day, block, prices, plain, rules, obeyed, gate, told)
+            again = day + 1  # what a gate was closed for is another demotion now
+        if ends:
+            finish(at, copy, size, hot, block, prices)
+        else:
+            horizon(at, copy, size, hot, block, prices, gate)
+            block.next[at, copy] = seek(at, copy, size, hot, again, block, prices, plain, rules, obeyed)
+            soonest = min(soonest, int(block.next[at, copy]))
+    block.due[at] = soonest
+    block.lived[at] = day + 1 - past.birth[life]
+    if born or reads > 0:
+        nights = 0 if born else day - block.seen[at]
+        block.week[at] = float(block.week[at]) * power(WEEK_DECAY, nights) + reads * WEEK_RATE
+        block.month[at] = float(block.month[at]) * power(MONTH_DECAY, nights) + reads * MONTH_RATE
+        block.seen[at] = day
+
+
+def reconsider(
+    past: Past,
+    lo: int,
+    day: int,
+    block: Columns,
+    prices: Prices,
+    plain: int,
+    rules: NDArray[np.float64],
+    rule: int,
+) -> None:
+    """Find anew when the real copies must be looked at: another rule is in force from ``day`` on."""
+    real = block.held.shape[1] - 1
     for at in range(len(block.lived)):
         life = lo + at
+        if block.lived[at] == 0 or past.end[life] < day:
+            continue
         size = float(past.size[life])
         hot = prices.managed if prices.managed >= 0 and size >= prices.floor_bytes else 0
-        last = past.end[life] + 1 if past.ended[life] else past.end[life]
-        for day in range(max(begin, past.birth[life]), min(stop, last)):
-            reads, each = 0, 0.0
-            if row[at] < past.first[life + 1] and past.day[row[at]] == day:
-                reads = past.reads[row[at]]
-                each = past.bytes[row[at]] / reads
-                row[at] += 1
-            for copy in range(len(rules) + 1):
-                real = copy == len(rules)
-                obeyed = rules[rule if real else copy]
-                teller = life if real else -1
-                if day == past.birth[life]:
-                    bear(at, copy, hot, block, prices)
-                    tell(teller, day, hot, -1, told)
-                else:
-                    dawn(at, copy, size, hot, teller, day, block, prices, plain, obeyed, gate, told)
-                if reads > 0:
-                    serve(at, copy, size, hot, reads, each, teller, day, block, prices, plain, obeyed, gate, told)
-                if day < past.end[life]:
-                    dusk(at, copy, size, hot, block, prices, plain, gate)
-                else:
-                    finish(at, copy, size, hot, block, prices)
-            block.week[at] = float(block.week[at]) * WEEK_DECAY + reads * WEEK_RATE
-            block.month[at] = float(block.month[at]) * MONTH_DECAY + reads * MONTH_RATE
-            block.lived[at] = min(MOST_DAYS, int(block.lived[at]) + 1)
+        block.next[at, real] = seek(at, real, size, hot, day, block, prices, plain, rules, rule)
+        soonest = LATER
+        for copy in range(real + 1):
+            soonest = min(soonest, int(block.next[at, copy]))
+        block.due[at] = soonest
+
+
+def power(base: float, times: int) -> float:
+    """Return ``base`` multiplied ``times`` times by itself, by squaring: the same bits compiled or not."""
+    found, square = 1.0, base
+    while times > 0:
+        if times % 2 == 1:
+            found *= square
+        square *= square
+        times //= 2
+    return found
 
 
 def tell(life: int, day: int, to: int, after_reads: int, told: Told) -> None:
@@ -169,8 +265,9 @@ def pay(at: int, copy: int, usd: float, block: Columns) -> None:
         block.own[at, copy] += usd
 
 
-def bear(at: int, copy: int, hot: int, block: Columns, prices: Prices) -> None:
+def bear(at: int, copy: int, day: int, hot: int, block: Columns, prices: Prices) -> None:
     block.held[at, copy] = hot
+    block.since[at, copy] = day
     block.wait[at, copy] = 1.0
     block.patience[at, copy] = 1.0
     pay(at, copy, prices.transition[hot], block)
@@ -211,10 +308,11 @@ def level(quiet: int, prices: Prices) -> int:
     return found
 
 
-def rest(at: int, copy: int, size: float, block: Columns, prices: Prices) -> float:
-    """USD for leaving the class now: the rest of its minimum duration."""
+def rest(at: int, copy: int, nights: int, size: float, block: Columns, prices: Prices) -> float:
+    """USD for leaving the class after some more nights: the rest of its minimum duration."""
     held = int(block.held[at, copy])
-    return float(max(0.0, prices.min_days[held] - float(block.age[at, copy])) * keep(size, held, prices))
+    lacks = prices.min_days[held] - (float(block.age[at, copy]) + nights)
+    return float(max(0.0, lacks) * keep(size, held, prices))
 
 
 def price_there_and_back(size: float, to: int, hot: int, prices: Prices) -> float:
@@ -224,19 +322,126 @@ def price_there_and_back(size: float, to: int, hot: int, prices: Prices) -> floa
 def price_back(at: int, copy: int, size: float, hot: int, block: Columns, prices: Prices) -> float:
     """USD for promoting a cold copy now: one GET and the whole size, the PUT, the rest of the minimum duration."""
     held = int(block.held[at, copy])
-    return float(prices.transition[hot] + read_price(held, size, prices) + rest(at, copy, size, block, prices))
+    return float(prices.transition[hot] + read_price(held, size, prices) + rest(at, copy, 0, size, block, prices))
 
 
-def threshold(at: int, copy: int, to: int, hot: int, block: Columns, plain: int, rule: NDArray[np.float64]) -> float:
+def threshold(
+    at: int, copy: int, to: int, hot: int, block: Columns, plain: int, rules: NDArray[np.float64], rule: int
+) -> float:
     """Return how many times the price there and back must have been wasted before the move is made."""
     if block.held[at, copy] != hot:
-        return STRAND if rule[DEEP] < NEVER else NEVER
+        return STRAND if rules[rule, DEEP] < NEVER else NEVER
     shallow = to == 1 and plain > 2
     if block.heats[at, copy] == 0:
-        base = rule[YOUNG_SHALLOW] if shallow else rule[YOUNG_DEEP]
+        base = rules[rule, YOUNG_SHALLOW] if shallow else rules[rule, YOUNG_DEEP]
     else:
-        base = rule[SHALLOW] if shallow else rule[DEEP]
+        base = rules[rule, SHALLOW] if shallow else rules[rule, DEEP]
     return float(base) * float(block.wait[at, copy])
+
+
+def roll(at: int, copy: int, size: float, hot: int, day: int, block: Columns, prices: Prices, plain: int) -> None:
+    """Bring a copy's counts to ``day``: bill the nights' storage, and count what another class would have saved."""
+    nights = day - int(block.since[at, copy])
+    if nights <= 0:
+        return
+    held = int(block.held[at, copy])
+    here = keep_here(at, copy, size, block, prices)
+    pay(at, copy, nights * here, block)
+    for to in range(1 if held == hot else held + 1, plain):
+        block.lean[at, copy, to - 1] = lean_after(at, copy, to, nights, size, block, prices)
+    if held == hot:
+        block.spell[at, copy] = float(block.spell[at, copy]) - nights * (here - keep(size, plain - 1, prices))
+    else:
+        saved = keep_hot(size, hot, prices) - here
+        block.rent[at, copy] = max(0.0, float(block.rent[at, copy]) - nights * saved)
+        block.spell[at, copy] = float(block.spell[at, copy]) + nights * saved
+    if held == prices.managed:
+        block.quiet[at, copy] = min(MOST_DAYS, int(block.quiet[at, copy]) + nights)
+    block.age[at, copy] = min(MOST_DAYS, int(block.age[at, copy]) + nights)
+    block.since[at, copy] = day
+
+
+def keep_here(at: int, copy: int, size: float, block: Columns, prices: Prices) -> float:
+    """USD for the next night where the copy is; the same for every night up to its `next` day."""
+    held = int(block.held[at, copy])
+    if held == prices.managed:
+        return float(size * prices.level_storage[level(int(block.quiet[at, copy]), prices)] + prices.monitoring)
+    return keep(size, held, prices)
+
+
+def lean_after(at: int, copy: int, to: int, nights: int, size: float, block: Columns, prices: Prices) -> float:
+    saved = keep_here(at, copy, size, block, prices) - keep(size, to, prices)
+    return max(0.0, float(block.lean[at, copy, to - 1]) + nights * saved)
+
+
+def waited(at: int, copy: int, to: int, nights: int, size: float, hot: int, block: Columns, prices: Prices) -> float:
+    """Return the saving forgone after some nights, less the rest of the minimum, in prices there and back; 0: none."""
+    lean = lean_after(at, copy, to, nights, size, block, prices)
+    if lean <= 0.0:
+        return 0.0
+    price = max(LEAST_PRICE, price_there_and_back(size, to, hot, prices))
+    return (lean - rest(at, copy, nights, size, block, prices)) / price
+
+
+def seek(
+    at: int,
+    copy: int,
+    size: float,
+    hot: int,
+    begin: int,
+    block: Columns,
+    prices: Prices,
+    plain: int,
+    rules: NDArray[np.float64],
+    rule: int,
+) -> int:
+    """Return the next day on which a copy must be looked at; no demotion is wanted before ``begin``."""
+    held, since = int(block.held[at, copy]), int(block.since[at, copy])
+    found = LATER
+    if held == prices.managed:
+        quiet = int(block.quiet[at, copy])
+        below = level(quiet, prices) + 1
+        if below < len(prices.after_days):
+            found = since + int(prices.after_days[below]) - quiet
+    if block.trial[at, copy] > 0:
+        found = min(found, max(since + 1, since + HORIZON_DAYS - 1 - int(block.age[at, copy])))
+    for to in range(1 if held == hot else held + 1, plain):
+        due = threshold(at, copy, to, hot, block, plain, rules, rule)
+        if due < NEVER:
+            nights = first_due(at, copy, to, begin - since, due, size, hot, block, prices)
+            found = min(found, since + nights)
+    return found
+
+
+def first_due(
+    at: int, copy: int, to: int, least: int, due: float, size: float, hot: int, block: Columns, prices: Prices
+) -> int:
+    """Return the first number of nights, ``least`` or more, after which a demotion is due.
+
+    What was waited is linear in the nights up to the end of the minimum duration, and again from there on. A division
+    tells where to look, `waited` itself whether it is there; where it falls with the nights only ``least`` can be it.
+    """
+    held = int(block.held[at, copy])
+    saved = keep_here(at, copy, size, block, prices) - keep(size, to, prices)
+    there = price_there_and_back(size, to, hot, prices)
+    lacks = due * there - float(block.lean[at, copy, to - 1])
+    left = max(0.0, prices.min_days[held] - float(block.age[at, copy]))
+    fee = keep(size, held, prices) if left > 0.0 else 0.0
+    guess = float(least)
+    if saved + fee > 0.0:
+        guess = (lacks + left * fee) / (saved + fee)
+        if guess > left and saved > 0.0:
+            guess = lacks / saved
+    if not guess < LATER / 2:
+        return LATER // 2
+    nights = max(least, int(guess) - 1)
+    lean, age, price = float(block.lean[at, copy, to - 1]), float(block.age[at, copy]), max(LEAST_PRICE, there)
+    stay, least_days = keep(size, held, prices), float(prices.min_days[held])
+    for step in range(nights, nights + 4):  # as `waited` has it, to the last bit
+        forgone = max(0.0, lean + step * saved)
+        if forgone > 0.0 and (forgone - max(0.0, least_days - (age + step)) * stay) / price >= due:
+            return step
+    return LATER // 2
 
 
 def dawn(
@@ -249,62 +454,102 @@ def dawn(
     block: Columns,
     prices: Prices,
     plain: int,
-    rule: NDArray[np.float64],
+    rules: NDArray[np.float64],
+    rule: int,
     gate: Gate,
     told: Told,
-) -> None:
-    """Demote to the coldest class whose saving has been forgone for long enough, on facts up to yesterday."""
-    held = int(block.held[at, copy])
-    warmest = 1 if held == hot else held + 1
+) -> int:
+    """Demote to the coldest class whose saving has been forgone for long enough, on facts up to yesterday.
+
+    Returns:
+        The first day on which another demotion may be wanted: where the gate closed, when it may have opened.
+    """
+    held, nights = int(block.held[at, copy]), day - int(block.since[at, copy])
+    warmest, closed = 1 if held == hot else held + 1, False
     for back in range(plain - warmest):
         to = plain - 1 - back
-        lean = float(block.lean[at, copy, to - 1])
-        due = threshold(at, copy, to, hot, block, plain, rule)
-        if lean <= 0.0 or due >= NEVER:
+        due = threshold(at, copy, to, hot, block, plain, rules, rule)
+        prices_waited = waited(at, copy, to, nights, size, hot, block, prices)
+        if due >= NEVER or prices_waited < due:
             continue
-        early = rest(at, copy, size, block, prices)
-        price = price_there_and_back(size, to, hot, prices)
-        if lean - early >= due * price:
-            if teller >= 0:
-                judge(at, (lean - early) / price, due, to, block, gate, told)
-                if gate.on and not opens(told.factors[told.made[0]], gate):
-                    continue
-            if held == hot:
-                end_hot_spell(at, copy, block)
-                block.trial[at, copy] = 0 if teller >= 0 else to + TRIALS * kind_of((lean - early) / price)
-            pay(at, copy, prices.transition[to] + early, block)
-            arrive(at, copy, to, block)
-            write(teller, day, to, -1, told)
-            return
+        if teller >= 0:
+            judge(at, prices_waited, due, to, day, block, gate, told)
+            if gate.on and not opens(told.factors, told.made[0], gate):
+                closed = True
+                continue
+        roll(at, copy, size, hot, day, block, prices, plain)
+        if held == hot:
+            end_hot_spell(at, copy, block)
+            block.trial[at, copy] = 0 if teller >= 0 else to + TRIALS * kind_of(prices_waited)
+        pay(at, copy, prices.transition[to] + rest(at, copy, 0, size, block, prices), block)
+        arrive(at, copy, to, block)
+        write(teller, day, to, -1, told)
+        return day + 1
+    return reopens(at, copy, size, hot, day, block, prices, plain, rules, rule, gate, told) if closed else day + 1
 
 
-def judge(at: int, waited: float, due: float, to: int, block: Columns, gate: Gate, told: Told) -> None:
-    """Write the figures of a demotion into the row that is to come.
+def reopens(
+    at: int,
+    copy: int,
+    size: float,
+    hot: int,
+    day: int,
+    block: Columns,
+    prices: Prices,
+    plain: int,
+    rules: NDArray[np.float64],
+    rule: int,
+    gate: Gate,
+    told: Told,
+) -> int:
+    """Return the first day after ``day`` on which a gate that is closed may open: the next lesson's, or tomorrow.
 
-    f = (1 + 2 Q) / (2 + 2 Q), where Q = ``waited`` is the saving forgone in prices there and back: 0.5 at none.
+    Through quiet nights f and t rise, l and c stay, and confidence changes with the kind alone; so a gate that is
+    closed on the eve of the lesson for a demotion of the same kind as tomorrow's stays closed until then.
+    """
+    held, since = int(block.held[at, copy]), int(block.since[at, copy])
+    lesson = (day // EPOCH_DAYS + 1) * EPOCH_DAYS
+    for to in range(1 if held == hot else held + 1, plain):
+        due = threshold(at, copy, to, hot, block, plain, rules, rule)
+        last = waited(at, copy, to, lesson - 1 - since, size, hot, block, prices)
+        if due >= NEVER or last < due:
+            continue
+        if kind_of(waited(at, copy, to, day + 1 - since, size, hot, block, prices)) != kind_of(last):
+            return day + 1
+        judge(at, last, due, to, lesson - 1, block, gate, told)
+        if opens(told.factors, told.made[0], gate):
+            return day + 1
+    return lesson
+
+
+def judge(at: int, prices_waited: float, due: float, to: int, day: int, block: Columns, gate: Gate, told: Told) -> None:
+    """Write the figures of a demotion at a dawn into the row that is to come.
+
+    f = (1 + 2 Q) / (2 + 2 Q), where Q = ``prices_waited`` is the saving forgone in prices there and back: 0.5 at none.
     c = 2 / (2 + a), where a = ``due`` is what such an object must wait: 1 where its demotions have always paid.
     t = m / (m + w), reads a day of a half-life of 30 and of 7 days: 0.5 where reads are steady or none were seen.
     Confidence = the share of such demotions that saved more than they cost, (paid + 1) / (tried + 2).
     """
-    row = told.factors[told.made[0]]
-    week, month = float(block.week[at]), float(block.month[at])
-    kind = kind_of(waited)
-    row[F] = (1.0 + 2.0 * waited) / (2.0 + 2.0 * waited)
-    row[L] = gate.latency[to]
-    row[C] = 2.0 / (2.0 + due)
-    row[T] = month / (month + week) if month + week > 0.0 else 0.5
+    row = told.made[0]
+    nights = day - 1 - int(block.seen[at])
+    week, month = float(block.week[at]) * power(WEEK_DECAY, nights), float(block.month[at]) * power(MONTH_DECAY, nights)
+    kind = kind_of(prices_waited)
+    told.factors[row, F] = (1.0 + 2.0 * prices_waited) / (2.0 + 2.0 * prices_waited)
+    told.factors[row, L] = gate.latency[to]
+    told.factors[row, C] = 2.0 / (2.0 + due)
+    told.factors[row, T] = month / (month + week) if month + week > 0.0 else 0.5
     score = 0.0
     for factor in range(4):
-        score += gate.weights[factor] * float(row[factor])
-    row[SCORE] = score
-    row[CONFIDENCE] = (gate.paid[kind, to] + 1.0) / (gate.tried[kind, to] + 2.0)
+        score += gate.weights[factor] * float(told.factors[row, factor])
+    told.factors[row, SCORE] = score
+    told.factors[row, CONFIDENCE] = (gate.paid[kind, to] + 1.0) / (gate.tried[kind, to] + 2.0)
 
 
-def opens(row: NDArray[np.float32], gate: Gate) -> bool:
-    lowest = min(float(row[F]), float(row[L]), float(row[C]), float(row[T]))
+def opens(factors: NDArray[np.float32], at: int, gate: Gate) -> bool:
+    lowest = min(float(factors[at, F]), float(factors[at, L]), float(factors[at, C]), float(factors[at, T]))
     if lowest < gate.floor or lowest <= 0.0:
         return False
-    return bool(float(row[SCORE]) > gate.score and float(row[CONFIDENCE]) > gate.confidence)
+    return bool(float(factors[at, SCORE]) > gate.score and float(factors[at, CONFIDENCE]) > gate.confidence)
 
 
 def kind_of(waited: float) -> int:
@@ -350,7 +595,8 @@ def serve(
     block: Columns,
     prices: Prices,
     plain: int,
-    rule: NDArray[np.float64],
+    rules: NDArray[np.float64],
+    rule: int,
     gate: Gate,
     told: Told,
 ) -> None:
@@ -361,7 +607,7 @@ def serve(
         here = read_price(held, each, prices)
         extra = here - read_price(hot, each, prices)
         buy = price_back(at, copy, size, hot, block, prices)
-        up = rule[YOUNG_UP] if block.heats[at, copy] == 0 else rule[UP]
+        up = rules[rule, YOUNG_UP] if block.heats[at, copy] == 0 else rules[rule, UP]
         due = float(up) * float(block.patience[at, copy]) * buy - extra - float(block.rent[at, copy])
         cold = reads_before(due, extra, reads)
         pay(at, copy, cold * here, block)
@@ -421,65 +667,33 @@ def lean_back(
         block.lean[at, copy, to - 1] = max(0.0, float(block.lean[at, copy, to - 1]) - more)
 
 
-def dusk(at: int, copy: int, size: float, hot: int, block: Columns, prices: Prices, plain: int, gate: Gate) -> None:
-    """Bill the day's storage, and count what another class would have saved."""
-    held = int(block.held[at, copy])
-    if held == prices.managed:
-        here = size * prices.level_storage[level(int(block.quiet[at, copy]), prices)] + prices.monitoring
-        block.quiet[at, copy] = min(MOST_DAYS, int(block.quiet[at, copy]) + 1)
-    else:
-        here = keep(size, held, prices)
-    pay(at, copy, here, block)
-    if held == hot:
-        block.spell[at, copy] = float(block.spell[at, copy]) - (here - keep(size, plain - 1, prices))
-    else:
-        saved = keep_hot(size, hot, prices) - here
-        block.rent[at, copy] = max(0.0, float(block.rent[at, copy]) - saved)
-        block.spell[at, copy] = float(block.spell[at, copy]) + saved
-        if block.trial[at, copy] > 0 and block.age[at, copy] + 1 >= HORIZON_DAYS:
-            settle(at, copy, float(block.spell[at, copy]) >= prices.transition[held], block, gate)
-    for to in range(1 if held == hot else held + 1, plain):
-        lean = float(block.lean[at, copy, to - 1]) + (here - keep(size, to, prices))
-        block.lean[at, copy, to - 1] = max(0.0, lean)
-    block.age[at, copy] = min(MOST_DAYS, int(block.age[at, copy]) + 1)
+def horizon(at: int, copy: int, size: float, hot: int, block: Columns, prices: Prices, gate: Gate) -> None:
+    """Judge a trial that the coming night makes old enough."""
+    if block.trial[at, copy] > 0 and int(block.age[at, copy]) + 1 >= HORIZON_DAYS:
+        held = int(block.held[at, copy])
+        brought = float(block.spell[at, copy]) + (keep_hot(size, hot, prices) - keep(size, held, prices))
+        settle(at, copy, brought >= prices.transition[held], block, gate)
 
 
 def finish(at: int, copy: int, size: float, hot: int, block: Columns, prices: Prices) -> None:
     """Bill the rest of a minimum duration as the object is deleted; a copy that is gone owes no way back."""
-    pay(at, copy, rest(at, copy, size, block, prices), block)
+    pay(at, copy, rest(at, copy, 0, size, block, prices), block)
     arrive(at, copy, hot, block)
     block.trial[at, copy] = 0
+    block.next[at, copy] = LATER
 
 
-def weigh(
-    past: Past,
-    lo: int,
-    begin: int,
-    block: Columns,
-    prices: Prices,
-    costs: NDArray[np.float64],
-    squares: NDArray[np.float64],
-) -> None:
-    """Add up what every rule has cost the objects of a block, each cold paper copy charged with its way back.
-
-    Args:
-        begin: objects born later are not there yet.
-        costs: shape (rules,), USD.
-        squares: shape (rules, rules); sums over objects of squared differences of their costs.
-    """
-    rules = block.own.shape[1]
-    one = np.zeros(rules)
-    for at in range(len(block.lived)):
-        if block.lived[at] == 0 or past.birth[lo + at] > begin:
-            continue
-        size = float(past.size[lo + at])
-        hot = prices.managed if prices.managed >= 0 and size >= prices.floor_bytes else 0
-        for rule in range(rules):
-            one[rule] = float(block.own[at, rule])
-            if block.held[at, rule] != hot:
-                one[rule] += price_back(at, rule, size, hot, block, prices)
-            costs[rule] += one[rule]
-        for rule in range(rules):
-            for rival in range(rules):
-                gap = one[rule] - one[rival]
-                squares[rule, rival] += gap * gap
+def state(at: int, life: int, day: int, block: Columns, past: Past, prices: Prices, plain: int) -> None:
+    """Bring every count of an object to the dawn of ``day``, up to which it was lived, whatever happened last."""
+    size = float(past.size[life])
+    hot = prices.managed if prices.managed >= 0 and size >= prices.floor_bytes else 0
+    until = min(day, int(past.end[life]))
+    if block.lived[at] == 0 or until < past.birth[life]:
+        return
+    for copy in range(block.held.shape[1]):
+        roll(at, copy, size, hot, until, block, prices, plain)
+    nights = max(0, until - 1 - int(block.seen[at]))
+    block.week[at] = float(block.week[at]) * power(WEEK_DECAY, nights)
+    block.month[at] = float(block.month[at]) * power(MONTH_DECAY, nights)
+    block.seen[at] = max(int(block.seen[at]), until - 1)
+    block.lived[at] = max(int(block.lived[at]), until - int(past.birth[life]))

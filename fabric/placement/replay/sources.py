@@ -21,11 +21,12 @@ from fabric.formats.requesters import (
     Scanner,
     find_scanners,
     read_bytes_by_way,
-    scanned_rows,
 )
+from fabric.formats.words import Words
 from fabric.placement.replay.reading import is_trace, read_traces
 from fabric.placement.replay.scanned import without_scanners
 from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
+from fabric.placement.scanning import scanned_rows
 
 SCANNERS_SHOWN = 20
 
@@ -40,7 +41,7 @@ class Source:
         storage_class: of each object number, index into ``classes``; empty without an inventory.
         assumed: sentences.
         told: what a report says of the import: lines read, rejected, repeated, coverage, scanners.
-        scanned: of each row, whether it is a scanner's read; empty where no reader is known.
+        who: of each row, index into ``requesters``; empty where no reader is known.
         origin: UTC seconds of day 0; 0 where the source counts from its own start.
     """
 
@@ -52,7 +53,9 @@ class Source:
     classes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
-    scanned: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    who: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    requesters: Words | None = None
+    words: Words | None = None  # the names as they were read
     origin: float = 0.0
 
     def trace(self, *, stretch: float = 1.0, horizon_days: int | None = None) -> Trace:
@@ -62,13 +65,22 @@ class Source:
     def without_rows(self) -> Source:
         """Return the source without its accesses, whose memory is free once the trace is made."""
         none = np.zeros(0, np.int64)
-        return replace(self, rows=Rows(none, none, none, none.astype(np.int8), none, none.astype(np.float64)))
+        rows = Rows(none, none, none, none.astype(np.int8), none, none.astype(np.float64))
+        return replace(self, rows=rows, who=none.astype(np.int32), requesters=None)
 
     def learned(self, trace: Trace, *, stretch: float = 1.0) -> Trace:
-        """Return what a rule learns from: ``trace`` (of `trace`, with the same stretch) without scanners' reads."""
-        if not self.scanned.any():
-            return trace
-        return without_scanners(trace, self.rows, self.scanned, stretch=stretch)
+        """Return what a rule learns from: ``trace`` (of `trace`, with the same stretch) without scanners' reads.
+
+        Who scans is judged day by day, without hindsight, as the live ledger does (`placement.scanning`).
+        """
+        scanned = self.scanned(trace, stretch=stretch)
+        return without_scanners(trace, self.rows, scanned, stretch=stretch) if scanned.any() else trace
+
+    def scanned(self, trace: Trace, *, stretch: float = 1.0) -> NDArray[np.bool_]:
+        """Return which rows are reads by scanners; shape (rows,)."""
+        if self.requesters is None or self.words is None:
+            return np.zeros(len(self.rows.time), np.bool_)
+        return scanned_rows(self.rows, self.who, self.requesters, self.words, trace, stretch=stretch)
 
     def refuse_poor_coverage(self) -> None:
         """Raise PreconditionError where the log is known to hold less than the floor: nobody should act on it."""
@@ -124,8 +136,10 @@ def source_of(past: Past, *, floor: float = FLOOR, readers: Readers = NOBODY_KNO
         past.classes,
         (*past.assumptions, *assumed, *readers.assumed),
         _told(past, scanners, floor) | ({"read_bytes_by_way": by_way} if by_way is not None else {}),
-        scanned_rows(past, scanners),
-        past.origin,
+        origin=past.origin,
+        who=past.who,
+        requesters=past.requesters,
+        words=past.names,
     )
 
 

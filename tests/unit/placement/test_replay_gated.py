@@ -54,12 +54,12 @@ def test_every_gated_demotion_has_the_score_its_factors_add_up_to_and_passes_eve
 )
 def test_the_gate_opens_on_score_confidence_and_all_four_factors_alone(factors: list[float], confidence: float) -> None:
     score = float(np.dot(factors, [0.4, 0.3, 0.2, 0.1]))
-    row = np.array([*factors, score, confidence], np.float32)
+    row = np.array([[*factors, score, confidence]], np.float32)
     nothing = np.zeros((shadows.KINDS, 5))
     gate = shadows.Gate(True, np.array([0.4, 0.3, 0.2, 0.1]), 0.75, 0.7, 0.3, np.ones(3), *[nothing] * 4)
-    expected = float(row[4]) > 0.75 and float(row[5]) > 0.7 and min(float(x) for x in row[:4]) >= 0.3
+    expected = float(row[0, 4]) > 0.75 and float(row[0, 5]) > 0.7 and min(float(x) for x in row[0, :4]) >= 0.3
 
-    assert shadows.opens(row, gate) == expected
+    assert shadows.opens(row, 0, gate) == expected
 
 
 def test_a_target_that_is_too_slow_is_never_demoted_to(tariff: Tariff) -> None:

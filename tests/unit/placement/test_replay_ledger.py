@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fabric.core import kernels
 from fabric.core.errors import BadInputError
-from fabric.placement.replay import ledger, optimum
+from fabric.placement.replay import ledger, optimum, shadows
 from fabric.placement.replay.billing import bill
+from fabric.placement.replay.gated import GATE
 from fabric.placement.replay.ledger import RECORD, Ledger, decide
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.tariff import Tariff, tariff_of
@@ -104,10 +104,10 @@ def test_the_compiled_rule_gives_the_bits_of_the_plain_one(
     seed: int, tariffs: list[Tariff], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace, tariff = past(seed, days=200), tariffs[seed]
-    fast, slow = Ledger.fresh(tariff, trace.lives), Ledger.fresh(tariff, trace.lives)
-    monkeypatch.setattr(ledger, "compiled", lambda kernel, work: kernels.compiled(kernel))
+    fast, slow = (Ledger.fresh(tariff, trace.lives, GATE if seed % 2 else None) for _ in range(2))
+    monkeypatch.setattr(ledger, "UNCOMPILED_VISITS", -1)
     quick = fast.live(trace.columns, trace.days)
-    monkeypatch.setattr(ledger, "compiled", lambda kernel, work: kernel)
+    slow.uncompiled = True
     plain = slow.live(trace.columns, trace.days)
 
     assert upto(quick, trace.days) == upto(plain, trace.days)
@@ -127,6 +127,58 @@ def test_a_ledger_saved_on_any_day_and_read_back_decides_as_if_it_had_never_stop
         running = Ledger.load(tmp_path, tariff)
 
     assert sorted(made) == whole
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_a_ledger_that_lives_day_by_day_keeps_the_very_records_of_one_that_lives_all_at_once(
+    which: int, tariffs: list[Tariff]
+) -> None:
+    trace, tariff = past(20 + which), tariffs[which]
+    whole, daily = (Ledger.fresh(tariff, trace.lives, GATE if which % 2 else None) for _ in range(2))
+    whole.live(trace.columns, trace.days)
+    for day in range(trace.days):
+        daily.live(trace.columns, day + 1)
+
+    assert whole.records.tobytes() == daily.records.tobytes()
+    assert whole.fleet == daily.fleet
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), which=st.integers(0, 3), least=st.integers(1, 40))
+def test_a_demotion_is_looked_for_on_the_first_day_on_which_it_is_due(
+    seed: int, which: int, least: int, tariffs: list[Tariff]
+) -> None:
+    random, tariff = np.random.default_rng(seed), tariffs[which]
+    record, prices, size = np.zeros(1, RECORD), tariff.columns, float(10 ** random.uniform(2, 12))
+    block = shadows.Columns(*(record[name] for name in shadows.Columns._fields))
+    held = int(random.integers(0, tariff.plain - 1))
+    to, due = int(random.integers(held + 1, tariff.plain)), float(random.choice([0.25, 0.8, 1.0, 3.0, 12.0]))
+    price = shadows.price_there_and_back(size, to, 0, prices)
+    block.held[0, 0], block.age[0, 0] = held, random.integers(0, 120)
+    block.lean[0, 0, to - 1] = random.choice([0.0, 0.3, 0.99, 1.0, 1.5]) * due * price
+
+    found = shadows.first_due(0, 0, to, least, due, size, 0, block, prices)
+    days = range(least, min(found, least + 3000) + 1)
+    wanted = [shadows.waited(0, 0, to, nights, size, 0, block, prices) >= due for nights in days]
+    assert wanted.index(True) == found - least if any(wanted) else found > days[-1]
+
+
+def test_between_events_nothing_happens_to_a_quiet_object_and_its_counts_grow_all_the_same(
+    tariffs: list[Tariff],
+) -> None:
+    trace = periodic(100, 1 << 30, 600)
+    running = Ledger.fresh(tariffs[0], 1)
+    running.live(trace.columns, 20)
+    kept, leans = running.records.tobytes(), []
+    for day in range(20, 23):
+        assert not len(running.woken(trace.columns, day + 1))
+        running.live(trace.columns, day + 1)
+        leans.append(float(running.stated(trace.columns, 0)["lean"][0, -1, 1]))
+
+    assert running.records.tobytes() == kept
+    assert leans[1] - leans[0] == pytest.approx(leans[2] - leans[1], rel=1e-4)
+    assert leans[1] > leans[0] > 0
+    assert running.stated(trace.columns, 0)["lived"][0] == 23
 
 
 def test_a_folder_without_a_ledger_is_refused_by_name(tmp_path: Path, tariffs: list[Tariff]) -> None:
@@ -154,7 +206,8 @@ def test_what_paper_copies_are_said_to_have_cost_is_what_the_bill_says(
         running.fleet.rule = 2
         monkeypatch.setattr(Ledger, "_learn", lambda self, past: None)
         billed = bill(trace, tariff, running.live(trace.columns, trace.days)).by_life
-        np.testing.assert_allclose(running.records["own"][:, 2], billed, rtol=1e-9)
+        stated = [running.stated(trace.columns, life)["own"][0, 2] for life in range(trace.lives)]
+        np.testing.assert_allclose(stated, billed, rtol=1e-9)
 
 
 def periodic(gap: int, size: int, days: int, share: float = 1.0) -> Trace:
