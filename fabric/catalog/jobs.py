@@ -156,6 +156,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     blob_sha256: str = ""
     owned: bool = True  # False: the copy was there before (a grace copy used again); a roll-back leaves it
     done_bytes: int = 0
+    part_bytes: int = 0  # of every part but the last; 0: of the first
 
 
 class JournalRow(msgspec.Struct, frozen=True):

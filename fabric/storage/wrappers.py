@@ -25,7 +25,7 @@ RETRY_ATTEMPTS = 4
 RETRY_FIRST_SECONDS = 0.1
 RETRY_MOST_SECONDS = 2.0
 RETRY_TOTAL_SECONDS = 10.0
-REPEATED = frozenset({"head", "put_part", "list_parts", "abort"})  # safe to repeat as they stand
+REPEATED = frozenset({"head", "checksum", "put_part", "list_parts", "abort"})  # safe to repeat as they stand
 
 
 class Around:
@@ -134,6 +134,12 @@ class Around:
 
     def uploads(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         return self._through("uploads", lambda: self.inner.uploads(prefix))
+
+    def checksum(self, key: str, *, tag: str) -> str:
+        return self._through("checksum", lambda: self.inner.checksum(key, tag=tag))
+
+    def drop_cached(self, key: str) -> None:
+        self._through("drop_cached", lambda: self.inner.drop_cached(key))
 
     def usage(self) -> tuple[int, int | None]:
         return self._through("usage", self.inner.usage)

@@ -2,7 +2,7 @@
 
 The fabric validates, hashes every byte on both sides, writes and flushes, proves each copy, tests access, switches
 heads and journals each step, flushed. ``rclone copy`` writes and compares what it hashed; ``rclone check --download``
-after it is what reads every byte back. On a disk the target is flushed inside rclone's time, as the fabric's writes are.
+after it is what reads every byte back. On a disk the target is flushed inside rclone's time too.
 Rounds alternate; figures are medians. Prints one JSON line; ratios above 1: the fabric is faster (of processor time:
 below 1 is less).
 
