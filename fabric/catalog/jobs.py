@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 
 from fabric.catalog.database import Database, metadata
+from fabric.catalog.plain import run
 from fabric.core.errors import ConflictError, CorruptError, NotFoundError
 from fabric.core.words import Place
 
@@ -137,6 +138,7 @@ class Job(msgspec.Struct, frozen=True):
     pause_kind: str = ""  # store | freeze | person
     grace_until: float = 0.0
     checksums: dict[str, str] = {}
+    proof: str = ""  # how the copy was proven; "" before
     performance: dict[str, float] = {}
     bytes_per_second: float = 0.0
     litter: bool = False  # a copy was left behind at a store that did not answer
@@ -155,6 +157,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     blob_sha256: str = ""
     owned: bool = True  # False: the copy was there before (a grace copy used again); a roll-back leaves it
     done_bytes: int = 0
+    part_bytes: int = 0  # of every part but the last; 0: of the first
 
 
 class JournalRow(msgspec.Struct, frozen=True):
@@ -177,38 +180,38 @@ _json = msgspec.json.Encoder(order="sorted").encode
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 # Prepared text: these run for every transition and every part.
-_LAST_CHAIN = text("SELECT chain FROM job_journal ORDER BY seq DESC LIMIT 1")
-_JOURNAL = text(
+_LAST_CHAIN = "SELECT chain FROM job_journal ORDER BY seq DESC LIMIT 1"
+_JOURNAL = (
     "INSERT INTO job_journal (job_id, at, was, became, act, details, chain)"
     " VALUES (:job_id, :at, :was, :became, :act, :details, :chain)"
 )
-_INSERT = text(
+_INSERT = (
     "INSERT INTO jobs (id, key, state, risk, bytes, epoch, due, record)"
     " VALUES (:id, :key, :state, :risk, :bytes, :epoch, :due, :record)"
 )
-_UPDATE = text(
+_UPDATE = (
     "UPDATE jobs SET state = :state, risk = :risk, epoch = :epoch, due = :due, record = :record"
     " WHERE id = :id AND epoch = :was_epoch AND state = :was"
 )
-_CHECKPOINT = text("UPDATE jobs SET checkpoint = :checkpoint WHERE id = :id AND epoch = :epoch")
-_COUNT = text(
+_CHECKPOINT = "UPDATE jobs SET checkpoint = :checkpoint WHERE id = :id AND epoch = :epoch"
+_COUNT = (
     "INSERT INTO job_counts (state, jobs, bytes) VALUES (:state, :jobs, :bytes)"
     " ON CONFLICT (state) DO UPDATE SET jobs = job_counts.jobs + :jobs, bytes = job_counts.bytes + :bytes"
 )
-_OPEN = text(
+_OPEN = (
     "SELECT id FROM jobs WHERE key = :key AND state IN"
     " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
 )
-_IN_HAND = text(
+_IN_HAND = (
     "SELECT record, checkpoint FROM jobs WHERE due > 0 OR state IN"
     " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
 )
-_OPEN_RUN = text("INSERT INTO job_runs (run_id, spent_usd, jobs) VALUES (:run_id, 0, 0) ON CONFLICT DO NOTHING")
-_SPEND = text(
+_OPEN_RUN = "INSERT INTO job_runs (run_id, spent_usd, jobs) VALUES (:run_id, 0, 0) ON CONFLICT DO NOTHING"
+_SPEND = (
     "UPDATE job_runs SET spent_usd = spent_usd + :usd, jobs = jobs + 1"
     " WHERE run_id = :run_id AND spent_usd + :usd <= :cap"
 )
-_LITTER = text(
+_LITTER = (
     "INSERT INTO job_litter (job_id, store, blob, recorded) VALUES (:job_id, :store, :blob, :at) ON CONFLICT DO NOTHING"
 )
 
@@ -309,14 +312,14 @@ class Jobs:
     def record_litter(self, job: Job, store: str, blob: str, at: float) -> None:
         """Remember a copy that could not be removed, so that it is when its store answers again."""
         row = {"job_id": job.id, "store": store, "blob": blob, "at": at}
-        self._database.write(lambda connection: connection.execute(_LITTER, row))
+        self._database.write(lambda connection: run(connection, _LITTER, row))
 
     # ---------------------------------------------------------------- reading
 
     def get(self, job_id: str) -> Job:
         """Return one job; NotFoundError for an unknown id."""
         with self._database.read() as connection:
-            row = connection.execute(text("SELECT record FROM jobs WHERE id = :id"), {"id": job_id}).first()
+            row = run(connection, "SELECT record FROM jobs WHERE id = :id", {"id": job_id}).fetchone()
         if row is None:
             raise NotFoundError("there is no such job", job=job_id)
         return _decode(row[0])
@@ -326,7 +329,7 @@ class Jobs:
         if (unsaved := self._unsaved.get(job_id)) is not None:
             return unsaved
         with self._database.read() as connection:
-            row = connection.execute(text("SELECT checkpoint FROM jobs WHERE id = :id"), {"id": job_id}).first()
+            row = run(connection, "SELECT checkpoint FROM jobs WHERE id = :id", {"id": job_id}).fetchone()
         return Checkpoint() if row is None or row[0] is None else _decode_checkpoint(row[0])
 
     def in_states(
@@ -334,20 +337,18 @@ class Jobs:
     ) -> list[Job]:
         """Return up to ``limit`` jobs in ``states`` and of ``risks`` with id above ``after``, oldest first."""
         found: list[Job] = []
-        query = text(
-            "SELECT record FROM jobs WHERE state = :state AND risk = :risk AND id > :after ORDER BY id LIMIT :limit"
-        )
+        query = "SELECT record FROM jobs WHERE state = :state AND risk = :risk AND id > :after ORDER BY id LIMIT :limit"
         with self._database.read() as connection:
             for state, risk in itertools.product(states, risks):
-                rows = connection.execute(query, {"state": state, "risk": risk, "after": after, "limit": limit})
+                rows = run(connection, query, {"state": state, "risk": risk, "after": after, "limit": limit})
                 found += [_decode(row[0]) for row in rows]
         return sorted(found, key=lambda job: job.id)[:limit]
 
     def due(self, now: float, *, limit: int = 100) -> list[Job]:
         """Return jobs with something left to do (a grace that ended, a failure to roll back), longest due first."""
-        query = text("SELECT record FROM jobs WHERE due > 0 AND due <= :now ORDER BY due LIMIT :limit")
+        query = "SELECT record FROM jobs WHERE due > 0 AND due <= :now ORDER BY due LIMIT :limit"
         with self._database.read() as connection:
-            return [_decode(row[0]) for row in connection.execute(query, {"now": now, "limit": limit})]
+            return [_decode(row[0]) for row in run(connection, query, {"now": now, "limit": limit})]
 
     def of_key(self, key: str, *, limit: int = 20) -> list[Job]:
         """Return the newest jobs of one object, newest first."""
@@ -358,24 +359,24 @@ class Jobs:
     def has_open(self, key: str) -> bool:
         """Say whether a job of this object has not ended."""
         with self._database.read() as connection:
-            return connection.execute(_OPEN, {"key": key}).first() is not None
+            return run(connection, _OPEN, {"key": key}).fetchone() is not None
 
     def open_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of ``keys`` that have a job which has not ended."""
         with self._database.read() as connection:
-            return {key for key in keys if connection.execute(_OPEN, {"key": key}).first() is not None}
+            return {key for key in keys if run(connection, _OPEN, {"key": key}).fetchone() is not None}
 
     def litter(self, *, limit: int = 100) -> list[tuple[str, str, str]]:
         """Return (job id, store, blob) of copies still to be removed, oldest first."""
-        query = text("SELECT job_id, store, blob FROM job_litter ORDER BY recorded LIMIT :limit")
+        query = "SELECT job_id, store, blob FROM job_litter ORDER BY recorded LIMIT :limit"
         with self._database.read() as connection:
-            return [(row[0], row[1], row[2]) for row in connection.execute(query, {"limit": limit})]
+            return [(row[0], row[1], row[2]) for row in run(connection, query, {"limit": limit})]
 
     def blobs_in_hand(self) -> set[tuple[str, str]]:
         """Return (store, blob) of what jobs with something left to do may have written, and of their litter."""
         with self._database.read() as connection:
             found = {(row[0], row[1]) for row in connection.execute(text("SELECT store, blob FROM job_litter"))}
-            for record, saved in connection.execute(_IN_HAND):
+            for record, saved in run(connection, _IN_HAND):
                 job = _decode(record)
                 copy = self._unsaved.get(job.id) or (_decode_checkpoint(saved) if saved is not None else Checkpoint())
                 found.add((Place.parse(job.target).store, copy.blob))
@@ -384,7 +385,7 @@ class Jobs:
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return (jobs, bytes) per state; kept up to date by every change, so it costs nothing to ask."""
         with self._database.read() as connection:
-            rows = connection.execute(text("SELECT state, jobs, bytes FROM job_counts WHERE jobs > 0"))
+            rows = run(connection, "SELECT state, jobs, bytes FROM job_counts WHERE jobs > 0")
             return {state: (count, size) for state, count, size in rows}
 
     def spent(self, run_id: str) -> float:
@@ -461,33 +462,33 @@ def _contains(search: str, *columns: Column[Any]) -> list[ColumnElement[bool]]:
 
 
 def _add(connection: Connection, job: Job, details: dict[str, Any]) -> None:
-    other = connection.execute(_OPEN, {"key": job.key}).first()
+    other = run(connection, _OPEN, {"key": job.key}).fetchone()
     if other is not None:
         raise ConflictError("another job already moves this object", key=job.key, job=other[0])
     _journal(connection, (job.id, job.created, "", job.state, "created", details))
-    connection.execute(_INSERT, _row(job))
-    connection.execute(_COUNT, {"state": job.state, "jobs": 1, "bytes": job.bytes})
+    run(connection, _INSERT, _row(job))
+    run(connection, _COUNT, {"state": job.state, "jobs": 1, "bytes": job.bytes})
 
 
 def _change(connection: Connection, before: Job, after: Job, act: str, details: dict[str, Any]) -> None:
     _journal(connection, (after.id, after.updated, before.state, after.state, act, details))
     row = _row(after) | {"was": before.state, "was_epoch": before.epoch}
-    if connection.execute(_UPDATE, row).rowcount != 1:
+    if run(connection, _UPDATE, row).rowcount != 1:
         raise LostLeaseError("the job was changed meanwhile", job=after.id, hint="read it again")
     if before.state != after.state:
-        connection.execute(_COUNT, {"state": before.state, "jobs": -1, "bytes": -before.bytes})
-        connection.execute(_COUNT, {"state": after.state, "jobs": 1, "bytes": after.bytes})
+        run(connection, _COUNT, {"state": before.state, "jobs": -1, "bytes": -before.bytes})
+        run(connection, _COUNT, {"state": after.state, "jobs": 1, "bytes": after.bytes})
 
 
 def _save(connection: Connection, job: Job, checkpoint: Checkpoint) -> None:
     row = {"id": job.id, "epoch": job.epoch, "checkpoint": _encode(checkpoint)}
-    if connection.execute(_CHECKPOINT, row).rowcount != 1:
+    if run(connection, _CHECKPOINT, row).rowcount != 1:
         raise LostLeaseError("another worker has claimed the job", job=job.id)
 
 
 def _spend(connection: Connection, job: Job, cap_usd: float) -> None:
-    connection.execute(_OPEN_RUN, {"run_id": job.run_id})
-    if connection.execute(_SPEND, {"run_id": job.run_id, "usd": job.cost_usd, "cap": cap_usd}).rowcount != 1:
+    run(connection, _OPEN_RUN, {"run_id": job.run_id})
+    if run(connection, _SPEND, {"run_id": job.run_id, "usd": job.cost_usd, "cap": cap_usd}).rowcount != 1:
         raise SpendCapError(
             "the move would pass the run's spend cap",
             job=job.id,
@@ -501,9 +502,10 @@ def _spend(connection: Connection, job: Job, cap_usd: float) -> None:
 def _journal(connection: Connection, line: _Line) -> None:
     """Append one row, chained to the last; ``line`` is (job id, time, was, became, act, details)."""
     row = (line[0], float(line[1]), *line[2:5], _json(line[5]).decode())
-    chain = _chain(connection.execute(_LAST_CHAIN).scalar() or "", row)
+    last = run(connection, _LAST_CHAIN).fetchone()
+    chain = _chain(last[0] if last is not None else "", row)
     names = ("job_id", "at", "was", "became", "act", "details")
-    connection.execute(_JOURNAL, dict(zip(names, row, strict=True)) | {"chain": chain})
+    run(connection, _JOURNAL, dict(zip(names, row, strict=True)) | {"chain": chain})
 
 
 def _chain(before: str, row: Sequence[Any]) -> str:

@@ -101,6 +101,7 @@ class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     grace_days_inside_store: Annotated[float, Meta(ge=0)] = 1.0
     off_peak_hours: tuple[int, int] = (22, 6)  # local to UTC; medium-risk jobs start inside
     bandwidth_bytes_per_second: Annotated[int, Meta(gt=0)] | None = None
+    verify: Literal["cheapest", "read_back", "media"] = "cheapest"  # media: read back with the cached pages dropped
     spend_cap_usd: Annotated[float, Meta(ge=0)] = 100.0
     medium_risk_bytes: int = 1 << 30
     high_risk_bytes: int = 1 << 40
