@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
+from fabric.catalog.plain import run
 from fabric.core.errors import CapacityError, CorruptError, UnavailableError
 from fabric.core.failing import Carried
 
@@ -128,7 +129,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one consistent state; never blocks the writer."""
         with _translated(self.path), self._engine.connect() as connection:
-            connection.execute(text("BEGIN"))
+            run(connection, "BEGIN")
             yield connection
 
     def _run(self) -> None:
@@ -184,12 +185,15 @@ def _run_one(
     connection: Connection, work: Work, future: Future[Any], done: list[tuple[Future[Any], Any]], *, alone: bool
 ) -> None:
     """Run one piece of work inside a savepoint; alone in its transaction it needs none."""
-    savepoint = None if alone else connection.begin_nested()
     value: list[Any] = []
+    if not alone:
+        run(connection, "SAVEPOINT piece")
     with Carried(future.set_exception):
         value.append(work(connection))
-    if savepoint is not None:
-        savepoint.commit() if value else savepoint.rollback()
+    if not alone:
+        if not value:
+            run(connection, "ROLLBACK TO piece")
+        run(connection, "RELEASE piece")
     if value:
         done.append((future, value[0]))
 

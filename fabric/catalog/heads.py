@@ -24,8 +24,10 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import sqlite
 
 from fabric.catalog.database import Database, metadata
+from fabric.catalog.plain import run
 from fabric.core.errors import PreconditionError
 from fabric.core.words import ObjectPolicy, Place
 
@@ -232,9 +234,9 @@ class Heads:
         if head.revision == 1:
             if _get(connection, head.key) is not None:
                 raise PreconditionError("the object was written meanwhile", key=head.key)
-            connection.execute(_INSERT, row)
+            run(connection, _INSERT, row)
         else:
-            changed = connection.execute(_UPDATE, row | {"wanted": head.key, "stored": head.revision - 1})
+            changed = run(connection, _UPDATE, row | {"wanted": head.key, "stored": head.revision - 1})
             if changed.rowcount != 1:
                 raise PreconditionError("the object was written meanwhile", key=head.key)
         if idempotency_key:
@@ -261,14 +263,16 @@ class Heads:
         )
 
 
-_RECORD = select(heads.c.record).where(heads.c.key == bindparam("wanted"))
-_INSERT = insert(heads)
-_UPDATE = update(heads).where(heads.c.key == bindparam("wanted"), heads.c.revision == bindparam("stored"))
-"""Statements made once: building one costs more than running it."""
+_NAMED = sqlite.dialect(paramstyle="named")
+_RECORD = str(select(heads.c.record).where(heads.c.key == bindparam("wanted")).compile(dialect=_NAMED))
+_INSERT = str(insert(heads).compile(dialect=_NAMED))
+_CHANGED = update(heads).where(heads.c.key == bindparam("wanted"), heads.c.revision == bindparam("stored"))
+_UPDATE = str(_CHANGED.compile(dialect=_NAMED))
+"""Statements that every write runs: made once, and given to the database as they are."""
 
 
 def _get(connection: Connection, key: str) -> Head | None:
-    row = connection.execute(_RECORD, {"wanted": key}).first()
+    row = run(connection, _RECORD, {"wanted": key}).fetchone()
     return None if row is None else _decode(row[0])
 
 

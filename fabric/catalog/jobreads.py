@@ -12,6 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, func, or_, select, tex
 
 from fabric.catalog.database import Database
 from fabric.catalog.jobrecords import PAGE_MOST, RISKS, Checkpoint, Job, JournalRow, job_counts, job_journal, jobs
+from fabric.catalog.plain import run
 from fabric.core.errors import CorruptError, NotFoundError
 from fabric.core.words import Place
 
@@ -22,24 +23,24 @@ encode_json = msgspec.json.Encoder(order="sorted").encode
 _fromencode_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-OPEN_JOBS = text(
+OPEN_JOBS = (
     "SELECT id FROM jobs WHERE key = :key AND state IN"
     " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
 )
-_IN_HAND = text(
+_IN_HAND = (
     "SELECT record, checkpoint FROM jobs WHERE due > 0 OR state IN"
     " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
 )
-_OF_RUN = text(
+_OF_RUN = (
     "SELECT jobs.record FROM run_jobs JOIN jobs ON jobs.id = run_jobs.job_id"
     " WHERE run_jobs.run_id = :run AND job_id < :before ORDER BY job_id DESC LIMIT :limit"
 )
-_OF_RUN_AND_RISK = text(
+_OF_RUN_AND_RISK = (
     "SELECT jobs.record FROM run_jobs JOIN jobs ON jobs.id = run_jobs.job_id"
     " WHERE run_jobs.run_id = :run AND (:risk = '' OR jobs.risk = :risk) AND job_id > :after"
     " ORDER BY job_id LIMIT :limit"
 )
-_RUN_COUNTS = text("SELECT state, jobs, bytes FROM run_counts WHERE run_id = :run AND jobs > 0")
+_RUN_COUNTS = "SELECT state, jobs, bytes FROM run_counts WHERE run_id = :run AND jobs > 0"
 RUN_SEARCH = "run:"
 
 
@@ -53,7 +54,7 @@ class JobReads:
     def get(self, job_id: str) -> Job:
         """Return one job; NotFoundError for an unknown id."""
         with self._database.read() as connection:
-            row = connection.execute(text("SELECT record FROM jobs WHERE id = :id"), {"id": job_id}).first()
+            row = run(connection, "SELECT record FROM jobs WHERE id = :id", {"id": job_id}).fetchone()
         if row is None:
             raise NotFoundError("there is no such job", job=job_id)
         return decode_job(row[0])
@@ -63,7 +64,7 @@ class JobReads:
         if (unsaved := self._unsaved.get(job_id)) is not None:
             return unsaved
         with self._database.read() as connection:
-            row = connection.execute(text("SELECT checkpoint FROM jobs WHERE id = :id"), {"id": job_id}).first()
+            row = run(connection, "SELECT checkpoint FROM jobs WHERE id = :id", {"id": job_id}).fetchone()
         return Checkpoint() if row is None or row[0] is None else _decode_checkpoint(row[0])
 
     def in_states(
@@ -71,20 +72,18 @@ class JobReads:
     ) -> list[Job]:
         """Return up to ``limit`` jobs in ``states`` and of ``risks`` with id above ``after``, oldest first."""
         found: list[Job] = []
-        query = text(
-            "SELECT record FROM jobs WHERE state = :state AND risk = :risk AND id > :after ORDER BY id LIMIT :limit"
-        )
+        query = "SELECT record FROM jobs WHERE state = :state AND risk = :risk AND id > :after ORDER BY id LIMIT :limit"
         with self._database.read() as connection:
             for state, risk in itertools.product(states, risks):
-                rows = connection.execute(query, {"state": state, "risk": risk, "after": after, "limit": limit})
+                rows = run(connection, query, {"state": state, "risk": risk, "after": after, "limit": limit})
                 found += [decode_job(row[0]) for row in rows]
         return sorted(found, key=lambda job: job.id)[:limit]
 
     def due(self, now: float, *, limit: int = 100) -> list[Job]:
         """Return jobs with something left to do (a grace that ended, a failure to roll back), longest due first."""
-        query = text("SELECT record FROM jobs WHERE due > 0 AND due <= :now ORDER BY due LIMIT :limit")
+        query = "SELECT record FROM jobs WHERE due > 0 AND due <= :now ORDER BY due LIMIT :limit"
         with self._database.read() as connection:
-            return [decode_job(row[0]) for row in connection.execute(query, {"now": now, "limit": limit})]
+            return [decode_job(row[0]) for row in run(connection, query, {"now": now, "limit": limit})]
 
     def of_key(self, key: str, *, limit: int = 20) -> list[Job]:
         """Return the newest jobs of one object, newest first."""
@@ -95,24 +94,24 @@ class JobReads:
     def has_open(self, key: str) -> bool:
         """Say whether a job of this object has not ended."""
         with self._database.read() as connection:
-            return connection.execute(OPEN_JOBS, {"key": key}).first() is not None
+            return run(connection, OPEN_JOBS, {"key": key}).fetchone() is not None
 
     def open_keys(self, keys: Collection[str]) -> set[str]:
         """Return those of ``keys`` that have a job which has not ended."""
         with self._database.read() as connection:
-            return {key for key in keys if connection.execute(OPEN_JOBS, {"key": key}).first() is not None}
+            return {key for key in keys if run(connection, OPEN_JOBS, {"key": key}).fetchone() is not None}
 
     def litter(self, *, limit: int = 100) -> list[tuple[str, str, str]]:
         """Return (job id, store, blob) of copies still to be removed, oldest first."""
-        query = text("SELECT job_id, store, blob FROM job_litter ORDER BY recorded LIMIT :limit")
+        query = "SELECT job_id, store, blob FROM job_litter ORDER BY recorded LIMIT :limit"
         with self._database.read() as connection:
-            return [(row[0], row[1], row[2]) for row in connection.execute(query, {"limit": limit})]
+            return [(row[0], row[1], row[2]) for row in run(connection, query, {"limit": limit})]
 
     def blobs_in_hand(self) -> set[tuple[str, str]]:
         """Return (store, blob) of what jobs with something left to do may have written, and of their litter."""
         with self._database.read() as connection:
             found = {(row[0], row[1]) for row in connection.execute(text("SELECT store, blob FROM job_litter"))}
-            for record, saved in connection.execute(_IN_HAND):
+            for record, saved in run(connection, _IN_HAND):
                 job = decode_job(record)
                 copy = self._unsaved.get(job.id) or (_decode_checkpoint(saved) if saved is not None else Checkpoint())
                 found.add((Place.parse(job.target).store, copy.blob))
@@ -121,7 +120,7 @@ class JobReads:
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return (jobs, bytes) per state; kept up to date by every change, so it costs nothing to ask."""
         with self._database.read() as connection:
-            rows = connection.execute(text("SELECT state, jobs, bytes FROM job_counts WHERE jobs > 0"))
+            rows = run(connection, "SELECT state, jobs, bytes FROM job_counts WHERE jobs > 0")
             return {state: (count, size) for state, count, size in rows}
 
     def spent(self, run_id: str) -> float:
@@ -148,7 +147,7 @@ class JobReads:
         """Return a page of a run's jobs, newest first, with id under ``before``, and how many the run has."""
         asked = {"run": run_id, "before": before or "~", "limit": min(limit, PAGE_MOST)}
         with self._database.read() as connection:
-            found = [decode_job(row[0]) for row in connection.execute(_OF_RUN, asked)]
+            found = [decode_job(row[0]) for row in run(connection, _OF_RUN, asked)]
             total = sum(jobs for jobs, _ in _run_counts(connection, run_id).values())
             return found, total
 
@@ -156,7 +155,7 @@ class JobReads:
         """Return jobs of a run (of one risk), oldest first, with id above ``after``."""
         asked = {"run": run_id, "risk": risk, "after": after, "limit": limit}
         with self._database.read() as connection:
-            return [decode_job(row[0]) for row in connection.execute(_OF_RUN_AND_RISK, asked)]
+            return [decode_job(row[0]) for row in run(connection, _OF_RUN_AND_RISK, asked)]
 
     def run_counts(self, run_id: str) -> dict[str, tuple[int, int]]:
         """Return (jobs, bytes) per state of one run."""
@@ -217,7 +216,7 @@ def _contains(search: str, *columns: Column[Any]) -> list[ColumnElement[bool]]:
 
 
 def _run_counts(connection: Connection, run_id: str) -> dict[str, tuple[int, int]]:
-    return {state: (jobs, size) for state, jobs, size in connection.execute(_RUN_COUNTS, {"run": run_id})}
+    return {state: (jobs, size) for state, jobs, size in run(connection, _RUN_COUNTS, {"run": run_id})}
 
 
 def _journal_row(row: Sequence[Any]) -> JournalRow:

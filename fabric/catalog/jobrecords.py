@@ -136,6 +136,7 @@ class Job(msgspec.Struct, frozen=True):
     pause_kind: str = ""  # store | freeze | person
     grace_until: float = 0.0
     checksums: dict[str, str] = {}
+    proof: str = ""  # how the copy was proven; "" before
     performance: dict[str, float] = {}
     bytes_per_second: float = 0.0
     litter: bool = False  # a copy was left behind at a store that did not answer
@@ -158,6 +159,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     blob_sha256: str = ""
     owned: bool = True  # False: the copy was there before (a grace copy used again); a roll-back leaves it
     done_bytes: int = 0
+    part_bytes: int = 0  # of every part but the last; 0: of the first
 
 
 class JournalRow(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from fabric.catalog.database import Database
 from fabric.catalog.jobjournal import journal
 from fabric.catalog.jobreads import OPEN_JOBS, JobReads, decode_job
 from fabric.catalog.jobrecords import Checkpoint, Job, JournalRow, LostLeaseError, SpendCapError
+from fabric.catalog.plain import run
 from fabric.core.errors import ConflictError
 
 __all__ = ["Checkpoint", "Job", "Jobs", "JournalRow", "LostLeaseError", "SpendCapError"]
@@ -25,30 +26,30 @@ __all__ = ["Checkpoint", "Job", "Jobs", "JournalRow", "LostLeaseError", "SpendCa
 _encode = msgspec.msgpack.Encoder().encode
 
 # Prepared text: these run for every transition and every part.
-_INSERT = text(
+_INSERT = (
     "INSERT INTO jobs (id, key, state, risk, bytes, epoch, due, record)"
     " VALUES (:id, :key, :state, :risk, :bytes, :epoch, :due, :record)"
 )
-_UPDATE = text(
+_UPDATE = (
     "UPDATE jobs SET state = :state, risk = :risk, epoch = :epoch, due = :due, record = :record"
     " WHERE id = :id AND epoch = :was_epoch AND state = :was"
 )
-_CHECKPOINT = text("UPDATE jobs SET checkpoint = :checkpoint WHERE id = :id AND epoch = :epoch")
-_COUNT = text(
+_CHECKPOINT = "UPDATE jobs SET checkpoint = :checkpoint WHERE id = :id AND epoch = :epoch"
+_COUNT = (
     "INSERT INTO job_counts (state, jobs, bytes) VALUES (:state, :jobs, :bytes)"
     " ON CONFLICT (state) DO UPDATE SET jobs = job_counts.jobs + :jobs, bytes = job_counts.bytes + :bytes"
 )
-_COUNT_RUN = text(
+_COUNT_RUN = (
     "INSERT INTO run_counts (run_id, state, jobs, bytes) VALUES (:run, :state, :jobs, :bytes)"
     " ON CONFLICT (run_id, state) DO UPDATE SET jobs = run_counts.jobs + :jobs, bytes = run_counts.bytes + :bytes"
 )
-_OF_RUN = text("INSERT INTO run_jobs (run_id, job_id) VALUES (:run, :job) ON CONFLICT DO NOTHING")
-_OPEN_RUN = text("INSERT INTO job_runs (run_id, spent_usd, jobs) VALUES (:run_id, 0, 0) ON CONFLICT DO NOTHING")
-_SPEND = text(
+_OF_RUN = "INSERT INTO run_jobs (run_id, job_id) VALUES (:run, :job) ON CONFLICT DO NOTHING"
+_OPEN_RUN = "INSERT INTO job_runs (run_id, spent_usd, jobs) VALUES (:run_id, 0, 0) ON CONFLICT DO NOTHING"
+_SPEND = (
     "UPDATE job_runs SET spent_usd = spent_usd + :usd, jobs = jobs + 1"
     " WHERE run_id = :run_id AND spent_usd + :usd <= :cap"
 )
-_LITTER = text(
+_LITTER = (
     "INSERT INTO job_litter (job_id, store, blob, recorded) VALUES (:job_id, :store, :blob, :at) ON CONFLICT DO NOTHING"
 )
 
@@ -150,7 +151,7 @@ class Jobs(JobReads):
     def record_litter(self, job: Job, store: str, blob: str, at: float) -> None:
         """Remember a copy that could not be removed, so that it is when its store answers again."""
         row = {"job_id": job.id, "store": store, "blob": blob, "at": at}
-        self._database.write(lambda connection: connection.execute(_LITTER, row))
+        self._database.write(lambda connection: run(connection, _LITTER, row))
 
     def _written(self, job: Job) -> Job:
         if self._after_write is not None:
@@ -159,13 +160,13 @@ class Jobs(JobReads):
 
 
 def _add(connection: Connection, job: Job, details: dict[str, Any]) -> None:
-    other = connection.execute(OPEN_JOBS, {"key": job.key}).first()
+    other = run(connection, OPEN_JOBS, {"key": job.key}).fetchone()
     if other is not None:
         raise ConflictError("another job already moves this object", key=job.key, job=other[0])
     journal(connection, (job.id, job.created, "", job.state, "created", details))
-    connection.execute(_INSERT, _row(job))
+    run(connection, _INSERT, _row(job))
     _count(connection, job, job.state, 1)
-    connection.execute(_OF_RUN, {"run": job.run_id, "job": job.id})
+    run(connection, _OF_RUN, {"run": job.run_id, "job": job.id})
 
 
 def _list_by_run(connection: Connection) -> None:
@@ -173,14 +174,14 @@ def _list_by_run(connection: Connection) -> None:
         return
     for (record,) in connection.execute(text("SELECT record FROM jobs")).all():
         job = decode_job(record)
-        connection.execute(_OF_RUN, {"run": job.run_id, "job": job.id})
-        connection.execute(_COUNT_RUN, {"run": job.run_id, "state": job.state, "jobs": 1, "bytes": job.bytes})
+        run(connection, _OF_RUN, {"run": job.run_id, "job": job.id})
+        run(connection, _COUNT_RUN, {"run": job.run_id, "state": job.state, "jobs": 1, "bytes": job.bytes})
 
 
 def _change(connection: Connection, before: Job, after: Job, act: str, details: dict[str, Any]) -> None:
     journal(connection, (after.id, after.updated, before.state, after.state, act, details))
     row = _row(after) | {"was": before.state, "was_epoch": before.epoch}
-    if connection.execute(_UPDATE, row).rowcount != 1:
+    if run(connection, _UPDATE, row).rowcount != 1:
         raise LostLeaseError("the job was changed meanwhile", job=after.id, hint="read it again")
     if before.state != after.state:
         _count(connection, before, before.state, -1)
@@ -188,19 +189,19 @@ def _change(connection: Connection, before: Job, after: Job, act: str, details: 
 
 
 def _count(connection: Connection, job: Job, state: str, by: int) -> None:
-    connection.execute(_COUNT, {"state": state, "jobs": by, "bytes": by * job.bytes})
-    connection.execute(_COUNT_RUN, {"run": job.run_id, "state": state, "jobs": by, "bytes": by * job.bytes})
+    run(connection, _COUNT, {"state": state, "jobs": by, "bytes": by * job.bytes})
+    run(connection, _COUNT_RUN, {"run": job.run_id, "state": state, "jobs": by, "bytes": by * job.bytes})
 
 
 def _save(connection: Connection, job: Job, checkpoint: Checkpoint) -> None:
     row = {"id": job.id, "epoch": job.epoch, "checkpoint": _encode(checkpoint)}
-    if connection.execute(_CHECKPOINT, row).rowcount != 1:
+    if run(connection, _CHECKPOINT, row).rowcount != 1:
         raise LostLeaseError("another worker has claimed the job", job=job.id)
 
 
 def _spend(connection: Connection, job: Job, cap_usd: float) -> None:
-    connection.execute(_OPEN_RUN, {"run_id": job.run_id})
-    if connection.execute(_SPEND, {"run_id": job.run_id, "usd": job.cost_usd, "cap": cap_usd}).rowcount != 1:
+    run(connection, _OPEN_RUN, {"run_id": job.run_id})
+    if run(connection, _SPEND, {"run_id": job.run_id, "usd": job.cost_usd, "cap": cap_usd}).rowcount != 1:
         raise SpendCapError(
             "the move would pass the run's spend cap",
             job=job.id,

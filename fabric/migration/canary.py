@@ -14,8 +14,8 @@ from fabric.core.clock import Clock
 from fabric.core.errors import FabricError
 from fabric.core.words import DEADLINE_MS
 from fabric.migration.pointer import OverwrittenError, find_version, replace, replica_at
+from fabric.migration.timing import TIMED_BYTES
 from fabric.migration.tools import Tools
-from fabric.migration.verify import TIMED_BYTES
 from fabric.storage.store import Store
 
 CANARY_READS = 20

@@ -8,7 +8,6 @@ copy is good: `verify` reads it back.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -18,14 +17,11 @@ from fabric.catalog.jobs import Checkpoint
 from fabric.core.errors import ConflictError, IntegrityError, ModeError, NotFoundError
 from fabric.core.words import Suite
 from fabric.migration.gate import Gate
+from fabric.migration.parts import Save, send
 from fabric.migration.points import Reached
 from fabric.migration.ports import Sealer
-from fabric.storage.store import ObjectInfo, Part, Store
+from fabric.storage.store import ObjectInfo, Store
 
-PARTS_MOST = 10_000
-MIB = 1 << 20
-
-Save = Callable[[Checkpoint], None]
 replace = msgspec.structs.replace
 
 
@@ -55,7 +51,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy left at the target, and the hash of the source's bytes ("" in parts: each part holds its own)."""
+    """What a copy left at the target, and the hash of the source's bytes ("" where they were not read whole)."""
 
     checkpoint: Checkpoint
     source_sha256: str
@@ -81,6 +77,7 @@ def copy_between(
     *,
     save: Save,
     part_bytes: int,
+    whole: bool,
     again: bool,
     reached: Reached,
 ) -> Copied:
@@ -89,6 +86,9 @@ def copy_between(
     Never overwrites. A complete copy of the right size that no head lists was left by an earlier attempt of the same
     version (``again``): it is taken as it is, and proven or refused by `verify`; sealed anew, it is made again.
 
+    Args:
+        whole: hash the source as one, also where each part has a hash of its own.
+
     Raises:
         PreconditionError, NotFoundError: the source is not what the head says any more.
         IntegrityError: the source's bytes differ from their recorded hash.
@@ -96,12 +96,15 @@ def copy_between(
     """
     begun = begun_copy(edge)
     if again and (left := _left_behind(edge, begun)) is not None:
+        if checkpoint.upload_id:
+            edge.target.abort(begun.blob, checkpoint.upload_id)  # completed just before a crash: nothing, or its rest
         return Copied(replace(begun, parts=checkpoint.parts, tag=left.tag, done_bytes=left.size_bytes), "")
     if not edge.verbatim:
         return _sealed_anew(edge, sealer, gate, begun, reached=reached)
     if edge.replica.blob_bytes >= part_bytes and edge.target.capabilities.multipart:
-        state = replace(begun, upload_id=checkpoint.upload_id, parts=checkpoint.parts)
-        return _in_parts(edge, gate, state, save, part_bytes=part_bytes, reached=reached)
+        state = replace(begun, upload_id=checkpoint.upload_id, parts=checkpoint.parts, part_bytes=checkpoint.part_bytes)
+        sent = send(edge, gate, state, save, least_bytes=part_bytes, whole=whole, reached=reached)
+        return _finished(edge, sent.state, sent.info, sent.source_sha256)
     return _whole(edge, gate, begun, reached)
 
 
@@ -123,10 +126,11 @@ def _left_behind(edge: Edge, begun: Checkpoint) -> ObjectInfo | None:
 
 def _whole(edge: Edge, gate: Gate, begun: Checkpoint, reached: Reached) -> Copied:
     hasher = hashlib.sha256()
+    watch = gate.watch("before")
     with edge.source.open(edge.replica.blob, tag=edge.replica.tag or None) as reading:
         info = edge.target.put(
             begun.blob,
-            gate.through(reading, hasher),
+            gate.through(watch.over(reading), hasher),
             only_if_absent=True,
             storage_class=edge.target_class,
             metadata=reading.info.metadata or None,
@@ -145,88 +149,6 @@ def _sealed_anew(edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, *, r
     known = replace(begun, blob_bytes=sealed.blob_bytes, blob_sha256=sealed.blob_sha256)
     done = replace(known, tag=info.tag, done_bytes=info.size_bytes)
     return Copied(done, "")
-
-
-def _in_parts(edge: Edge, gate: Gate, begun: Checkpoint, save: Save, *, part_bytes: int, reached: Reached) -> Copied:
-    state, size = _resumable(edge, begun, part_bytes)
-    if not state.upload_id:
-        state = _begin_upload(edge, state, save, reached)
-    gate.resumed_bytes = gate.done_bytes = state.done_bytes
-    buffer = bytearray(min(size, edge.replica.blob_bytes))
-    while state.done_bytes < edge.replica.blob_bytes:
-        gate.check(now=True)
-        piece = _read_part(edge, buffer, state.done_bytes)
-        state = _send_part(edge, gate, state, piece, reached)
-        save(state)
-        reached("part.saved")
-    reached("upload.completing")
-    parts = tuple(Part(number, length, tag) for number, length, tag, _ in state.parts)
-    info = edge.target.complete(state.blob, state.upload_id, parts, only_if_absent=True)
-    reached("copy.put")
-    return _finished(edge, state, info, "")
-
-
-def _resumable(edge: Edge, begun: Checkpoint, part_bytes: int) -> tuple[Checkpoint, int]:
-    """Return the checkpoint cut to the parts that really lie at the target, and the size of a part."""
-    size = max(part_bytes, -(-edge.replica.blob_bytes // (PARTS_MOST * MIB)) * MIB)
-    if not begun.upload_id:
-        return replace(begun, parts=(), done_bytes=0), size
-    try:
-        stored = {
-            (part.number, part.size_bytes, part.tag) for part in edge.target.list_parts(begun.blob, begun.upload_id)
-        }
-    except NotFoundError:
-        return replace(begun, upload_id="", parts=(), done_bytes=0), size
-    kept = []
-    for part in begun.parts:
-        if part[:3] not in stored:
-            break
-        kept.append(part)
-    size = begun.parts[0][1] if begun.parts else size
-    return replace(begun, parts=tuple(kept), done_bytes=sum(part[1] for part in kept)), size
-
-
-def _begin_upload(edge: Edge, state: Checkpoint, save: Save, reached: Reached) -> Checkpoint:
-    abandon_uploads(edge.target, state.blob)  # one that an earlier process began and could not record
-    info = edge.source.head(edge.replica.blob)
-    upload_id = edge.target.begin(
-        state.blob,
-        storage_class=edge.target_class,
-        metadata=info.metadata or None,
-        content_type=info.content_type,
-    )
-    reached("upload.begun")
-    begun = replace(state, upload_id=upload_id)
-    save(begun)
-    return begun
-
-
-def abandon_uploads(store: Store, blob: str) -> None:
-    """Abort every unfinished upload of exactly ``blob``."""
-    for key, upload_id in list(store.uploads(blob)):
-        if key == blob:
-            store.abort(key, upload_id)
-
-
-def _read_part(edge: Edge, buffer: bytearray, start: int) -> memoryview:
-    end = min(start + len(buffer), edge.replica.blob_bytes)
-    view, filled = memoryview(buffer), 0
-    with edge.source.open(edge.replica.blob, start=start, end=end, tag=edge.replica.tag or None) as reading:
-        for chunk in reading:
-            view[filled : filled + len(chunk)] = chunk
-            filled += len(chunk)
-    if filled != end - start:
-        raise IntegrityError("the source is shorter than its record says", store=edge.source.name, at=start + filled)
-    return view[:filled]
-
-
-def _send_part(edge: Edge, gate: Gate, state: Checkpoint, piece: memoryview, reached: Reached) -> Checkpoint:
-    number = len(state.parts) + 1
-    part = edge.target.put_part(state.blob, state.upload_id, number, piece)
-    reached("part.put")
-    gate.moved(len(piece))
-    entry = (number, len(piece), part.tag, hashlib.sha256(piece).hexdigest())
-    return replace(state, parts=(*state.parts, entry), done_bytes=state.done_bytes + len(piece))
 
 
 def _finished(edge: Edge, state: Checkpoint, info: ObjectInfo, source_sha256: str) -> Copied:

@@ -9,6 +9,7 @@ from typing import Protocol
 from fabric.core.clock import Clock
 from fabric.core.errors import UnavailableError
 from fabric.migration.ports import Freeze, Health
+from fabric.migration.timing import Stopwatch
 
 CHECK_SECONDS = 0.5  # how long freeze and health are taken as unchanged
 
@@ -76,7 +77,9 @@ class Gate:
         self._health = health
         self._clock = clock
         self._count = count
+        self._lock = threading.Lock()
         self._checked = float("-inf")
+        self._watches: dict[str, Stopwatch] = {}
         self.opened = clock.monotonic()
         self.done_bytes = 0
         self.resumed_bytes = 0  # written by an earlier attempt, so they say nothing of this one's rate
@@ -86,11 +89,22 @@ class Gate:
         """Bytes that passed since the gate was opened, per second."""
         return (self.done_bytes - self.resumed_bytes) / max(1e-6, self._clock.monotonic() - self.opened)
 
+    def watch(self, moment: str) -> Stopwatch:
+        """Start timing a read of ``moment`` (before the move at the source, after it at the target)."""
+        self._watches[moment] = Stopwatch(self._clock)
+        return self._watches[moment]
+
+    def timed(self, moment: str) -> dict[str, float]:
+        """Return the figures of the last read of ``moment``; nothing where there was none."""
+        watch = self._watches.get(moment)
+        return watch.figures() if watch is not None else {}
+
     def moved(self, size_bytes: int) -> None:
         """Let written bytes pass and count them; raises as `check`."""
         self.check()
         self._throttle.take(size_bytes)
-        self.done_bytes += size_bytes
+        with self._lock:  # parts of one blob pass side by side
+            self.done_bytes += size_bytes
         self._count(size_bytes)
 
     def check(self, *, now: bool = False) -> None:

@@ -85,6 +85,7 @@ def job_row(job: Job, gate: Gate | None) -> dict[str, Any]:
         "approved_by": job.approved_by,
         "approved_at": job.approved_at or None,
         "checksums": dict(job.checksums),
+        "proof": job.proof,
         "performance": dict(job.performance),
         "canary": dict(job.canary),
         "plan": job.plan_hash,

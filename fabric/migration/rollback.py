@@ -17,8 +17,8 @@ from fabric.core.errors import (
     UnknownOutcomeError,
 )
 from fabric.core.words import Place
-from fabric.migration.copy import abandon_uploads
 from fabric.migration.machine import State
+from fabric.migration.parts import abandon_uploads
 from fabric.migration.pointer import (
     OverwrittenError,
     commit,

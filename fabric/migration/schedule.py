@@ -77,6 +77,8 @@ class Schedule:
         again = tools.jobs.in_states([State.VALIDATING, State.IN_PROGRESS, State.VERIFYING, State.ROLLING_BACK])
         for job in again:
             started += self._try(job, lambda found: found)
+        if len(self._tasks) >= self._tasks_most:
+            return started  # no need to look who waits
         off_peak = is_off_peak(tools.clock.now(), tools.settings.off_peak_hours)
         risks = [level.value for level in Level if off_peak or level is not Level.MEDIUM]
         waiting = tools.jobs.in_states([State.PENDING], risks=risks, after=self._scan_after, limit=SCAN_MOST)

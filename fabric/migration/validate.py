@@ -8,12 +8,11 @@ from fabric.core.words import Place
 from fabric.migration.copy import Edge
 from fabric.migration.pointer import replica_at
 from fabric.migration.tools import Tools
-from fabric.migration.verify import timed_reads
 from fabric.storage.store import ObjectInfo
 
 
-def validate(tools: Tools, job: Job) -> tuple[Edge, dict[str, float]]:
-    """Check every precondition of a move; return its edge and the timed reads at the source.
+def validate(tools: Tools, job: Job) -> Edge:
+    """Check every precondition of a move; return its edge.
 
     Raises:
         FrozenError, UnavailableError: it may go later as it stands.
@@ -28,8 +27,7 @@ def validate(tools: Tools, job: Job) -> tuple[Edge, dict[str, float]]:
     _check_health(tools, edge)
     _check_source(edge)
     _check_room(tools, job, edge)
-    timed = timed_reads(edge.source, edge.replica, tools.clock)
-    return edge, {f"before_{name}": value for name, value in timed.items()}
+    return edge
 
 
 def _check_target(tools: Tools, job: Job, edge: Edge) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import statistics
 import threading
 
-from fabric.catalog.heads import Replica
 from fabric.catalog.jobs import Checkpoint
 from fabric.core.clock import Clock
 from fabric.core.errors import IntegrityError
@@ -18,15 +16,18 @@ from fabric.storage.store import Store
 SHADOW_PREFIX = ".fabric/shadow/"
 SHADOW_BYTES = 4096
 SHADOW_SECONDS = 5.0  # a store proven writable so recently is not asked again by the next job
-TIMED_READS = 3
-TIMED_BYTES = 64 << 10
 
 
-def read_back(store: Store, blob: str, tag: str, gate: Gate | None = None) -> tuple[str, int]:
-    """Hash a stored object through a newly opened read; return (SHA-256 hex, bytes)."""
+def read_back(store: Store, blob: str, tag: str, gate: Gate | None = None, moment: str = "after") -> tuple[str, int]:
+    """Hash a stored object through a newly opened read; return (SHA-256 hex, bytes).
+
+    Args:
+        gate: is asked at every piece, and keeps the read's times as those of ``moment``.
+    """
     hasher, size = hashlib.sha256(), 0
+    watch = None if gate is None else gate.watch(moment)
     with store.open(blob, tag=tag or None) as reading:
-        for chunk in reading:
+        for chunk in reading if watch is None else watch.over(reading):
             if gate is not None:
                 gate.check()
             hasher.update(chunk)
@@ -110,29 +111,3 @@ class AccessTests:
             store.delete(key, tag=info.tag)
         if found != written:
             raise IntegrityError("a test object read back differs from what was written", store=store.name, key=key)
-
-
-def timed_reads(store: Store, replica: Replica | Checkpoint, clock: Clock) -> dict[str, float]:
-    """Read the first bytes TIMED_READS times; return first-byte best, median and worst (ms) and bytes a second.
-
-    The same reads are made at the source before a move and at the target after it, so that the two compare.
-    """
-    if replica.blob_bytes == 0:
-        return {}
-    first_ms: list[float] = []
-    size = min(TIMED_BYTES, replica.blob_bytes)
-    begun = clock.monotonic()
-    for _ in range(TIMED_READS):
-        opened, first = clock.monotonic(), 0.0
-        with store.open(replica.blob, end=size) as reading:
-            for _chunk in reading:
-                first = first or clock.monotonic() - opened
-        first_ms.append(first * 1000)
-    seconds = max(clock.monotonic() - begun, 1e-9)
-    return {
-        "first_byte_best_ms": min(first_ms),
-        "first_byte_p50_ms": statistics.median(first_ms),
-        "first_byte_worst_ms": max(first_ms),
-        "bytes_per_second": TIMED_READS * size / seconds,
-        "reads": float(TIMED_READS),
-    }

@@ -25,10 +25,12 @@ from fabric.migration.copy import Copied, Edge, begun_copy, change_class, copy_b
 from fabric.migration.gate import Gate, Halt
 from fabric.migration.machine import ENDED, RUNNING, State
 from fabric.migration.pointer import OverwrittenError, commit, find_version, is_switched, replace, replica_at, switched
+from fabric.migration.proof import Proof, is_proven_by_server, proof_of
 from fabric.migration.rollback import roll_back
+from fabric.migration.timing import timed_reads
 from fabric.migration.tools import CANCELLED_BY_A_PERSON, OVERWRITTEN, PAUSED_BY_A_PERSON, Tools, in_place
 from fabric.migration.validate import validate
-from fabric.migration.verify import AccessTests, prove_copy, read_back, timed_reads
+from fabric.migration.verify import AccessTests, prove_copy, read_back
 
 logger = logging.getLogger(__name__)
 
@@ -90,14 +92,13 @@ class Worker:
         return self._tools.go(job, State.VALIDATING, epoch=job.epoch + 1, soon=True)
 
     def _validate(self, job: Job) -> Job:
-        edge, performance = validate(self._tools, job)
+        edge = validate(self._tools, job)
         now = self._tools.clock.now()
         after = replace(
             job,
             state=State.IN_PROGRESS.value,
             updated=now,
             started=job.started or now,
-            performance=performance,
             reason="",
         )
         self._tools.reached("in_progress.before")
@@ -113,9 +114,15 @@ class Worker:
         gate.check(now=True)
         copied = self._bring(job, edge, checkpoint, gate)
         checksums = {"recorded": edge.replica.blob_sha256, "source_read": copied.source_sha256}
-        rate = round(gate.bytes_per_second, 1)
+        timed = gate.timed("before") or timed_reads(edge.source, edge.replica, tools.clock)
         return tools.go(
-            job, State.VERIFYING, copy=copied.checkpoint, checksums=checksums, bytes_per_second=rate, soon=True
+            job,
+            State.VERIFYING,
+            copy=copied.checkpoint,
+            checksums=checksums,
+            performance=_named("before", timed),
+            bytes_per_second=round(gate.bytes_per_second, 1),
+            soon=True,
         )
 
     def _bring(self, job: Job, edge: Edge, checkpoint: Checkpoint, gate: Gate) -> Copied:
@@ -136,13 +143,14 @@ class Worker:
             checkpoint,
             save=tools.saver(job),
             part_bytes=tools.settings.part_bytes,
+            whole=proof_of(edge, tools.settings.verify) is Proof.SERVER_SHA256,
             again=job.epoch > 1 or job.attempts > 0,
             reached=tools.reached,
         )
 
     def _change_class(self, edge: Edge, gate: Gate) -> Copied:
         """Prove the bytes, then change their class: a damaged object is never sent where a read is dear."""
-        found, size = read_back(edge.source, edge.replica.blob, "", gate)
+        found, size = read_back(edge.source, edge.replica.blob, "", gate, "before")
         if found != edge.replica.blob_sha256 or size != edge.replica.blob_bytes:
             raise IntegrityError("the source's bytes are not what their hash says", store=edge.source.name)
         gate.moved(size)
@@ -163,20 +171,44 @@ class Worker:
         tools = self._tools
         gate = tools.gates.get(job.id) or tools.gate(job, copy)
         gate.check(now=True)
-        target_sha256 = prove_copy(edge.target, copy, job.checksums.get("source_read", ""), gate)
+        proof, target_sha256 = self._proven(job, edge, copy, gate)
         may_delete = tools.may_delete(edge.target.name)
         age = self._access.check(edge.target, job.id, may_delete=may_delete, again=job.epoch > 1)
-        timed = {f"after_{name}": value for name, value in timed_reads(edge.target, copy, tools.clock).items()}
-        performance = {**job.performance, **timed, "access_test_age_seconds": age}
-        _check_speed(edge, performance)
+        performance = self._compared(
+            edge,
+            copy,
+            {**job.performance, **_named("after", gate.timed("after") or timed_reads(edge.target, copy, tools.clock))},
+        )
+        performance["access_test_age_seconds"] = age
         gate.check(now=True)
         tools.reached("verified")
         return replace(
             job,
             checksums={**job.checksums, "target": target_sha256},
+            proof=proof.value,
             performance=performance,
             updated=tools.clock.now(),
         )
+
+    def _proven(self, job: Job, edge: Edge, copy: Checkpoint, gate: Gate) -> tuple[Proof, str]:
+        """Prove the copy by the cheapest proof of its edge; return which it was and the target's SHA-256."""
+        source_sha256 = job.checksums.get("source_read", "")
+        proof = proof_of(edge, self._tools.settings.verify)
+        if proof is Proof.SERVER_SHA256:
+            if copy.blob_bytes and is_proven_by_server(edge, copy, source_sha256):
+                return proof, source_sha256
+            proof = Proof.READ_BACK
+        if proof is Proof.MEDIA:
+            edge.target.drop_cached(copy.blob)
+        return proof, prove_copy(edge.target, copy, source_sha256, gate)
+
+    def _compared(self, edge: Edge, copy: Checkpoint, performance: dict[str, float]) -> dict[str, float]:
+        """Return the figures with a target that keeps the object's deadline; one slow read alone refuses nothing."""
+        if _is_too_slow(edge, performance):
+            for moment, store, replica in (("before", edge.source, edge.replica), ("after", edge.target, copy)):
+                performance |= _named(moment, timed_reads(store, replica, self._tools.clock))
+            _check_speed(edge, performance)
+        return performance
 
     def _switch(self, job: Job, proven: Job, copy: Checkpoint) -> None:
         """Make readers go to the proven copy: one conditional commit of the head, with the job's row of it."""
@@ -325,15 +357,22 @@ def successor(job: Job, head: Head | None, now: float) -> Job | None:
     )
 
 
-def _check_speed(edge: Edge, performance: dict[str, float]) -> None:
-    """Refuse a target of whose reads even the best breaks the object's deadline, where the source's best keeps it."""
+def _named(moment: str, figures: dict[str, float]) -> dict[str, float]:
+    return {f"{moment}_{name}": value for name, value in figures.items()}
+
+
+def _is_too_slow(edge: Edge, performance: dict[str, float]) -> bool:
+    """Say whether the best read at the target breaks the object's deadline where the source's best keeps it."""
     after, before = performance.get("after_first_byte_best_ms"), performance.get("before_first_byte_best_ms")
-    deadline = DEADLINE_MS[edge.head.policy.latency]
-    if after is not None and before is not None and before <= deadline < after:
+    return after is not None and before is not None and before <= DEADLINE_MS[edge.head.policy.latency] < after
+
+
+def _check_speed(edge: Edge, performance: dict[str, float]) -> None:
+    if _is_too_slow(edge, performance):
         raise PreconditionError(
             "reads at the target are slower than the object's deadline",
             store=edge.target.name,
-            deadline_ms=deadline,
-            measured_ms=round(after, 3),
-            before_ms=round(before, 3),
+            deadline_ms=DEADLINE_MS[edge.head.policy.latency],
+            measured_ms=round(performance["after_first_byte_best_ms"], 3),
+            before_ms=round(performance["before_first_byte_best_ms"], 3),
         )

@@ -48,6 +48,7 @@ from fabric.storage.pieces import blocks
 from fabric.storage.pieces import parts as cut
 from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
+from fabric.storage.sums import NoSums
 from fabric.storage.unfinished import Unfinished, hidden, is_id
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_]|^[0-9]|_(?=x[0-9A-Fa-f]{4}_)")
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 
-class AzureStore:
+class AzureStore(NoSums):
     """Keeps the promises of `Store` on a container.
 
     Args:
@@ -495,7 +496,7 @@ class AzureStore:
         return translated(
             store=self.name,
             container=self._clients.container_name,
-            endpoint=self._target.endpoint,
+            endpoint=self._clients.address,
             key=key,
             act=act,
             conditional=conditional,

@@ -125,6 +125,14 @@ def write_all(handle: int, data: bytes | memoryview) -> None:
         view = view[os.write(handle, view) :]
 
 
+def write_at(handle: int, data: bytes | memoryview, position: int) -> None:
+    """Write every byte at ``position``, however many calls the kernel asks for."""
+    view = memoryview(data).cast("B")
+    while view.nbytes:
+        written = os.pwrite(handle, view, position)
+        view, position = view[written:], position + written
+
+
 def sorted_files(
     base: Path, relative: str, *, prefix: str, after: str, skip: frozenset[str]
 ) -> Iterator[tuple[str, os.stat_result]]:

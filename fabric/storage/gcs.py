@@ -47,6 +47,7 @@ from fabric.storage.parts import Upload
 from fabric.storage.pieces import blocks, even
 from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
+from fabric.storage.sums import NoSums
 from fabric.storage.unfinished import Unfinished, folder, hidden, is_id
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ FIELDS = "name,size,generation,timeCreated,storageClass,metadata,contentType"
 _KEPT = ("contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl", "customTime")
 
 
-class GcsStore:
+class GcsStore(NoSums):
     """Keeps the promises of `Store` on a bucket.
 
     Args:

@@ -42,9 +42,10 @@ from fabric.storage.keys import (
     missing,
     span,
 )
-from fabric.storage.parts import Upload, Uploads
+from fabric.storage.parts import Upload, Uploads, one_file
 from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
+from fabric.storage.sums import NoSums
 
 DEFAULT_TYPE = "application/octet-stream"
 ATTRIBUTE = "user.fabric.object"
@@ -59,7 +60,7 @@ class _Notes(msgspec.Struct, frozen=True):
     content_type: str = DEFAULT_TYPE
 
 
-class LocalStore:
+class LocalStore(NoSums):
     """Keeps the promises of `Store` on a local or mounted folder.
 
     Args:
@@ -247,20 +248,36 @@ class LocalStore:
         only_if_tag: str | None,
     ) -> ObjectInfo:
         try:
-            with translated(store=self.name, path=self.root, key=key), self._lock(key):
-                found = self._find(key)
-                self._check_state(key, found, only_if_absent=only_if_absent, only_if_tag=only_if_tag)
-                target = wanted or (found[0] if found is not None else self.classes[0])
-                at = found[0] if found is not None else target
-                self._place(key, temporary, at, create_only=only_if_absent)
-                if at != target:
-                    self._move(key, at, target)
-                with self._folder(target, key.split("/")[:-1]) as handle:
-                    state = os.stat(key.rsplit("/", 1)[-1], dir_fd=handle, follow_symlinks=False)
-                room.used(state.st_size - (found[1].st_size if found is not None else 0))
-                return _info(key, state, target, notes)
+            with translated(store=self.name, path=self.root, key=key):
+                return self._place_checked(
+                    key, temporary, wanted, notes, room, only_if_absent=only_if_absent, only_if_tag=only_if_tag
+                )
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _place_checked(
+        self,
+        key: str,
+        temporary: Path,
+        wanted: str | None,
+        notes: _Notes,
+        room: Reservation,
+        *,
+        only_if_absent: bool,
+        only_if_tag: str | None,
+    ) -> ObjectInfo:
+        with self._lock(key):
+            found = self._find(key)
+            self._check_state(key, found, only_if_absent=only_if_absent, only_if_tag=only_if_tag)
+            target = wanted or (found[0] if found is not None else self.classes[0])
+            at = found[0] if found is not None else target
+            self._place(key, temporary, at, create_only=only_if_absent)
+            if at != target:
+                self._move(key, at, target)
+            with self._folder(target, key.split("/")[:-1]) as handle:
+                state = os.stat(key.rsplit("/", 1)[-1], dir_fd=handle, follow_symlinks=False)
+            room.used(state.st_size - (found[1].st_size if found is not None else 0))
+            return _info(key, state, target, notes)
 
     def _place(self, key: str, temporary: Path, storage_class: str, *, create_only: bool) -> None:
         *parents, name = key.split("/")
@@ -355,17 +372,46 @@ class LocalStore:
     ) -> ObjectInfo:
         with translated(store=self.name, path=self.root, key=key):
             upload = self._uploads.get(key, upload_id)
-            paths = self._uploads.chosen(upload_id, parts)
-        info = self.put(
-            key,
-            _pieces(paths),
-            only_if_absent=only_if_absent,
-            storage_class=upload.storage_class,
-            metadata=upload.metadata,
-            content_type=upload.content_type,
-        )
+            chosen = self._uploads.chosen(upload_id, parts)
+        whole = one_file(chosen)
+        if whole is not None:
+            info = self._adopt(key, *whole, upload, only_if_absent=only_if_absent)
+        else:
+            info = self.put(
+                key,
+                _pieces(chosen),
+                only_if_absent=only_if_absent,
+                storage_class=upload.storage_class,
+                metadata=upload.metadata,
+                content_type=upload.content_type,
+            )
         self._uploads.forget(upload_id)
         return info
+
+    def _adopt(self, key: str, data: Path, size: int, upload: Upload, *, only_if_absent: bool) -> ObjectInfo:
+        """Make an upload's one file the object; where that fails the upload is as it was."""
+        notes = _Notes(upload.metadata, upload.content_type or DEFAULT_TYPE)
+        self._check_before(key, only_if_absent=only_if_absent, only_if_tag=None)
+        with self._room.reserved() as room, translated(store=self.name, path=self.root, key=key):
+            room.grow(size)
+            with folder(self.root, self.name, [WORK_FOLDER, "temp"], create=True) as handle:
+                temporary = self._work / "temp" / secrets.token_hex(12)
+                os.rename(data, temporary.name, dst_dir_fd=handle)  # from here on no part can be written into it
+            with undoing(lambda: os.rename(temporary, data)):
+                self._finish_cut(temporary, size, notes)
+                info = self._place_checked(
+                    key, temporary, upload.storage_class, notes, room, only_if_absent=only_if_absent, only_if_tag=None
+                )
+            temporary.unlink(missing_ok=True)
+        return info
+
+    def _finish_cut(self, path: Path, size: int, notes: _Notes) -> None:
+        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.ftruncate(handle, size)
+            self._finish(handle, notes)
+        finally:
+            os.close(handle)
 
     def abort(self, key: str, upload_id: str) -> None:
         check_key(key)
@@ -383,6 +429,16 @@ class LocalStore:
         os.close(open_root(self.root, self.name))
         disk = os.statvfs(self.root)
         return (disk.f_blocks - disk.f_bfree) * disk.f_frsize, disk.f_blocks * disk.f_frsize
+
+    def drop_cached(self, key: str) -> None:
+        """Make the next read of ``key`` come from the medium."""
+        with translated(store=self.name, path=self.root, key=key):
+            handle, _ = self._open_file(check_key(key))
+            try:
+                os.fdatasync(handle)  # what is not written cannot be dropped
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(handle)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -423,10 +479,11 @@ def _replace(temporary: Path, name: str, handle: int) -> None:
         os.rename(temporary, name, dst_dir_fd=handle)
 
 
-def _pieces(paths: Sequence[Path]) -> Iterator[bytes]:
-    for path in paths:
+def _pieces(chosen: Sequence[tuple[Path, int, int]]) -> Iterator[bytes]:
+    for path, start, size in chosen:
         with path.open("rb", buffering=0) as file:
-            while piece := file.read(CHUNK_BYTES):
+            file.seek(start)
+            while piece := file.read(min(CHUNK_BYTES, start + size - file.tell())):
                 yield piece
 
 

@@ -22,6 +22,7 @@ from fabric.storage.keys import (
     span,
 )
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
+from fabric.storage.sums import NoSums
 
 DEFAULT_TYPE = "application/octet-stream"
 
@@ -35,7 +36,7 @@ class _Upload:
     parts: dict[int, tuple[Part, bytes]] = field(default_factory=dict)
 
 
-class MemoryStore:
+class MemoryStore(NoSums):
     """Keeps the promises of `Store` for as long as the process lives.
 
     Args:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -21,6 +22,7 @@ from fabric.core.ids import new_id
 from fabric.core.words import Mode
 from fabric.storage.keys import WORK_FOLDER
 from fabric.storage.store import Capabilities, Store
+from fabric.storage.wrappers import Around
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,14 @@ def probe(store: Store, clock: Clock, *, mode: Mode) -> Findings:
         trial.clean()
 
 
+@runtime_checkable
+class Sums(Protocol):
+    """A store whose server may check and keep a SHA-256."""
+
+    def keeps_sha256(self, key: str) -> bool:
+        """Try it on ``key``, which may hold an object afterwards."""
+
+
 class _Trial:
     """One run over one folder of probe objects."""
 
@@ -82,7 +92,7 @@ class _Trial:
         self._store.put(self._key("first"), [_DATA])  # what is refused here is refused altogether
         notes = {name: self._try(act) for name, act in acts.items() if getattr(declared, name)}
         wrong = {name: False for name, note in notes.items() if note}
-        found = msgspec.structs.replace(declared, **wrong)
+        found = msgspec.structs.replace(declared, server_sha256=self._keeps_sha256(), **wrong)
         logger.info("store probed", extra={"store": self._store.name, "lacking": ",".join(wrong) or "nothing"})
         return Findings(self._store.name, found, {name: note or "held" for name, note in notes.items()})
 
@@ -100,6 +110,15 @@ class _Trial:
             return act()
         except FabricError as error:
             return f"failed: {error.message}"
+
+    def _keeps_sha256(self) -> bool:
+        store = self._store
+        while isinstance(store, Around):
+            store = store.inner
+        try:
+            return isinstance(store, Sums) and store.keeps_sha256(self._key("sha256"))
+        except FabricError:
+            return False
 
     def _key(self, name: str) -> str:
         key = f"{self._base}/{name}"

@@ -7,6 +7,7 @@ carries the condition. A tag is the server's ETag without its quotes.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 from collections import deque
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.errors import ConflictError, FabricError, NotFoundError, PreconditionError, RangeError
 from fabric.core.failing import undoing
+from fabric.storage import s3_sums as sums
 from fabric.storage.keys import (
     OpenReading,
     check_class,
@@ -292,7 +294,7 @@ class S3Store:
             mode = {"e_tag": f'"{only_if_tag}"'}
         with self._translated("put", key, conditional=mode != "overwrite"):
             result = obstore.put(
-                self._clients.stream,
+                self._clients.summed if self.capabilities.server_sha256 else self._clients.stream,
                 self._prefix + key,
                 bytes(data),
                 attributes=attributes,
@@ -396,6 +398,8 @@ class S3Store:
         wanted = check_class(self.name, self.classes, storage_class)
         if wanted != self.classes[0]:
             options["StorageClass"] = self._server_class(wanted)
+        if self.capabilities.server_sha256:
+            options["ChecksumAlgorithm"] = "SHA256"
         notes = check_metadata(metadata)
         with self._translated("put", key):
             answer = self._clients.boto.create_multipart_upload(
@@ -405,21 +409,26 @@ class S3Store:
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
         body = bytes(data)
+        options = self._at(check_key(key))
+        if self.capabilities.server_sha256:
+            options["ChecksumSHA256"] = sums.said(body)
         with self._translated("put", key):
             answer = self._clients.boto.upload_part(
-                **self._at(check_key(key)), UploadId=upload_id, PartNumber=check_part_number(number), Body=body
+                **options, UploadId=upload_id, PartNumber=check_part_number(number), Body=body
             )
         return Part(number, len(body), _tag(answer["ETag"]))
 
     def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
-        found: list[Part] = []
+        return tuple(Part(p["PartNumber"], p["Size"], _tag(p["ETag"])) for p in self._listed_parts(key, upload_id))
+
+    def _listed_parts(self, key: str, upload_id: str) -> Iterator[dict[str, Any]]:
         options: dict[str, Any] = self._at(check_key(key)) | {"UploadId": upload_id}
         while True:
             with self._translated("parts", key):
                 page = self._clients.boto.list_parts(**options)
-            found += [Part(p["PartNumber"], p["Size"], _tag(p["ETag"])) for p in page.get("Parts", ())]
+            yield from page.get("Parts", ())
             if not page.get("IsTruncated"):
-                return tuple(found)
+                return
             options["PartNumberMarker"] = page["NextPartNumberMarker"]
 
     def complete(
@@ -432,7 +441,10 @@ class S3Store:
         return self.head(key)
 
     def _complete(self, key: str, upload_id: str, parts: tuple[Part, ...], condition: dict[str, str]) -> str:
-        said = [{"PartNumber": part.number, "ETag": f'"{part.tag}"'} for part in parts]
+        listed: dict[int, str] = {}
+        if self.capabilities.server_sha256:
+            listed = {p["PartNumber"]: p.get("ChecksumSHA256", "") for p in self._listed_parts(key, upload_id)}
+        said = sums.completing(parts, listed)
         with self._translated("put", key, conditional=True):
             answer = self._clients.boto.complete_multipart_upload(
                 **self._at(key), UploadId=upload_id, MultipartUpload={"Parts": said}, **condition
@@ -458,6 +470,28 @@ class S3Store:
             options |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     # --- the rest
+
+    def checksum(self, key: str, *, tag: str) -> str:
+        with self._translated("head", key, conditional=True):
+            found = self._clients.boto.head_object(
+                **self._at(check_key(key)), IfMatch=f'"{tag}"', ChecksumMode="ENABLED"
+            )
+        return sums.found(found)
+
+    def drop_cached(self, key: str) -> None:
+        check_key(key)
+
+    def keeps_sha256(self, key: str) -> bool:
+        """Try whether the server refuses a wrong SHA-256 and keeps a right one; leaves an object under ``key``."""
+        data, right = b"what is hashed", sums.said(b"what is hashed")
+        try:
+            with self._translated("put", key):
+                self._clients.boto.put_object(**self._at(key), Body=data, ChecksumSHA256=sums.said(b"something else"))
+        except FabricError:
+            with self._translated("put", key):
+                tag = _tag(self._clients.boto.put_object(**self._at(key), Body=data, ChecksumSHA256=right)["ETag"])
+            return self.checksum(key, tag=tag) == hashlib.sha256(data).hexdigest()
+        return False
 
     def usage(self) -> tuple[int, int | None]:
         """Return (bytes, capacity); a bucket without a declared capacity keeps no cheap count and says 0."""

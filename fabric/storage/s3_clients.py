@@ -49,6 +49,7 @@ class Clients:
         self._boto: Any = None
         self._stream: Any = None
         self._reads: Any = None
+        self._summed: Any = None
 
     @property
     def boto(self) -> Any:
@@ -63,6 +64,14 @@ class Clients:
             return self._stream
 
     @property
+    def summed(self) -> Any:
+        """Return the client whose puts carry a SHA-256 that the server checks and keeps."""
+        with self._lock:
+            if self._summed is None:
+                self._summed = self._make_stream(READ_SECONDS, checksum_algorithm="SHA256")
+            return self._summed
+
+    @property
     def reads(self) -> Any:
         """Return the client that only reads: a server that hangs costs it FIRST_BYTE_SECONDS."""
         with self._lock:
@@ -74,7 +83,7 @@ class Clients:
         with self._lock:
             if self._boto is not None:
                 self._boto.close()
-            self._boto = self._stream = self._reads = None
+            self._boto = self._stream = self._reads = self._summed = None
 
     def _make_boto(self) -> Any:
         if self._boto is None:
@@ -107,11 +116,11 @@ class Clients:
                 self._session.set_credentials(self._target.credentials.access_key, self._target.credentials.secret_key)
         return self._session
 
-    def _make_stream(self, read_seconds: float) -> Any:
+    def _make_stream(self, read_seconds: float, **more: str) -> Any:
         from obstore.store import S3Store as Obstore
 
         target = self._target
-        options: dict[str, Any] = {"endpoint": self._stream_endpoint()} if target.endpoint else {}
+        options: dict[str, Any] = {**more, **({"endpoint": self._stream_endpoint()} if target.endpoint else {})}
         return Obstore(
             target.bucket,
             region=self._region(),

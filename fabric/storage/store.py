@@ -169,6 +169,19 @@ class Store(Protocol):
     def uploads(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         """Yield (key, upload id) of every unfinished upload."""
 
+    def checksum(self, key: str, *, tag: str) -> str:
+        """Return the SHA-256 that the server computed from the bytes it received and keeps of the content ``tag``.
+
+        Hex for an object written whole; ``HEX-N`` for one completed of N parts, the SHA-256 of their digests one
+        after the other; "" where the store keeps none (``capabilities.server_sha256``).
+
+        Raises:
+            NotFoundError, PreconditionError: as ``open``.
+        """
+
+    def drop_cached(self, key: str) -> None:
+        """Make the next read of ``key`` come from the medium where the store can; elsewhere nothing happens."""
+
     def usage(self) -> tuple[int, int | None]:
         """Return (bytes used, capacity in bytes or None where there is no bound), cheaply."""
 

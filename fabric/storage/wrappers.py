@@ -25,7 +25,7 @@ RETRY_ATTEMPTS = 4
 RETRY_FIRST_SECONDS = 0.1
 RETRY_MOST_SECONDS = 2.0
 RETRY_TOTAL_SECONDS = 10.0
-REPEATED = frozenset({"head", "put_part", "list_parts", "abort"})  # safe to repeat as they stand
+REPEATED = frozenset({"head", "checksum", "put_part", "list_parts", "abort"})  # safe to repeat as they stand
 
 
 class Around:
@@ -135,6 +135,12 @@ class Around:
     def uploads(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         return self._through("uploads", lambda: self.inner.uploads(prefix))
 
+    def checksum(self, key: str, *, tag: str) -> str:
+        return self._through("checksum", lambda: self.inner.checksum(key, tag=tag))
+
+    def drop_cached(self, key: str) -> None:
+        self._through("drop_cached", lambda: self.inner.drop_cached(key))
+
     def usage(self) -> tuple[int, int | None]:
         return self._through("usage", self.inner.usage)
 
@@ -161,7 +167,7 @@ class Retry(Around):
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
-        stack, reading = self._caller(self._enter, key, start, end, tag)
+        stack, reading = self._repeat(lambda: self._enter(key, start, end, tag))
         with stack:
             yield reading
 
@@ -170,7 +176,23 @@ class Retry(Around):
         return stack, stack.enter_context(self.inner.open(key, start=start, end=end, tag=tag))
 
     def _through(self, operation: str, call: Callable[[], T], /) -> T:
-        return self._caller(call) if operation in REPEATED else call()
+        return self._repeat(call) if operation in REPEATED else call()
+
+    def _repeat(self, call: Callable[[], T]) -> T:
+        """Make the request; only one that failed meets the machinery of repeating."""
+        try:
+            return call()
+        except FabricError as error:
+            if not _is_retryable(error):
+                raise
+            failed = [error]
+
+        def again() -> T:
+            if failed:
+                raise failed.pop()
+            return call()
+
+        return self._caller(again)
 
     def put(
         self,
@@ -199,7 +221,7 @@ class Retry(Around):
         if only_if_absent or only_if_tag is not None:
             return send()
         try:
-            return self._caller(source.while_unread, send)
+            return self._repeat(lambda: source.while_unread(send))
         except _SpentError as spent:
             raise spent.error from spent.error.__cause__
 
@@ -222,7 +244,7 @@ class Retry(Around):
         if tag is not None:
             self.inner.delete(key, tag=tag)
         else:
-            self._caller(self.inner.delete, key)
+            self._repeat(lambda: self.inner.delete(key))
 
 
 def _is_retryable(error: Exception) -> bool | float:

@@ -1,11 +1,12 @@
-"""Moves between two directories against ``rclone copy`` of the same bytes, in alternating rounds of one run.
+"""Moves against rclone: local to local on a disk and in memory, local to S3, S3 to S3; the same bytes in one run.
 
-The fabric does more in its time: it validates, hashes at the source, writes and flushes, reads every byte back and
-hashes it, tests access, switches heads and journals each step, flushed. ``rclone copy`` writes and compares sizes;
-``rclone check --download`` after it is what reads the bytes back. Prints one JSON line; ratios above 1: faster than
-the peer.
+The fabric validates, hashes every byte on both sides, writes and flushes, proves each copy, tests access, switches
+heads and journals each step, flushed. ``rclone copy`` writes and compares what it hashed; ``rclone check --download``
+after it is what reads every byte back. On a disk the target is flushed inside rclone's time too.
+Rounds alternate; figures are medians. Prints one JSON line; ratios above 1: the fabric is faster (of processor time:
+below 1 is less).
 
-    python tests/bench/bench_migration.py [--rounds 3] [--small 200] [--large 4] [--folder DIR]
+    python tests/bench/bench_migration.py [--quick] [--rounds 5] [--pairs disk,mem,local_s3,s3_s3] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -15,100 +16,149 @@ import importlib
 import json
 import os
 import platform
-import random
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "unit" / "migration")]
+sys.path.insert(0, str(Path(__file__).parent))
 
-servers = importlib.import_module("servers")
-World = importlib.import_module("migration_world").World
-MigrationSettings = importlib.import_module("fabric.core.config").MigrationSettings
+pairs = importlib.import_module("migration_pairs")
+hashing = importlib.import_module("migration_hashing")
+servers = pairs.servers
 
-SMALL_BYTES, LARGE_BYTES = 64 << 10, 64 << 20
+WHOLE = pairs.Set(small=1000, large=20, huge_bytes=pairs.GIB)
+QUICK_SHARE, S3_SHARE = 0.1, 0.5
+MEMORY = Path("/dev/shm")
+VOLUME_MB, VOLUMES = 1024, 12
+NAMES = ("disk", "mem", "local_s3", "s3_s3")
+READ_BACK = {"verify": "read_back"}
 
-
-def payload(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-def fabric_seconds(folder: Path, small: int, large: int) -> dict[str, float]:
-    """Write the objects (not timed), then time every job from its decision to COMPLETED."""
-    world = World(folder, settings=MigrationSettings(workers=4))
-    world.migration.start()
-    keys = [f"s{n}" for n in range(small)] + [f"l{n}" for n in range(large)]
-    for number, key in enumerate(keys):
-        world.write(key, payload(SMALL_BYTES if key[0] == "s" else LARGE_BYTES, number))
-    os.sync()
-    cpu, begun = time.process_time(), time.monotonic()
-    for key in keys:
-        world.decide(key, "b/hot")
-    while world.jobs.counts().get("COMPLETED", (0, 0))[0] < len(keys):
-        world.migration.tools.stopping.wait(world.migration.tick())
-    figures = {"seconds": time.monotonic() - begun, "cpu_seconds": time.process_time() - cpu}
-    figures["journal_rows"] = float(world.jobs.journal_page(limit=1)[1])
-    world.close()
-    return figures
+Figures = dict[str, float]
 
 
-def rclone_seconds(program: str, folder: Path) -> dict[str, float]:
-    """Copy the same blobs with rclone; then time its check that reads every byte back."""
-    source, target = folder / "a" / "hot", folder / "rclone"
-    begun = time.monotonic()
-    subprocess.run([program, "copy", "--transfers", "4", str(source), str(target)], check=True, capture_output=True)
-    copied = time.monotonic() - begun
-    os.sync()
-    synced = time.monotonic() - begun
-    subprocess.run([program, "check", "--download", str(source), str(target)], check=True, capture_output=True)
-    checked = time.monotonic() - begun
-    shutil.rmtree(target)
-    return {"copy": copied, "copy_sync": synced, "copy_sync_check": checked}
+@contextmanager
+def opened(name: str, contents: Any, folder: Path, settings: dict[str, Any]) -> Iterator[Any]:
+    """Give one pair with its servers running."""
+    with ExitStack() as stack:
+        base = MEMORY if name == "mem" else folder
+        at = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=base, prefix="migration-")))
+        if name.startswith("s3"):
+            source = pairs.bucket_side(stack.enter_context(seaweedfs()), "ra")
+        else:
+            source = pairs.folder_side(at / "a", flush=name == "disk")
+        if name.endswith("s3"):
+            target = pairs.bucket_side(stack.enter_context(seaweedfs()), "rb")
+        else:
+            target = pairs.folder_side(at / "b", flush=name == "disk")
+        pair = pairs.Pair(at, source, target, contents, settings)
+        stack.callback(pair.close)
+        yield pair
+
+
+def seaweedfs() -> Any:
+    return servers.seaweedfs(volume_mb=VOLUME_MB, volumes=VOLUMES)
+
+
+def rounds(pair: Any, program: str | None, count: int) -> tuple[Figures, Figures]:
+    """Run ``count`` alternating rounds; return both sides' medians."""
+    ours: list[Figures] = []
+    peers: list[Figures] = []
+    for _ in range(count):
+        ours.append(pair.fabric())
+        if program is not None:
+            peers.append(pair.rclone(program))
+    return medians(ours), medians(peers)
+
+
+def medians(found: list[Figures]) -> Figures:
+    return {name: statistics.median(each[name] for each in found) for name in found[0]} if found else {}
+
+
+def local(given: argparse.Namespace, name: str, share: float, program: str | None) -> dict[str, Any]:
+    with opened(name, WHOLE.scaled(share), given.folder, READ_BACK) as pair:
+        ours, peer = rounds(pair, program, given.rounds)
+        two_passes = hashing.seconds_of_two_passes(pair.contents.total_bytes)
+    return {"fabric": ours, "rclone": peer, "two_sha256_passes_over_all_cores_seconds": two_passes}
+
+
+def remote(given: argparse.Namespace, name: str, share: float, program: str | None) -> dict[str, Any]:
+    """Measure once with the server's own SHA-256 as proof and once with every byte read back."""
+    found: dict[str, Any] = {}
+    for proof in ("cheapest", "read_back"):
+        with opened(name, WHOLE.scaled(share * S3_SHARE), given.folder, {"verify": proof}) as pair:
+            found[proof], found["rclone"] = rounds(pair, program, given.rounds)
+    return found
+
+
+def ratios_of(found: dict[str, dict[str, Any]]) -> Figures:
+    """Compute what was measured on both sides."""
+    by_name: dict[str, Callable[[], float]] = {
+        "local_local_disk_vs_rclone_sync": lambda: _times(found["disk"], "fabric", "copy_sync"),
+        "local_local_mem_vs_rclone": lambda: _times(found["mem"], "fabric", "copy"),
+        "local_local_vs_rclone_check": lambda: min(
+            _times(found["disk"], "fabric", "copy_sync_check"), _times(found["mem"], "fabric", "copy_check")
+        ),
+        "local_s3_vs_rclone": lambda: _times(found["local_s3"], "cheapest", "copy"),
+        "local_s3_vs_rclone_check": lambda: _times(found["local_s3"], "read_back", "copy_check"),
+        "s3_s3_vs_rclone": lambda: _times(found["s3_s3"], "cheapest", "copy"),
+        "s3_s3_vs_rclone_check": lambda: _times(found["s3_s3"], "read_back", "copy_check"),
+        "client_cpu_per_gb_vs_rclone_check": lambda: max(
+            found[name]["read_back"]["cpu_seconds"] / found[name]["rclone"]["cpu_copy_check"]
+            for name in ("local_s3", "s3_s3")
+            if name in found
+        ),
+    }
+    ratios: Figures = {}
+    for name, ratio in by_name.items():
+        try:
+            ratios[name] = round(ratio(), 3)
+        except (KeyError, ValueError):
+            continue  # a pair that was not asked for, or no rclone
+    return ratios
+
+
+def _times(found: dict[str, Any], ours: str, peer: str) -> float:
+    return float(found["rclone"][peer] / found[ours]["seconds"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--small", type=int, default=200)
-    parser.add_argument("--large", type=int, default=4)
-    parser.add_argument("--folder", type=Path, default=None, help="where the bytes lie; default: the temporary folder")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the objects, fewer rounds")
+    parser.add_argument("--rounds", type=int, default=0, help="default: 5, quick: 3")
+    parser.add_argument("--pairs", default=",".join(NAMES))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="a folder on a disk")
     given = parser.parse_args()
+    given.rounds = given.rounds or (3 if given.quick else 5)
+    share = QUICK_SHARE if given.quick else 1.0
     program = servers.program("rclone")
-    ours: list[dict[str, float]] = []
-    peers: list[dict[str, float]] = []
-    for _ in range(given.rounds):
-        with tempfile.TemporaryDirectory(dir=given.folder) as name:
-            ours.append(fabric_seconds(Path(name), given.small, given.large))
-            if program is not None:
-                peers.append(rclone_seconds(program, Path(name)))
-    print(json.dumps(result(given, ours, peers, program)))
+    found: dict[str, dict[str, Any]] = {}
+    for name in given.pairs.split(","):
+        found[name] = (remote if name in ("local_s3", "s3_s3") else local)(given, name, share, program)
+    print(json.dumps(result(given, share, found, program)))
 
 
 def result(
-    given: argparse.Namespace, ours: list[dict[str, float]], peers: list[dict[str, float]], program: str | None
+    given: argparse.Namespace, share: float, found: dict[str, dict[str, Any]], program: str | None
 ) -> dict[str, object]:
-    figures = {f"fabric_{name}": statistics.median(r[name] for r in ours) for name in ours[0]}
-    figures |= (
-        {f"rclone_{name}_seconds": statistics.median(r[name] for r in peers) for name in peers[0]} if peers else {}
-    )
-    total = given.small * SMALL_BYTES + given.large * LARGE_BYTES
-    seconds = figures["fabric_seconds"]
-    ratios = {
-        f"local_local_vs_rclone_{name}": round(figures[f"rclone_{name}_seconds"] / seconds, 3)
-        for name in (peers[0] if peers else {})
-    }
+    contents = WHOLE.scaled(share)
     return {
         "bench": "migration",
-        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
         "peer": _version(program),
-        "set": {"small": given.small, "large": given.large, "bytes": total, "rounds": given.rounds},
-        "figures": {name: round(value, 4) for name, value in figures.items()} | {"bytes_per_second": total / seconds},
-        "ratios": ratios,
+        "set": {"small": contents.small, "large": contents.large, "huge_bytes": contents.huge_bytes},
+        "rounds": given.rounds,
+        "figures": found,
+        "ratios": ratios_of(found),
     }
 
 

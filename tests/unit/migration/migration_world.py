@@ -118,6 +118,7 @@ class World:
     reached: Reached = nothing
     sealer: Any = field(default_factory=PlainSealer)
     zones: dict[str, Zone] = field(default_factory=dict)
+    fleet_given: Any = None  # other stores than the folders a, b and c
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +126,9 @@ class World:
         self.database.start()
         self.heads, self.jobs, self.runs = Heads(self.database), Jobs(self.database), Runs(self.database)
         names = ("a", "b", "c")
-        self.fleet = Fleet({n: member(n, self.folder / n, zone=self.zones.get(n, Zone.ON_PREMISE)) for n in names})
+        self.fleet: Any = self.fleet_given or Fleet(
+            {n: member(n, self.folder / n, zone=self.zones.get(n, Zone.ON_PREMISE)) for n in names}
+        )
         self.health, self.freeze, self.audit = Health(), Freeze(), Audit()
         self.decisions, self.measures = Decisions(), Measures(self.clock)
         self.migration = Migration(

@@ -1,0 +1,23 @@
+"""Statements that run for every step of every job, given to SQLite as they are: building them costs more."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+
+def run(connection: Connection, statement: str, values: Mapping[str, Any] | tuple[Any, ...] = ()) -> sqlite3.Cursor:
+    """Run one statement with ``:named`` values inside the connection's transaction.
+
+    Raises:
+        DBAPIError: the same errors as ``connection.execute`` raises.
+    """
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    try:
+        return driver.execute(statement, values)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(statement, values, error, sqlite3.Error) from error

@@ -1,0 +1,49 @@
+"""How a copy is proven, by edge: the cheapest way that is a proof.
+
+A SHA-256 that the target's own server checked on receipt and keeps is one, for bytes that were hashed at the source
+while they were read; it costs one request. Else every byte is read back through a newly opened read. An ETag is never
+one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+
+from fabric.catalog.jobs import Checkpoint
+from fabric.migration.copy import Edge
+
+
+class Proof(StrEnum):
+    """What shows that the target holds the source's bytes; named in the job."""
+
+    SERVER_SHA256 = "server_sha256"
+    READ_BACK = "read_back"
+    MEDIA = "media"  # read back, with the cached pages dropped first
+
+
+def proof_of(edge: Edge, verify: str) -> Proof:
+    """Choose by what the setting ``migration.verify`` asks for and what the target's server keeps."""
+    if verify == "media":
+        return Proof.MEDIA
+    known = edge.verbatim and not edge.in_place and edge.target.capabilities.server_sha256
+    return Proof.SERVER_SHA256 if verify == "cheapest" and known else Proof.READ_BACK
+
+
+def requests_and_bytes(proof: Proof, blob_bytes: int) -> tuple[int, int]:
+    """Return the requests and the bytes read at the target that a proof costs, for `plan` to price."""
+    return (1, 0) if proof is Proof.SERVER_SHA256 else (1, blob_bytes)
+
+
+def is_proven_by_server(edge: Edge, copy: Checkpoint, source_sha256: str) -> bool:
+    """Say whether the target's server keeps the SHA-256 of exactly the bytes that were read, whole, at the source.
+
+    False proves nothing wrong: the copy is then read back.
+    """
+    if not source_sha256 or not edge.target.capabilities.server_sha256:
+        return False
+    kept = edge.target.checksum(copy.blob, tag=copy.tag)
+    if not copy.parts:
+        return kept == source_sha256
+    digests = b"".join(bytes.fromhex(entry[3]) for entry in copy.parts)
+    return kept == f"{hashlib.sha256(digests).hexdigest()}-{len(copy.parts)}"
