@@ -64,6 +64,20 @@ def test_a_plan_applied_without_an_engine_says_when_its_moves_are_carried_out(wo
     assert (world.data / "applied.json").exists()
 
 
+def test_an_applied_plan_is_a_run_with_its_hash_its_cap_and_who_ordered_it(world: World) -> None:
+    file = world.folder / "plan.json"
+    world.quick("plan", "--spend-cap", "7", "--out", str(file))
+    applied = world.quick("--json", "apply", str(file)).json()
+
+    (run,) = world.quick("--json", "jobs", applied["run"]).json()["runs"]
+
+    assert (run["id"], run["plan"]) == (applied["run"], json.loads(file.read_text())["sha256"])
+    assert (run["kind"], run["who"], run["cap_usd"], run["spent_usd"]) == ("plan", "local", 7.0, 0.0)
+    refused = world.quick("undo", "nobody", "--yes")
+    assert refused.code == 4
+    assert "no run, job or moved object has this name" in refused.err
+
+
 def test_a_file_that_is_no_plan_is_refused(world: World) -> None:
     done = world.quick("apply", str(world.config))
     assert done.code == 2
