@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fabric.core.kernels import compiled
-from fabric.placement.replay.ledger import Judged, Ledger, Terms
+from fabric.placement.replay.ledger import Judged, Ledger, Terms, prices_of
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.shadows import CONFIDENCE, HORIZON_DAYS
 from fabric.placement.replay.tariff import Prices, Tariff
@@ -70,7 +70,7 @@ def calibration(trace: Trace, tariff: Tariff, *, since: float = 0.5, terms: Term
     asked &= moves.day + HORIZON_DAYS <= trace.days
     paid = np.zeros(len(moves.day), np.bool_)
     kernel = compiled(outcomes, work=trace.work)
-    kernel(trace.columns, tariff.columns, moves.life, moves.day, moves.to, moves.after_reads, paid)
+    kernel(trace.columns, prices_of(tariff), moves.life, moves.day, moves.to, moves.after_reads, paid)
     return _bins(told.factors[asked, CONFIDENCE].astype(np.float64), paid[asked])
 
 

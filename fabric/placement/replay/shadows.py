@@ -123,7 +123,7 @@ def advance(
         who: the objects to which something happens on these days, as `ledger.awake` finds them.
         row: shape (objects,); each one's first row that is not lived yet. Moved on.
         plain: how many plain classes there are.
-        rules: shape (rules, 6), thresholds as multiples of a price.
+        rules: shape (rules, 6), thresholds as multiples of a price; the first ones are those of paper copies.
         rule: the one that the real copies obey.
         told: has room for two moves per object and day.
     """
@@ -172,8 +172,9 @@ def visit(
         each = past.bytes[row[at]] / reads
         row[at] += 1
     soonest = LATER
-    for copy in range(len(rules) + 1):
-        real = copy == len(rules)
+    copies = block.held.shape[1]
+    for copy in range(copies):
+        real = copy == copies - 1
         obeyed = rule if real else copy
         teller = life if real else -1
         again = day + 1
