@@ -55,6 +55,7 @@ STAY, EVEN = 0, 3
 PAPER = 3  # rules that paper copies obey, the first ones
 REAL = PAPER  # the copy that is none on paper
 COPIES = PAPER + 1
+FADING = 0.9868  # of what trials say, from one lesson to the next: a half-life of a year
 FLEET_LEAST = 30  # lives, below which a comparison of rules means nothing and the fleet breaks even
 FEE_MOST = 0.5  # of what a managed tier's deepest level could save, that its fee may be for the tier to be home
 
@@ -98,7 +99,9 @@ class Fleet(msgspec.Struct):
     rule: int = EVEN  # index into RULES
     sureness: float = 0.0  # standard errors by which the rule beat its predecessor when it was adopted
     adopted: list[tuple[int, int]] = []  # (day, rule), oldest first
-    tried: Table = msgspec.field(default_factory=_nothing)  # demotions on paper whose end is known
+    tried: Table = msgspec.field(
+        default_factory=_nothing
+    )  # demotions on paper whose end is known, older ones count less
     paid: Table = msgspec.field(default_factory=_nothing)  # those that paid for their way back
     trying: Table = msgspec.field(default_factory=_nothing)  # both since the last lesson
     paying: Table = msgspec.field(default_factory=_nothing)
@@ -222,8 +225,8 @@ class Ledger:
 
     def _learn(self, past: Past) -> None:
         fleet = self.fleet
-        fleet.tried = (np.array(fleet.tried) + np.array(fleet.trying)).tolist()
-        fleet.paid = (np.array(fleet.paid) + np.array(fleet.paying)).tolist()
+        fleet.tried = (np.array(fleet.tried) * FADING + np.array(fleet.trying)).tolist()
+        fleet.paid = (np.array(fleet.paid) * FADING + np.array(fleet.paying)).tolist()
         fleet.trying, fleet.paying = _nothing(), _nothing()
         if self._born(past) < FLEET_LEAST:
             return
