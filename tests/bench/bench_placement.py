@@ -1,10 +1,12 @@
 """What placement is worth and what it takes: policies against the optimum, a large replay, the scoring kernel.
 
-Run: ``python tests/bench/bench_placement.py [costs] [replay] [scoring]`` (default: all three). The last line is one
-JSON object. ``costs``: every policy on both development traces as a multiple of the optimum, the bars against the best
-published online rule, twelve variants (placement_costs.py). ``replay``: 10 million accesses through the command
-(placement_scale.py). ``scoring``: objects scored a second on one core, from raw daily counts to open gates, beside a
-plain Python loop over the same formula; bar 2 million.
+Run: ``python tests/bench/bench_placement.py [costs] [worst] [gate] [elsewhere] [replay] [scoring]`` (default: all). The
+last line is one JSON object. ``costs``: every policy on both development traces as a multiple of the optimum, the bars
+against the best published online rule, twelve variants (placement_costs.py). ``worst``: strict periods and an adversary
+(placement_worst.py). ``gate``: its price, and confidence against outcome (placement_gate.py). ``elsewhere``: traces
+nobody tuned for (placement_elsewhere.py). ``replay``: 10 million accesses through the command (placement_scale.py).
+``scoring``: objects scored a second on one core, from raw daily counts to open gates, beside a plain Python loop over
+the same formula; bar 2 million.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from typing import Any
 
 import numpy as np
 import placement_costs
+import placement_elsewhere
+import placement_gate
 import placement_scale
+import placement_worst
 import scipy
 from scipy.special import betainc
 
@@ -35,7 +40,7 @@ from fabric.pricing.sheet import PriceBook, Site, Tier
 OBJECTS, PEER_OBJECTS, ROUNDS = 200_000, 2_000, 3
 CLASSES = ("standard", "standard_ia", "glacier_instant")
 BAR = 2_000_000
-PARTS = ("costs", "replay", "scoring")
+PARTS = ("costs", "worst", "gate", "elsewhere", "replay", "scoring")
 
 
 def inputs(objects: int, seed: int = 1) -> Inputs:
@@ -147,7 +152,14 @@ def main(asked: list[str]) -> None:
         "machine": f"{platform.machine()} {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__, "scipy": scipy.__version__},
     }
-    work = {"costs": placement_costs.measure, "replay": placement_scale.measure, "scoring": scoring}
+    work = {
+        "costs": placement_costs.measure,
+        "worst": placement_worst.measure,
+        "gate": placement_gate.measure,
+        "elsewhere": placement_elsewhere.measure,
+        "replay": placement_scale.measure,
+        "scoring": scoring,
+    }
     for part in parts:
         figures[part] = work[part]()
     sys.stdout.write(json.dumps(figures) + "\n")
