@@ -19,7 +19,7 @@ $(DEV_STAMP): $(RUN_STAMP) requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@
 
-# Chromium and axe-core are for the browser tests, which say why they skip where the machine did not let them in.
+# Chromium, axe-core and azurite are for tests that say why they skip where the machine did not let them in.
 $(EXTRA_STAMP): $(DEV_STAMP) tools/setup_extras.sh package.json
 	sh tools/setup_extras.sh
 	touch $@
@@ -29,8 +29,9 @@ setup: $(EXTRA_STAMP)
 run: $(RUN_STAMP)
 	$(BIN)/python run_complete_system.py
 
+# In the order of the folders: the long runs of the whole program come before the many short tests, which even out the end.
 test: $(EXTRA_STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .

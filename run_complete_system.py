@@ -28,12 +28,22 @@ NEEDED = {  # module -> package
     "scipy": "scipy",
     "obstore": "obstore",
     "botocore": "botocore",
+    "azure.storage.blob": "azure-storage-blob",
+    "google.auth": "google-auth",
+    "urllib3": "urllib3",
 }
 
 
 def missing_packages() -> list[str]:
     """Return the run-time packages that cannot be found, without importing any."""
-    return sorted(package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None)
+    return sorted(package for module, package in NEEDED.items() if not _found(module))
+
+
+def _found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # one of the packages that it lies in
+        return False
 
 
 def set_up(arguments: list[str]) -> int:

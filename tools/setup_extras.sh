@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the browser tests need, when the machine lets it: Chromium and axe-core. Never fails the set-up:
+# Installs what some tests need, when the machine lets it: Chromium, axe-core and azurite. Never fails the set-up:
 # a test that lacks its part skips and says so.
 if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/null 2>&1; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -10,8 +10,8 @@ if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/
     fi
 fi
 if command -v npm >/dev/null 2>&1; then
-    npm install --silent --no-audit --no-fund --no-save || echo "axe-core was not installed: its tests will skip" >&2
+    npm install --silent --no-audit --no-fund --no-save || echo "axe-core and azurite were not installed: their tests will skip" >&2
 else
-    echo "npm is not here: accessibility tests will skip" >&2
+    echo "npm is not here: accessibility and Azure tests will skip" >&2
 fi
 exit 0

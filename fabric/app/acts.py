@@ -15,6 +15,7 @@ import msgspec
 from fabric.app.engine import Engine
 from fabric.app.operations import Plans, back_up, verify_replicas
 from fabric.app.orphans import find_orphans, remove_orphans
+from fabric.app.recorded import scanned_stores
 from fabric.app.remembered import remember_settings
 from fabric.app.showback import Record
 from fabric.app.worlds import OWN
@@ -43,6 +44,7 @@ class Acts:
             "plan": (Action.VIEW, self._plan),
             "apply": (Action.OPERATE, self._apply),
             "showback": (Action.VIEW, self._showback),
+            "inventory": (Action.CONFIGURE, self._inventory),
             "verify": (Action.OPERATE, self._verify),
             "approve": (Action.APPROVE, self._job("approve")),
             "cancel": (Action.OPERATE, self._job("cancel")),
@@ -79,6 +81,15 @@ class Acts:
 
     def _showback(self, _who: Principal, body: Body) -> Body:
         return Record(self._engine).showback(str(body.get("by", "prefix")))
+
+    def _inventory(self, _who: Principal, body: Body) -> Body:
+        """Write the last scan of a store into a new file on the engine's machine, as an inventory for a replay."""
+        stores, store = scanned_stores(self._engine), _text(body, "store")
+        where = stores.where(store)
+        provider = str(body.get("provider") or where.provider)
+        as_logged = bool(body.get("as_logged", False))
+        file = stores.write(Path(_text(body, "path")), store, provider, as_logged=as_logged)
+        return {"path": str(file), "provider": provider, "where": msgspec.to_builtins(where)}
 
     def _apply(self, who: Principal, body: Body) -> Body:
         return self._plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))

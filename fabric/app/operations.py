@@ -85,7 +85,7 @@ class Plans:
 
         Raises:
             NotFoundError: no such plan.
-            PreconditionError: ``shown`` was changed after it was made.
+            PreconditionError: ``shown`` was changed after it was made, or by now too many accesses are missing.
             ConflictError: a move of it is no longer open; nothing was applied.
             FrozenError: a freeze is in force.
         """
@@ -97,6 +97,7 @@ class Plans:
                 sha256=sha256,
                 hint="make a new one: python -m fabric plan --out FILE",
             )
+        Record(self._engine).told()
         open_ids = {move.id for move in self._engine.decisions.open_moves(MOVES_MOST)}
         gone = [move.key for move in plan.moves if move.decision not in open_ids]
         if gone:

@@ -1,7 +1,9 @@
-"""What the fabric itself knows, as files for the time machine: recorded accesses, and the last scan of a store."""
+"""What the fabric itself knows, as files for a replay: recorded accesses, and the last scan of a store."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fabric.app.engine import Engine
 from fabric.catalog.adopted import Adopted, AdoptedObject
-from fabric.core.errors import NotFoundError
+from fabric.core.config import StoreAddress
+from fabric.core.errors import ConflictError, NotFoundError
 from fabric.events.batch import AccessBatch, Op
 from fabric.events.log import EventLog
 from fabric.placement.replay.lives import DELETE, GET, PUT
+from fabric.placement.replay.today import Where
 from fabric.pricing.sheet import PriceBook
 
 ROWS_MOST = 5_000_000  # of the newest; older ones are left out
@@ -34,7 +39,7 @@ class RecordedPast:
         return f"{start}-{end}" if end > start else ""
 
     def write(self, folder: Path) -> Path:
-        """Write the trace, whose times are UTC seconds and whose objects are named.
+        """Write the trace, whose times are UTC seconds and whose objects and requesters are named.
 
         Raises:
             NotFoundError: no read, write or deletion is recorded.
@@ -82,53 +87,124 @@ def _columns(batch: AccessBatch, numbers: dict[str, int], sizes: dict[int, float
         "n": batch.count[rows].astype(np.int64),
         "bytes": read,
         "name": np.array([batch.key[i] for i in rows.tolist()], dtype=object),
+        "who": np.array([batch.who[i] for i in rows.tolist()], dtype=object),
     }
 
 
 class ScannedStores:
-    """Writes the last complete scan of an adopted store as an inventory."""
+    """Writes the last complete scan of an adopted store as an inventory.
 
-    def __init__(self, adopted: Adopted, book: PriceBook) -> None:
-        self._adopted, self._book = adopted, book
+    Args:
+        addresses: of the connected stores that hold objects of their own.
+    """
+
+    def __init__(self, adopted: Adopted, book: PriceBook, addresses: Mapping[str, StoreAddress]) -> None:
+        self._adopted, self._book, self._addresses = adopted, book, addresses
 
     def marks(self) -> dict[str, str]:
         """Return the stores with a complete scan, and what names the state of each."""
-        return {store: f"{at:.3f}" for store, at in self._adopted.completed().items()}
+        return {store: f"{at:.3f}" for store, at in self._adopted.completed().items() if store in self._addresses}
 
-    def write(self, folder: Path, store: str, provider: str) -> Path:
+    def where(self, store: str) -> Where:
+        """Return what a replay says of a store's place; NotFoundError, ConflictError as for `write`."""
+        address = self._address(store)
+        folder = address.path if address.scheme == "file" else ""
+        return Where(
+            store=store,
+            provider=address.provider,
+            region=address.region,
+            scheme=address.scheme,
+            bucket=address.bucket,
+            endpoint=address.endpoint,
+            mount=_mount(folder) if folder else "",
+        )
+
+    def write(self, file: Path, store: str, provider: str, *, as_logged: bool = False) -> Path:
         """Write the inventory; a class that the provider does not price is left open.
 
+        Args:
+            file: must not exist.
+            as_logged: name objects as the store's own access log does, instead of ``STORE/KEY``: ``BUCKET/KEY``, in a
+                folder by their path.
+
         Raises:
-            NotFoundError: the scan saw no object.
+            NotFoundError: there is no such store, it was never scanned to its end, or the scan saw no object.
+            ConflictError: the store is managed, or ``file`` exists.
         """
         import pyarrow.parquet as pq
 
+        address = self._address(store)
+        if store not in self._adopted.completed():
+            raise NotFoundError(
+                "the store was never scanned to its end", store=store, hint=f"run: python -m fabric scan {store}"
+            )
+        if file.exists():
+            raise ConflictError("the file is there already", file=str(file), hint="name another")
         objects, writer = self._adopted.all(store), None
         priced = set(self._book.classes(provider))
+        before = _as_logged(address) if as_logged else f"{store}/"
         try:
             while part := list(islice(objects, LISTED_AT_ONCE)):
-                table = _listing(part, priced)
-                writer = writer or pq.ParquetWriter(folder / LISTING_FILE, table.schema)
+                table = _listing(part, priced, before)
+                writer = writer or pq.ParquetWriter(file, table.schema)
                 writer.write_table(table)
         finally:
             if writer is not None:
                 writer.close()
         if writer is None:
             raise NotFoundError("the scan saw no object in the store", store=store, hint="scan it again")
-        return folder / LISTING_FILE
+        return file
+
+    def _address(self, store: str) -> StoreAddress:
+        if store not in self._addresses:
+            known = ", ".join(sorted(self._addresses)) or "none"
+            raise NotFoundError(
+                "no connected store of that name holds objects of its own",
+                store=store[:80],
+                hint=f"known are: {known}; connect one with --store NAME=URL and scan it: python -m fabric scan NAME",
+            )
+        return self._addresses[store]
 
 
-def _listing(part: list[AdoptedObject], priced: set[str]) -> Any:
+def scanned_stores(engine: Engine) -> ScannedStores:
+    """Return the scans of an engine's stores."""
+    adopted = {member.name: member.address for member in engine.fleet.members if member.adopted}
+    return ScannedStores(engine.adopted, engine.prices, adopted)
+
+
+def _mount(folder: str) -> str:
+    """Return where the file system of a folder is mounted."""
+    path = os.path.realpath(folder)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _as_logged(address: StoreAddress) -> str:
+    """Return what stands before each key in the store's own access log."""
+    if address.scheme == "file":
+        return ""
+    return "".join(f"{part}/" for part in (address.bucket, address.path.strip("/")) if part)
+
+
+def _listing(part: list[AdoptedObject], priced: set[str], before: str) -> Any:
     import pyarrow as pa
 
     names = [one.storage_class if one.storage_class in priced else None for one in part]
-    moments = pa.array([int(one.modified * 1000) for one in part], pa.int64())
     return pa.table(
         {
-            "bucket": pa.array([one.store for one in part], pa.string()),
-            "key": pa.array([one.key for one in part], pa.string()),
-            "size": pa.array([one.size_bytes for one in part], pa.int64()),
-            "last_modified_date": moments.cast(pa.timestamp("ms", "UTC")),
+            "object_name": pa.array([before + one.key for one in part], pa.string()),
+            "size_bytes": pa.array([one.size_bytes for one in part], pa.int64()),
+            "modified": _moments([one.modified for one in part]),
+            "accessed": _moments([one.accessed for one in part]),
             "storage_class": pa.array(names, pa.string()),
         }
     )
+
+
+def _moments(seconds: Sequence[float | None]) -> Any:
+    """Return UTC seconds as a column of times."""
+    import pyarrow as pa
+
+    whole = [None if one is None else int(one * 1000) for one in seconds]
+    return pa.array(whole, pa.int64()).cast(pa.timestamp("ms", "UTC"))

@@ -33,7 +33,7 @@ from fabric.placement.replay.receipts import NOTHING, Course, Watching, prices
 from fabric.placement.replay.run import Comparison, compare
 from fabric.placement.replay.sources import Source, source_of
 from fabric.placement.replay.tariff import default_classes, tariff_of
-from fabric.placement.replay.today import beside_invoice, do_nothing, inventory_document
+from fabric.placement.replay.today import beside_invoice, do_nothing, inventory_document, month_beside_invoice
 from fabric.pricing.sheet import PriceBook
 
 NICENESS = 5  # the engine's own threads come first
@@ -132,7 +132,13 @@ def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:
     voice.say(at_once=True, phase=BLOCKS_READ, files_all=len(question.accesses) + len(question.inventory))
     source, origin = read(question, voice)
     if not question.accesses:
-        return {"kind": "inventory"} | inventory_document(source, book, question.provider)
+        where = question.where if question.where.store else None
+        found_bill = {}
+        if question.bill:
+            invoice = _invoice([Path(path) for path in question.bill])
+            found_bill = {"bill_beside": month_beside_invoice(source, invoice, book, question.provider)}
+        document = inventory_document(source, book, question.provider, where)
+        return {"kind": "inventory"} | document | found_bill
     voice.say(at_once=True, phase="days")
     trace = source.trace(stretch=question.stretch, horizon_days=question.horizon_days)
     wanted = question.policies or ("all",)
@@ -145,11 +151,12 @@ def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:
         names=wanted,
         read_bytes=source.read_bytes,
         keep_fabric=True,
+        learned=source.learned(trace, stretch=question.stretch),
         watcher=watching,
     )
     voice.say(at_once=True, phase="receipts", under_way=[])
-    nothing = do_nothing(trace, found.tariff, source)
-    courses = watching.courses | {NOTHING: Course(found.tariff, nothing.moves)}
+    nothing = do_nothing(trace, found.tariff, source, book, question.provider)
+    courses = watching.courses | {NOTHING: Course(nothing.tariff, nothing.moves)}
     keep(folder, trace, courses, source.names)
     facts = {"kind": "comparison", "assumptions": [*source.assumed], "do_nothing": nothing.lines, **source.told}
     if question.bill:

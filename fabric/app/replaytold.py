@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from fabric.placement.replay.today import Where
+
 QUESTION_FILE, PROGRESS_FILE = "question.json", "progress.json"
 ANSWER_FILE, PROBLEM_FILE = "answer.json", "problem.json"
 
@@ -13,6 +15,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         within: the folder that all files lie in, those included that an inventory's manifest names.
+        where: the connected store whose scan the inventory is.
         policies: none means all.
     """
 
@@ -21,6 +24,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bill: tuple[str, ...] = ()
     within: str = ""
     prices: str = ""
+    where: Where = Where()
     provider: str = "aws"
     classes: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()

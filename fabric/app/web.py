@@ -9,8 +9,10 @@ from flask import Request
 
 from fabric.app.acts import Acts
 from fabric.app.engine import Engine
-from fabric.app.recorded import RecordedPast, ScannedStores
+from fabric.app.recorded import RecordedPast, scanned_stores
+from fabric.app.replayasked import Known
 from fabric.app.secrets import report_key, session_key
+from fabric.app.showback import Record, Shown
 from fabric.app.timemachine import TimeMachine
 from fabric.core.errors import ForbiddenError, UnauthorisedError
 from fabric.dashboard.guard import PRINCIPAL
@@ -66,16 +68,12 @@ def pages(
 
 def time_machine(engine: Engine) -> TimeMachine:
     """Build the time machine of an engine; whoever runs the engine stops it."""
-    past, scanned = RecordedPast(engine.log), ScannedStores(engine.adopted, engine.prices)
+    past = RecordedPast(engine.log)
     return TimeMachine(
         engine.folder.path / "timemachine",
         engine.clock,
         Asking(engine.tokens).principal,
-        prices=engine.settings.prices,
-        history=past.write,
-        history_mark=past.mark,
-        stores=scanned.marks,
-        listing=scanned.write,
+        known=Known(engine.settings.prices, past.write, past.mark, scanned_stores(engine)),
         record=engine.audit.append_done,
     )
 
@@ -113,7 +111,7 @@ class Asking:
 
 def _sources(engine: Engine) -> dict[str, Component]:
     return {
-        "optimization": engine.placement,
+        "optimization": Shown(engine.placement, Record(engine), engine.clock),
         "migration": engine.migration,
         "streaming": engine.streaming,
         "ml_predictions": engine.prediction,

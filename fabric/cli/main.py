@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from fabric import __version__
 from fabric.cli.arguments import json_first
@@ -17,6 +16,7 @@ from fabric.cli.client import CHUNK_BYTES, Client, HttpClient, LocalClient, act,
 from fabric.cli.lint import lint
 from fabric.cli.plan import apply, plan
 from fabric.cli.replay import replay
+from fabric.cli.rights import audit, config, erase, key, token
 from fabric.cli.show import show, show_error, show_problem, transfer_progress, while_working
 from fabric.cli.showback import showback
 from fabric.cli.tune import tune
@@ -318,150 +318,8 @@ def rebuild(session: Session) -> None:
     session.show(rebuild_catalog(session.data_dir, session.own_settings(), sample=session.hooks), "rebuild")
 
 
-@cli.group()
-def token() -> None:
-    """Named tokens: who may read and change what."""
-
-
-@token.command("add")
-@click.argument("name")
-@click.option("--role", type=click.Choice(["viewer", "operator", "approver", "security", "admin"]), default="viewer")
-@click.option("--class", "classes", multiple=True, help="A class it may read; may be repeated. Default: public.")
-@click.pass_obj
-def token_add(session: Session, name: str, role: str, classes: tuple[str, ...]) -> None:
-    """Make a token called NAME; it is shown once."""
-    with session.client() as client:
-        session.show(act(client, "token_add", name=name, role=role, classes=list(classes or ("public",))), "token")
-
-
-@token.command("list")
-@click.pass_obj
-def token_list(session: Session) -> None:
-    """List tokens, without their secrets."""
-    with session.client() as client:
-        session.show(act(client, "token_list")["tokens"], "tokens")
-
-
-@token.command("revoke")
-@click.argument("name")
-@click.pass_obj
-def token_revoke(session: Session, name: str) -> None:
-    """Make the token called NAME worthless."""
-    with session.client() as client:
-        session.show(act(client, "token_revoke", name=name), "token")
-
-
-@cli.command()
-@click.argument("key")
-@click.option(
-    "--second",
-    metavar="REFERENCE",
-    help="A second approver's token: env:NAME or file:PATH. Needed once two tokens may approve.",
-)
-@click.confirmation_option(prompt="Every copy of this object becomes unreadable for ever. Go on?")
-@click.pass_obj
-def erase(session: Session, key: str, second: str | None) -> None:
-    """Destroy KEY: its encryption key is shredded, a tombstone and an audit line stay."""
-    from fabric.storage.secrets import resolve
-
-    token = resolve(second) if second else ""
-    with session.client() as client:
-        session.show(act(client, "erase", key=key, second_token=token), "erase")
-
-
-@cli.group()
-def key() -> None:
-    """Encryption keys."""
-
-
-@key.command("export")
-@click.argument("object_key")
-@click.pass_obj
-def key_export(session: Session, object_key: str) -> None:
-    """Print what a program that is not the fabric needs to decrypt OBJECT_KEY (docs/design/format.md)."""
-    with session.client() as client:
-        session.show(act(client, "key_export", key=object_key), "key")
-
-
-@cli.group()
-def audit() -> None:
-    """The audit chain."""
-
-
-@audit.command("verify")
-@click.pass_obj
-def audit_verify(session: Session) -> int:
-    """Check every link and checkpoint of the audit chain; names the first record that does not hold."""
-    from fabric.app.maintenance import verify_audit
-
-    found = verify_audit(session.data_dir)
-    session.show(found, "audit")
-    return 0 if found["ok"] else 8
-
-
-@cli.group()
-def config() -> None:
-    """Settings: check a file, see what was in force when, go back."""
-
-
-@config.command("check")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.pass_obj
-def config_check(session: Session, file: Path) -> None:
-    """Check the settings FILE without starting anything."""
-    from fabric.app.maintenance import check_settings
-
-    rows = check_settings(file)
-    session.show(rows if rows else {"ok": True}, f"{file}: correct")
-
-
-@config.command("log")
-@click.pass_obj
-def config_log(session: Session) -> None:
-    """List accepted configurations, newest first."""
-    with session.client() as client:
-        session.show(act(client, "config_log")["entries"], "configurations")
-
-
-@config.command("diff")
-@click.argument("older", type=int)
-@click.argument("newer", type=int)
-@click.pass_obj
-def config_diff(session: Session, older: int, newer: int) -> None:
-    """Show what changed between two configurations."""
-    with session.client() as client:
-        found = act(client, "config_diff", older=older, newer=newer)
-    if session.as_json:
-        session.show(found)
-    else:
-        click.echo("\n".join(found["lines"]) or "no difference")
-
-
-@config.command("reload")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.pass_obj
-def config_reload(session: Session, file: Path) -> None:
-    """Put the prefix policies of the settings FILE in force at once; names what waits for a new start."""
-    settings = msgspec.to_builtins(own_settings(file, session.stores))
-    with session.client() as client:
-        session.show(act(client, "config_reload", settings=settings), "configuration")
-
-
-@config.command("rollback")
-@click.argument("number", type=int)
-@click.pass_obj
-def config_rollback(session: Session, number: int) -> None:
-    """Put configuration NUMBER back: its prefix policies at once, the rest at the next start."""
-    with session.client() as client:
-        session.show(act(client, "config_rollback", number=number), "configuration")
-
-
-cli.add_command(replay)
-cli.add_command(lint)
-cli.add_command(apply)
-cli.add_command(plan)
-cli.add_command(showback)
-cli.add_command(tune)
+for command in (token, erase, key, audit, config, replay, lint, apply, plan, showback, tune):
+    cli.add_command(command)
 
 
 def main(sample: object) -> None:

@@ -75,12 +75,7 @@ def show_plan(found: dict[str, Any]) -> None:
         "moves": len(found["moves"]),
         "once": _range(found, "once", "usd") + (f", cap {format_usd(cap)}" if cap is not None else ""),
         "of which": ", ".join(f"{name} {format_usd(usd)}" for name, usd in found["lines"].items() if usd),
-        "month before": format_usd(found["before_usd_month"]),
-        "month after": format_usd(found["after_usd_month"]),
-        "saving a month": _range(found, "saving", "usd_month"),
-        "saving a month per object": _span(found["saving_usd_month_per_object"]),
-        "saving a year": _span(found["saving_usd_year"]),
-        "pays back": _days(found),
+        **_month(found),
         "worst case": format_usd(found["worst_usd"]),
         "undo": f"{format_usd(found['undo_usd'])} during the grace, {format_usd(found['undo_late_usd'])} after it",
     }
@@ -92,6 +87,18 @@ def show_plan(found: dict[str, Any]) -> None:
         show(found["left_out"][:MOVES_SHOWN], title=f"{len(found['left_out'])} left out:", columns=columns)
     for sentence in found["told"].get("sentences", ()):
         click.echo(sentence)
+
+
+def _month(found: dict[str, Any]) -> dict[str, str]:
+    """Return what a plan makes of the bill, and when it pays."""
+    return {
+        "month before": format_usd(found["before_usd_month"]),
+        "month after": format_usd(found["after_usd_month"]),
+        "saving a month": _range(found, "saving", "usd_month"),
+        "saving a month per object": _span(found["saving_usd_month_per_object"]),
+        "saving a year": _span(found["saving_usd_year"]),
+        "pays back": _days(found),
+    }
 
 
 def _range(found: dict[str, Any], name: str, unit: str) -> str:
@@ -133,12 +140,7 @@ def _show_imported(session: Any, found: dict[str, Any]) -> None:
         "moves": found["moves"],
         "once": format_usd(found["once_usd"]),
         "of which": ", ".join(f"{name} {format_usd(usd)}" for name, usd in found["lines"].items() if usd),
-        "month before": format_usd(found["before_usd_month"]),
-        "month after": format_usd(found["after_usd_month"]),
-        "saving a month": _range(found, "saving", "usd_month"),
-        "saving a month per object": _span(found["saving_usd_month_per_object"]),
-        "saving a year": _span(found["saving_usd_year"]),
-        "pays back": _days(found),
+        **_month(found),
         "worst case": format_usd(found["worst_usd"]),
         "undo": format_usd(found["undo_usd"]),
     }

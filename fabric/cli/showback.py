@@ -21,6 +21,8 @@ ROWS_SHOWN = 40
 )
 @click.option("--inventory", multiple=True, type=click.Path(), metavar="FILE…", help="What there is.")
 @click.option("--provider", type=click.Choice(["aws", "gcp", "azure"]), default="aws", show_default=True)
+@click.option("--ranges", type=click.Path(dir_okay=False), help="The provider's address ranges (JSON).")
+@click.option("--region", default="", help="Where the data lies, for --ranges; default: the prices'.")
 @click.option("--prices", type=click.Path(dir_okay=False), help="Your own rates (TOML).")
 @click.pass_obj
 def showback(session: Any, /, by: str, **asked: Any) -> None:
@@ -40,12 +42,15 @@ def _imported(by: str, **asked: Any) -> dict[str, Any]:
     from pathlib import Path
 
     from fabric.formats.load import read_past
+    from fabric.formats.requesters import readers_of
     from fabric.placement.showback import document, showback
     from fabric.pricing.sheet import PriceBook
 
     past = read_past(asked["accesses"], asked["inventory"])
     book = PriceBook.load(Path(asked["prices"]) if asked["prices"] else None)
-    return document(showback(past, book, asked["provider"], by))
+    ranges = Path(asked["ranges"]) if asked["ranges"] else None
+    readers = readers_of(ranges, asked["region"], book.sheet(asked["provider"]).region)
+    return document(showback(past, book, asked["provider"], by, readers=readers))
 
 
 def _show(document: dict[str, Any]) -> None:
@@ -65,5 +70,7 @@ def _show(document: dict[str, Any]) -> None:
     show(rows, title=f"{total} a month without egress, by {document['by']}; reads of {document['days']:.1f} days")
     if len(document["rows"]) > ROWS_SHOWN:
         click.echo(f"and {len(document['rows']) - ROWS_SHOWN} more: --json shows all")
+    if "source" in document:
+        click.echo(f"From {document['source']}.")
     for sentence in document["assumptions"]:
         click.echo(f"Assumed: {sentence}.")

@@ -48,7 +48,7 @@ class StoreSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     capacity_bytes: Annotated[int, Meta(gt=0)] | None = None
     endpoint: str = ""
     profile: str = ""
-    credentials: str = ""  # secret reference to "ACCESS_KEY:SECRET_KEY"
+    credentials: str = ""  # secret reference to "ACCESS_KEY:SECRET_KEY", or to what the provider gives
     delete_credentials: str = ""
     addressing: str = "auto"  # auto | path | virtual (S3)
 
@@ -87,7 +87,9 @@ class PlacementSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     copies: Annotated[int, Meta(ge=1, le=9)] = 3
     coverage_floor: Unit = 0.95  # share of fed accesses that must have come before a plan is made
     scanners: tuple[str, ...] = ()  # requesters whose reads the rules learn nothing from: backups, virus scans
-    rule: Literal["score", "fabric_gated", "fabric"] = "score"  # inside a store: the score, or the ledger's two rules
+    rule: Literal["score", "fabric_gated", "fabric"] = (
+        "fabric_gated"  # inside a store: the score, or the ledger's two rules
+    )
 
 
 class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):
@@ -304,7 +306,7 @@ class StoreAddress(msgspec.Struct, frozen=True):
     """A store's URL taken apart, with the defaults of DESIGN 4 filled in."""
 
     scheme: str  # file | memory | s3 | az | gs
-    bucket: str  # bucket, or account/container; "" for a path
+    bucket: str  # bucket, or container, or account/container; "" for a path
     path: str  # absolute folder, or key prefix without leading slash
     provider: str
     region: str
@@ -315,6 +317,11 @@ class StoreAddress(msgspec.Struct, frozen=True):
 
 
 _ZONE_OF = {"s3": Zone.AWS, "az": Zone.AZURE, "gs": Zone.GCP}
+_PROVIDERS_HOSTS = {
+    "s3": ("amazonaws.com", "amazonaws.com.cn"),
+    "az": ("core.windows.net", "core.usgovcloudapi.net", "core.chinacloudapi.cn"),
+    "gs": ("googleapis.com",),
+}
 _SHEET_OF = {
     Zone.ON_PREMISE: "onprem",
     Zone.PRIVATE_CLOUD: "private",
@@ -338,20 +345,21 @@ def store_address(name: str, store: StoreSettings) -> StoreAddress:
             hint=f"known are {', '.join(sorted(_QUERY_NAMES))}",
         )
     scheme = parts.scheme or "file"
-    if scheme not in ("file", "memory", "s3", "az", "gs"):
+    if scheme not in ("file", "memory", "s3", "az", "azure", "gs"):
         raise ConfigError(
             "the store's URL has an unknown scheme",
             store=name,
             scheme=scheme,
-            hint="write a path, s3://BUCKET, az://ACCOUNT/CONTAINER or gs://BUCKET",
+            hint="write a path, s3://BUCKET, az://ACCOUNT/CONTAINER, azure://CONTAINER or gs://BUCKET",
         )
+    is_path = scheme == "file"
+    bucket, path = ("", parts.path) if is_path else _bucket_and_prefix(scheme, parts.netloc, parts.path)
+    scheme = "az" if scheme == "azure" else scheme
     endpoint = store.endpoint or query.get("endpoint", "")
     zone = _zone(name, store, query, scheme, endpoint)
     provider = store.provider or query.get("provider", "") or _SHEET_OF[zone]
     region = store.region or query.get("region", "")
     classes = store.classes or tuple(filter(None, query.get("class", "").split(",")))
-    is_path = scheme == "file"
-    bucket, path = ("", parts.path) if is_path else _bucket_and_prefix(scheme, parts.netloc, parts.path)
     return StoreAddress(
         scheme,
         bucket,
@@ -377,12 +385,19 @@ def _zone(name: str, store: StoreSettings, query: Mapping[str, str], scheme: str
             ) from None
     if scheme in ("file", "memory"):
         return Zone.ON_PREMISE
-    return Zone.PRIVATE_CLOUD if endpoint else _ZONE_OF[scheme]
+    return _ZONE_OF[scheme] if not endpoint or _is_providers(scheme, endpoint) else Zone.PRIVATE_CLOUD
+
+
+def _is_providers(scheme: str, endpoint: str) -> bool:
+    """Tell whether an address is the provider's own: what lies there is in its cloud, however it was written."""
+    host = urlsplit(endpoint).hostname or ""
+    return any(host == known or host.endswith(f".{known}") for known in _PROVIDERS_HOSTS[scheme])
 
 
 def _bucket_and_prefix(scheme: str, netloc: str, path: str) -> tuple[str, str]:
+    """Return what holds the keys, and what they begin with: ``az`` names an account first where two names are given."""
     path = path.lstrip("/")
-    if scheme != "az":
+    if scheme != "az" or not path:
         return netloc, path
     container, _, prefix = path.partition("/")
     return f"{netloc}/{container}", prefix

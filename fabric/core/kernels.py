@@ -13,39 +13,39 @@ from typing import Any, TypeVar, cast
 
 UNCOMPILED_MOST = 2_000  # rows and lives up to which reading compiled code would take longer than running it plain
 
-# parts are inlined: a call hands over every array of every named tuple by itself, which takes longer than most parts
-_HOW: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
-
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def compiled(kernel: Kernel, *, work: int | None = None, bare: bool = False) -> Kernel:
+def compiled(kernel: Kernel, *, work: int | None = None, lean: bool = False) -> Kernel:
     """Return ``kernel`` compiled, or as it is where there is little ``work`` (rows and lives); the bits are the same.
 
     Functions of the kernel's module that it calls are compiled with it. Compiled code is kept beside the module, or
     in the user's cache folder where that cannot be written.
 
     Args:
-        bare: the kernel makes no array, so that it need not count who refers to one: its parts then cost no counting.
+        lean: the kernel makes no arrays of its own, so that nothing counts who holds one (each count is an atomic
+            addition, in the innermost loops too), and its parts are small, so that they are copied to where they are
+            called. Twice as fast where parts that take arrays are called per word or row.
     """
     if work is not None and work <= UNCOMPILED_MOST:
         return kernel
-    return cast(Kernel, _compiled(kernel, bare))
+    return cast(Kernel, _compiled(kernel, lean, False))
 
 
 @cache
-def _compiled(kernel: FunctionType, bare: bool) -> Callable[..., Any]:
+def _compiled(kernel: FunctionType, lean: bool, within: bool) -> Callable[..., Any]:
     from numba import njit
 
     known = dict(kernel.__globals__)
     for name in kernel.__code__.co_names:
         part = known.get(name)
         if isinstance(part, FunctionType) and part.__module__ == kernel.__module__:
-            known[name] = _compiled(part, bare)
+            known[name] = _compiled(part, lean, True)
     bound = FunctionType(kernel.__code__, known, kernel.__name__, kernel.__defaults__)
     bound.__module__, bound.__qualname__ = kernel.__module__, kernel.__qualname__
-    how = _HOW | ({"_nrt": False} if bare else {})
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options |= {"_nrt": False, "forceinline": within} if lean else {}
     try:
-        return cast(Callable[..., Any], njit(cache=True, **how)(bound))
+        return cast(Callable[..., Any], njit(cache=True, **options)(bound))
     except RuntimeError:  # there is no folder for compiled code: it is made anew in each process
-        return cast(Callable[..., Any], njit(**how)(bound))
+        return cast(Callable[..., Any], njit(**options)(bound))

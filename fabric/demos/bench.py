@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import msgspec
+import numpy as np
 
 from fabric.app.engine import Engine
 from fabric.app.secrets import report_key
@@ -49,6 +50,7 @@ class Scratch:
         self.engine.fleet.start()
         self.plane = EnginePlane(self.engine)
         self.trace = SampleTrace(self.clock.now())
+        self._loaded: set[str] = set()
         self._started: list[Component] = []
         self._publisher = ReportPublisher(
             self.folder.exports, "demo", report_key(folder), self.clock, SAMPLE, strict=True
@@ -57,6 +59,7 @@ class Scratch:
     def load(self, count: int) -> int:
         """Write the first ``count`` objects into their first places; return their stored bytes."""
         items = self.trace.objects[:count]
+        self._loaded = {item.key for item in items}
         with (
             ThreadPoolExecutor(LOADERS) as pool,
             click.progressbar(length=count, label=f"{count} objects written and replicated") as bar,
@@ -66,10 +69,15 @@ class Scratch:
         return sum(item.stored_bytes for item in items)
 
     def import_past(self, days: float | None = None) -> int:
-        """Append the past, or its last ``days``, and bring the history up to it; return its rows."""
+        """Append the past, or its last ``days``, and bring the history up to it; return its rows.
+
+        Where objects are loaded: the whole past of these, and the last ``days`` of the others.
+        """
         since = self.clock.now() - days * SECONDS_PER_DAY if days else 0.0
         for batch in self.trace.history():
-            if (wanted := batch.time >= since).any():
+            wanted = batch.time >= since
+            wanted |= np.fromiter((key in self._loaded for key in batch.key), np.bool_, len(batch))
+            if wanted.any():
                 self.engine.log.append(pick(batch, wanted))
         while self.engine.history.catch_up(self.engine.log):
             pass

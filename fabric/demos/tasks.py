@@ -31,6 +31,7 @@ CALM_RATE, BUSY_RATE = 20.0, 3000.0  # requests a second that the clients ask of
 BUSY_REQUESTS = 12_000  # more than 1000 a second over a window of 10 s
 FILES_SERVED = 4
 TREES = 20  # a third of the default: enough to show the forest's part
+OTHERS_DAYS = 7.0  # of the past of objects that a demo does not load
 PATIENCE_SECONDS = 90.0  # at the most, on a machine that is busy with much else
 
 
@@ -38,9 +39,9 @@ def placement(data_dir: Path) -> list[Path]:
     """Price and score objects against their real past; nothing is moved."""
     with scratch() as world:
         stored = world.load(40)
-        rows = world.import_past()
+        rows = world.import_past(OTHERS_DAYS)
         click.echo(f"40 objects of {format_size(stored)} written three times; {rows:,} rows of real history read")
-        world.run(world.engine.placement, PATIENCE_SECONDS, lambda: _decided(world) >= 40)
+        _decide(world, 40)
         moves = world.engine.decisions.open_moves(1000)
         click.echo(f"{_decided(world)} decisions with receipts, {len(moves)} of them moves:")
         for move in moves[:SHOWN]:
@@ -53,8 +54,8 @@ def migration(data_dir: Path) -> list[Path]:
     """Move what placement decided: verified on both sides, journaled; then undo one move."""
     with scratch() as world:
         world.load(14)
-        world.import_past()
-        world.run(world.engine.placement, PATIENCE_SECONDS, lambda: _decided(world) >= 14)
+        world.import_past(OTHERS_DAYS)
+        _decide(world, 14)
         jobs, engine = world.engine.jobs, world.engine.migration
 
         def ended() -> bool:
@@ -158,8 +159,8 @@ def security(data_dir: Path) -> list[Path]:
         click.echo(f"{world.load(20):,} bytes of the archive, and what encrypts their copies:")
         for suite, copies in sorted(_suites(world).items()):
             click.echo(f"  {copies} copies {suite}")
-        world.import_past()
-        world.run(world.engine.placement, PATIENCE_SECONDS, lambda: _decided(world) >= 20)
+        world.import_past(OTHERS_DAYS)
+        _decide(world, 20)
         world.run(world.engine.security, 4.0, lambda: any(a.state == "firing" for a in world.engine.alerts.current()))
         for alert in world.engine.alerts.current():
             click.echo(f"  alert {alert.rule}: {alert.state}, measured {alert.value:.6g}")
@@ -204,6 +205,12 @@ def _run(title: str, demo: Callable[[Path], list[Path]], data_dir: Path) -> None
     for file in demo(data_dir):
         click.echo(f"report: {file} ({file.stat().st_size:,} bytes)")
     click.echo(f"done in {time.monotonic() - began:.1f} s")
+
+
+def _decide(world: Scratch, objects: int) -> None:
+    """Let placement decide about so many objects, once its ledgers have read the past."""
+    ledgers = world.engine.ledgers
+    world.run(world.engine.placement, PATIENCE_SECONDS, lambda: not ledgers.reading and _decided(world) >= objects)
 
 
 def _decided(world: Scratch) -> int:

@@ -125,6 +125,19 @@ class Account:
         known = name in self.operations or len(self.operations) < OPERATIONS_MOST
         self.operations[name[:OPERATION_CHARACTERS] if known else "others"] += times
 
+    def add(self, part: Account) -> None:
+        """Take over what the reader of some lines has counted."""
+        self.read += part.read
+        self.blank += part.blank
+        self.rejected.update(part.rejected)
+        for reason, samples in part.samples.items():
+            kept = self.samples.setdefault(reason, [])
+            kept += samples[: SAMPLES_PER_REASON - len(kept)]
+        for name, times in part.operations.items():
+            self.operated(name, times)
+        for sentence in part.assumptions:
+            self.assume(sentence)
+
     def assume(self, sentence: str) -> None:
         """Note what had to be assumed, once."""
         if sentence not in self.assumptions:

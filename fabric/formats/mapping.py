@@ -13,11 +13,11 @@ import msgspec
 
 from fabric.core.errors import ConfigError
 from fabric.formats.access import OP_NAMES
-from fabric.formats.kernel import BARE, BRACKET, QUOTED, REQUEST
+from fabric.formats.cut import BARE, BRACKET, QUOTED, REQUEST
 
 MAPPING_BYTES_MOST = 1 << 18
 BUILTIN_LINES = ("s3_access", "combined")
-BUILTIN_TABLES = ("gcs_usage", "azure_inventory", "s3_inventory", "gcs_inventory")
+BUILTIN_TABLES = ("gcs_usage", "azure_inventory", "s3_inventory", "gcs_inventory", "fabric_scan")
 _OPS = tuple(OP_NAMES)
 
 

@@ -36,6 +36,7 @@ _FIELDS = {
 }
 _PROVIDER_FIELDS = {"egress_internet": "egress_internet_per_gb", "egress_inter_region": "egress_inter_region_per_gb"}
 _MONITORING = {"intelligent_tiering": "monitoring_per_1k_objects_month", "autoclass": "management_per_1k_objects_month"}
+TIMES_FROM = 10.0  # beyond so many times more a difference is told as a multiple
 NEAR = 0.01  # differences below this share are called equal
 
 
@@ -145,7 +146,8 @@ def _cause(ours: Expected, theirs: Expected, by_price: float, by_quantity: float
             said.append("the invoice's unit is not known")
         else:
             more = theirs.quantity / ours.quantity - 1 if ours.quantity else math.inf
-            said.append(f"the invoice counts {abs(more):.1%} {'more' if more > 0 else 'less'}")
+            many = f"{more + 1:,.0f} times as much" if more > TIMES_FROM else ""
+            said.append(f"the invoice counts {many or f'{abs(more):.1%} ' + ('more' if more > 0 else 'less')}")
     if said and ours.line == "storage" and abs(invoice.days - DAYS_PER_MONTH) > 0.5:
         said.append(f"it spans {invoice.days:.0f} days and a replay's month has 30")
     return "; ".join(said) or "equal within 1 %"

@@ -74,6 +74,41 @@ def read_ranges(path: Path) -> Ranges:
     return ranges
 
 
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """What is known of where readers are: a provider's address ranges, and the region that the data lies in.
+
+    Attributes:
+        assumed: sentences.
+    """
+
+    region: str = ""
+    ranges: Ranges | None = None
+    assumed: tuple[str, ...] = ()
+
+    def ways(self, addresses: Words) -> NDArray[np.int8]:
+        """Say of each address which way its bytes take; see `ways_of`."""
+        return ways_of(addresses, region=self.region, ranges=self.ranges)
+
+
+NOBODY_KNOWN = Readers()
+
+
+def readers_of(path: Path | None, region: str, usual: str) -> Readers:
+    """Return what a file of address ranges tells of readers; None: nothing but what an address itself says.
+
+    Args:
+        region: of the data; "" for ``usual``, which is then said.
+
+    Raises:
+        NotFoundError, BadInputError: as for `read_ranges`.
+    """
+    if path is None:
+        return NOBODY_KNOWN
+    said = () if region else (f"the data lies in {usual}, which the prices are of: readers there pay no egress",)
+    return Readers(region or usual, read_ranges(path), said)
+
+
 def _networks(tree: Any) -> Iterable[tuple[str, str]]:
     for entry in tree.get("prefixes", []) + tree.get("ipv6_prefixes", []):
         net = entry.get("ip_prefix") or entry.get("ipv6_prefix") or entry.get("ipv4Prefix") or entry.get("ipv6Prefix")
@@ -196,12 +231,12 @@ def _order(time: NDArray[np.int64], obj: NDArray[np.int32], rank: NDArray[np.int
         rows = by_object[number == k]
         if len(rows) < OBJECTS_LEAST:
             continue
-        total += abs(_correlation(time[rows], rank[obj[rows]])) * len(rows)
+        total += abs(rank_correlation(time[rows], rank[obj[rows]])) * len(rows)
         weight += len(rows)
     return total / weight if weight else 0.0
 
 
-def _correlation(time: NDArray[np.int64], rank: NDArray[np.int64]) -> float:
+def rank_correlation(time: NDArray[np.int64], rank: NDArray[np.int64]) -> float:
     """Return Spearman's rank correlation, equal times sharing a rank; 0 where all times are one."""
     _, place, counts = np.unique(time, return_inverse=True, return_counts=True)
     shared = (np.cumsum(counts) - (counts + 1) / 2)[place]

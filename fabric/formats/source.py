@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +25,8 @@ from fabric.formats.rows import read_cloudtrail, read_table, read_trace
 
 COMPILE_FROM_BYTES = 24 << 20  # below this, plain Python is done before compiled code is loaded
 GZIP_RATIO = 12
+THREADS = max(1, min(4, os.cpu_count() or 1))  # that cut lines; compiled code runs beside the interpreter
+AHEAD_MOST = THREADS + 1  # blocks under way
 HOUR_SECONDS = 3600
 HOURS_DENSE = 10_000
 DELAYS_PER_BLOCK = 64
@@ -46,6 +51,15 @@ class _Pile:
         self.size += len(self.parts[-1])
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A pile as it was read, with an account of its own."""
+
+    batch: Accesses
+    account: Account
+    delays: NDArray[np.float64]
+
+
 class AccessSource:
     """Reads accesses from files, folders and patterns. Iterate once; then ``account`` is complete.
 
@@ -66,8 +80,9 @@ class AccessSource:
         self._mappings = tuple(mappings)
         self.compiled = _is_large(self._paths) if compiled is None else compiled
         self._seen = Seen(compiled=self.compiled)
-        self._readers: dict[str, LineReader] = {}
+        self._idle: dict[str, list[LineReader]] = {}
         self._pile = _Pile()
+        self._under_way: deque[Future[_Read]] = deque()
         self._like: Found | None = None
 
     @property
@@ -75,6 +90,12 @@ class AccessSource:
         return list(self._paths)
 
     def __iter__(self) -> Iterator[Accesses]:
+        with ThreadPoolExecutor(THREADS if self.compiled else 1) as pool:
+            for batch in self._every(pool):
+                yield self._once(batch)
+        self._check_management()
+
+    def _every(self, pool: ThreadPoolExecutor) -> Iterator[Accesses]:
         repeated = copies(self._paths)
         for path in self._paths:
             found = self._like = detect(path, self._mappings, like=self._like)
@@ -82,11 +103,10 @@ class AccessSource:
                 self.account.assume(f"{path.name} has the bytes of an earlier file and was left out")
                 continue
             self.account.files.append(str(path))
-            for batch in self._batches(found):
-                yield self._once(batch)
-        for batch in self._flush():
-            yield self._once(batch)
-        self._check_management()
+            if found.kind is not Kind.LINES:
+                yield from self._flush(pool)
+            yield from self._batches(found, pool)
+        yield from self._flush(pool)
 
     def _check_management(self) -> None:
         account = self.account
@@ -99,13 +119,13 @@ class AccessSource:
                 "or S3 server access logs, and read those",
             )
 
-    def _batches(self, found: Found) -> Iterator[Accesses]:
+    def _batches(self, found: Found, pool: ThreadPoolExecutor) -> Iterator[Accesses]:
         if found.kind is Kind.TRACE:
             return read_trace(found.path, self.account)
         if found.kind is Kind.CLOUDTRAIL:
             return read_cloudtrail(found.path, self.account)
         if found.kind is Kind.LINES and isinstance(found.mapping, LineMapping):
-            return self._lines(found.path, found.mapping)
+            return self._lines(found.path, found.mapping, pool)
         if found.kind is Kind.TABLE and isinstance(found.mapping, TableMapping):
             return read_table(found.path, found.mapping, self.account, parquet=found.parquet)
         raise BadInputError(
@@ -114,37 +134,59 @@ class AccessSource:
             hint="give inventories with --inventory and invoices with --bill",
         )
 
-    def _lines(self, path: Path, mapping: LineMapping) -> Iterator[Accesses]:
+    def _lines(self, path: Path, mapping: LineMapping, pool: ThreadPoolExecutor) -> Iterator[Accesses]:
         """Put small files of one format together: S3 delivers thousands of them."""
         if self._pile.mapping is not mapping:
-            yield from self._flush()
+            yield from self._flush(pool)
             self._pile.mapping = mapping
         for block in blocks(path):
             self._pile.add(block, path.name)
             if self._pile.size >= BLOCK_BYTES // 2:
-                yield from self._flush()
+                self._begin(pool)
+                yield from self._done(AHEAD_MOST)
 
-    def _flush(self) -> Iterator[Accesses]:
+    def _flush(self, pool: ThreadPoolExecutor) -> Iterator[Accesses]:
+        """Read what is left and hand over all that is under way."""
+        if self._pile.parts:
+            self._begin(pool)
+        yield from self._done(0)
+
+    def _begin(self, pool: ThreadPoolExecutor) -> None:
+        """Let the pile be read by a thread; without compiled code, which threads share no core with, at once."""
         pile, self._pile = self._pile, _Pile(self._pile.mapping)
-        if pile.mapping is None or not pile.parts:
-            return
-        reader = self._readers.get(pile.mapping.format)
-        if reader is None:
-            reader = LineReader(pile.mapping, self.account, compiled=self.compiled)
-            self._readers[pile.mapping.format] = reader
-        batch = reader.read(b"".join(pile.parts), Pieces(tuple(pile.starts), tuple(pile.names)))
-        self._note_delivery(batch, reader.row_starts, pile)
-        yield batch
+        if self.compiled:
+            self._under_way.append(pool.submit(self._read, pile))
+        else:
+            at_once: Future[_Read] = Future()
+            at_once.set_result(self._read(pile))
+            self._under_way.append(at_once)
 
-    def _note_delivery(self, batch: Accesses, starts: NDArray[np.int64], pile: _Pile) -> None:
+    def _done(self, left: int) -> Iterator[Accesses]:
+        """Hand over what was read, in the order of the files, until no more than ``left`` blocks are under way."""
+        while len(self._under_way) > left:
+            read = self._under_way.popleft().result()
+            self.account.add(read.account)
+            self._note_delivery(read.delays)
+            yield read.batch
+
+    def _read(self, pile: _Pile) -> _Read:
+        assert pile.mapping is not None, "a pile has a format before it has blocks"
+        idle, account = self._idle.setdefault(pile.mapping.format, []), Account()
+        try:
+            reader = idle.pop()
+        except IndexError:
+            reader = LineReader(pile.mapping, account, compiled=self.compiled)
+        reader.account = account
+        batch = reader.read(b"".join(pile.parts), Pieces(tuple(pile.starts), tuple(pile.names)))
+        delays = _delays(batch, reader.row_starts, pile)
+        idle.append(reader)
+        return _Read(batch, account, delays)
+
+    def _note_delivery(self, delays: NDArray[np.float64]) -> None:
         """Keep a few of the delays from access to delivery; memory stays bounded."""
-        chosen = slice(None, None, len(batch) // DELAYS_PER_BLOCK + 1)
-        files = np.searchsorted(np.array(pile.starts), starts[chosen], side="right") - 1
-        stamps = np.array([delivered_at(name) or np.nan for name in pile.names])[files]
-        both = np.column_stack((stamps - batch.time[chosen], stamps))[np.isfinite(stamps)]
         kept = self.account.delivery
-        if len(both):
-            kept.append(both)
+        if len(delays):
+            kept.append(delays)
         if len(kept) > DELAY_BLOCKS_MOST:
             self.account.delivery = kept[::2]
 
@@ -161,6 +203,15 @@ class AccessSource:
         if account.forgotten:
             account.assume(f"repeats are looked for among the last {self._seen.most:,} requests only")
         return kept
+
+
+def _delays(batch: Accesses, starts: NDArray[np.int64], pile: _Pile) -> NDArray[np.float64]:
+    """Return of a few rows the seconds from access to delivery and the file's time, shape (chosen, 2)."""
+    chosen = slice(None, None, len(batch) // DELAYS_PER_BLOCK + 1)
+    files = np.searchsorted(np.array(pile.starts), starts[chosen], side="right") - 1
+    stamps = np.array([delivered_at(name) or np.nan for name in pile.names])[files]
+    both = np.column_stack((stamps - batch.time[chosen], stamps))
+    return np.asarray(both[np.isfinite(stamps)], np.float64)
 
 
 def _hours(batch: Accesses) -> dict[int, int]:

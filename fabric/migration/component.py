@@ -29,6 +29,7 @@ from fabric.migration.recovery import recover, wake
 from fabric.migration.risk import Level, is_off_peak
 from fabric.migration.stall import Stalls, leave
 from fabric.migration.tools import Meter, Tools
+from fabric.migration.turns import Turns
 from fabric.migration.undo import begin_undo
 from fabric.migration.validate import store_names
 from fabric.migration.work import Worker
@@ -42,6 +43,7 @@ TAKE_MOST = 100  # decisions made into jobs in one tick
 SCAN_MOST = 200  # waiting jobs looked at in one tick
 BACK_OFF_SECONDS = 2.0  # before a job that could not go on is tried again
 BUSY_SECONDS = 0.02
+THREADS_MOST = 256  # beside those that work: they wait for their turn, or for a request that hangs
 QUEUED_FOR_EACH_WORKER = 2  # the running one and the next, so that no thread waits for a tick
 PUBLISH_SECONDS = 0.25  # between two reports while jobs run
 SERIES_SECONDS = 5.0
@@ -118,6 +120,7 @@ class Migration:
         self._ordered_by, self._four_eyes = ordered_by, four_eyes
         self._worker = Worker(self.tools)
         self._pool: ThreadPoolExecutor | None = None
+        self._turns = Turns(settings.workers)
         self._lock = threading.RLock()  # over _tasks and _not_before
         self._tasks: dict[str, _Task] = {}
         self._stranded: list[_Task] = []  # their jobs wait; their requests have not ended yet
@@ -136,7 +139,8 @@ class Migration:
         """Finish or roll back every job that a crash left behind, then accept new ones."""
         tools = self.tools
         tools.stopping.clear()
-        self._pool = self._new_pool()
+        self._turns = Turns(tools.settings.workers)
+        self._pool = ThreadPoolExecutor(THREADS_MOST, thread_name_prefix="migration")
         found = recover(tools)
         self._recovered = len(found)
         self._publish()
@@ -159,6 +163,7 @@ class Migration:
         pool, self._pool = self._pool, None
         if pool is None:
             return
+        self._turns.close()
         pool.shutdown(wait=False, cancel_futures=True)
         for task in list(self._tasks.values()):
             _wait_for(task.future, STOP_SECONDS / max(1, len(self._tasks)))
@@ -337,7 +342,7 @@ class Migration:
         with self._lock:
             if self._pool is None:
                 return
-            self._tasks[name] = _Task(self._pool.submit(work), job.key, stores)
+            self._tasks[name] = _Task(self._pool.submit(_in_turn, self._turns, name, work), job.key, stores)
 
     def _start_tidying(self) -> int:
         """Reap grace copies whose time has come, go on with failures, and sweep litter."""
@@ -380,22 +385,16 @@ class Migration:
         state = State(job.paused_from)
         return self.tools.go(job, state, reason=reason, who=who, pause_kind="", epoch=job.epoch + 1)
 
-    def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.tools.settings.workers, thread_name_prefix="migration")
-
     def _leave_stalled(self) -> None:
-        """Let jobs whose request hangs at a store wait, and give the others fresh threads.
+        """Let jobs whose request hangs at a store wait, and give their turns to the others.
 
         The request ends by itself, at the latest by its driver's limit; until then its object is left alone.
         """
         with self._lock:
-            running = {name: task.stores for name, task in self._tasks.items() if task.future.running()}
-            left = [name for name in self._stalls.found(running) if leave(self.tools, name)]
-            if not left or self._pool is None:
-                return
-            self._stranded += [self._tasks.pop(name) for name in left]
-            self._pool.shutdown(wait=False, cancel_futures=True)  # what had not begun is tried again soon
-            self._pool = self._new_pool()
+            running = {name: task.stores for name, task in self._tasks.items() if self._turns.holds(name)}
+            for name in [name for name in self._stalls.found(running) if leave(self.tools, name)]:
+                self._stranded.append(self._tasks.pop(name))
+                self._turns.give(name)
 
     def _collect(self) -> None:
         """Forget tasks that ended; a job whose task ended by a bug is rolled back."""
@@ -466,6 +465,16 @@ class Migration:
             self._series.append((self.tools.clock.now(), rate))
             self.tools.measures.gauge("migration_throughput_bytes_per_second", rate)
         return rate
+
+
+def _in_turn(turns: Turns, name: str, work: Callable[[], object]) -> object:
+    """Do ``work`` when its turn comes; None where the engine stops first."""
+    if not turns.take(name):
+        return None
+    try:
+        return work()
+    finally:
+        turns.give(name)
 
 
 def _wait_for(future: Future[object], seconds: float) -> None:

@@ -96,6 +96,7 @@ def copy_between(
     """
     begun = begun_copy(edge)
     if again and (left := _left_behind(edge, begun)) is not None:
+        abandon_uploads(edge.target, begun.blob)  # where a service keeps parts until they are removed
         return Copied(replace(begun, parts=checkpoint.parts, tag=left.tag, done_bytes=left.size_bytes), "")
     if not edge.verbatim:
         return _sealed_anew(edge, sealer, gate, begun, reached=reached)

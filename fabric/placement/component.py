@@ -21,12 +21,11 @@ from fabric.placement.demand import Prior
 from fabric.placement.facts import prior_of
 from fabric.placement.known import known_reads
 from fabric.placement.listed import explain_listed, reads_of
-from fabric.placement.live.accounts import NOTHING, Accounts, accounts_of, ledger_receipts, told, told_row
-from fabric.placement.live.receipt import holds
+from fabric.placement.live.accounts import NOTHING, Accounts, accounts_of, progress_row, told, told_row
 from fabric.placement.options import Market
 from fabric.placement.places import Survey
 from fabric.placement.ports import Adopted, AdoptedRow, Freeze, Gauges, Heads
-from fabric.placement.receipt import decode_survey, replay
+from fabric.placement.receipt import decode_survey
 from fabric.placement.report import (
     BEST_MOST,
     COLUMNS,
@@ -42,6 +41,7 @@ from fabric.placement.report import (
     table_rows,
 )
 from fabric.placement.tally import Tally
+from fabric.placement.verdicts import recomputed
 from fabric.placement.work import Placer, Rules, Scene, Sources
 from fabric.pricing.sheet import Site
 from fabric.runtime.component import Explanation, Page, Report, Stage
@@ -49,6 +49,8 @@ from fabric.runtime.component import Explanation, Page, Report, Stage
 logger = logging.getLogger(__name__)
 
 BATCH_OBJECTS = 500  # scored in one tick, in key order
+PRICING_SECONDS = 2.0  # between two bills made because objects were read
+PRICING_REST = 20.0  # and so many times as long as making one takes
 LOOK_SECONDS = 5.0  # between looks at what was just used
 URGENT_MOST = 200  # read since the last tick, or asked for by a forecast, beside them
 KEEP_SUPERSEDED_DAYS = 90.0
@@ -84,10 +86,12 @@ class Placement:
         self._placer = Placer(sources, rules, clock)
         self._prior, self._cursor, self._tally = Prior(), "", Tally()
         self._looked = 0.0  # UTC seconds up to which accesses were looked at
-        self._next_pass = 0.0  # monotonic seconds
+        self._next_pass = self._next_look = 0.0  # monotonic seconds
+        self._anew = False  # a pass is to follow the one under way
         self._billed: set[str] = set()  # stores whose cost was measured
         self._priced: Mapping[str, float] = {}  # the scans whose sums are in the bill
         self._lacking = ""
+        self._read_anew, self._next_pricing = False, 0.0  # accesses since the bill was priced; monotonic seconds
         self._standing = Standing(gate=rules.gate, horizon_days=rules.placement.horizon_days)
 
     def start(self) -> None:
@@ -107,12 +111,16 @@ class Placement:
         """
         idle = self._rules.placement.idle_seconds
         behind = self._accounts.follow()
+        self._watch_ledgers()
         try:
             self._freeze.check()
         except FrozenError as error:
             self._standing = replace(self._standing, state="paused", note=str(error))
             return 0.0 if behind else idle
         due = self._clock.monotonic() >= self._next_pass
+        if behind and not due and self._clock.monotonic() < self._next_look:
+            return 0.0
+        self._next_look = self._clock.monotonic() + LOOK_SECONDS
         if due and not self._cursor:
             self._prior, self._tally = prior_of(self._sources.history, self._clock.now()), Tally()
         scene = self._placer.scene(self._prior)
@@ -121,6 +129,14 @@ class Placement:
             scored += self._advance(scene, triggers)
         self._show(scene, scored, whole=due and not self._cursor)
         return 0.0 if self._cursor or behind else max(0.0, min(LOOK_SECONDS, self._next_pass - self._clock.monotonic()))
+
+    def _watch_ledgers(self) -> None:
+        """Show what the ledgers still read; when one has come to the present, look at every object again at once."""
+        reading = tuple(map(progress_row, self._accounts.progress()))
+        self._anew |= bool({row["id"] for row in self._standing.reading} - {row["id"] for row in reading})
+        self._standing = replace(self._standing, reading=reading)
+        if self._anew and not self._cursor:
+            self._anew, self._next_pass = False, self._clock.monotonic()
 
     def stop(self) -> None:
         """Keep the ledgers; a batch of decisions was recorded whole or not."""
@@ -184,12 +200,9 @@ class Placement:
         )
 
     def _recomputed(self, decision: Decision) -> bool | None:
-        """Say whether the receipt gives the same figures again; None where its survey is gone."""
+        """Say whether the receipt gives the same decision again; None where its survey or its ledger's rule is gone."""
         data = self._sources.decisions.survey(str(decision.receipt.get("survey", "")))
-        if data is None:
-            return None
-        same = replay(decision.receipt, decode_survey(data)) == decision.receipt["alternatives"]
-        return bool(same) and all(holds(one) for one in ledger_receipts(decision.receipt))
+        return None if data is None else recomputed(decision, decode_survey(data))
 
     def _decisions(self, search: str, after: str, limit: int) -> Page:
         found = self._sources.decisions.page(search=search, after=after, limit=limit)
@@ -237,6 +250,7 @@ class Placement:
         last = self._sources.history.records()["last_access"]
         keys = self._sources.history.keys  # after the records: rows are only added
         rows = np.flatnonzero(last > since)
+        self._read_anew = self._read_anew or len(rows) > 0
         newest = rows[np.argsort(last[rows])[::-1][:URGENT_MOST]]
         return [keys[int(row)] for row in newest]
 
@@ -246,7 +260,7 @@ class Placement:
         fresh = replace(
             standing,
             state="ok" if done else "busy",
-            note=_note(self._tally.objects, done=done) + self._lacking,
+            note=_note(self._tally.objects, done=done) + _reading(standing) + self._lacking,
             scored=standing.scored + scored,
             passing=self._tally.objects,
             tally=self._tally if whole else standing.tally,
@@ -270,7 +284,11 @@ class Placement:
         }
 
     def _scanned_anew(self) -> bool:
-        return self._adopted is not None and self._adopted.completed() != self._priced
+        """Say whether the bill of what was scanned is old: another scan is complete, or objects were read."""
+        if self._adopted is None:
+            return False
+        read = self._read_anew and self._clock.monotonic() >= self._next_pricing
+        return read or self._adopted.completed() != self._priced
 
     def _repriced(self, standing: Standing) -> Standing:
         """Price what a scan has just seen, without waiting for the next pass."""
@@ -294,6 +312,7 @@ class Placement:
     def _with_adopted(self, standing: Standing) -> Standing:
         if self._adopted is None:
             return standing
+        began, self._read_anew = self._clock.monotonic(), False
         self._priced = dict(self._adopted.completed())
         sites = {m.name: Site(m.address.provider, m.address.region) for m in self._sources.fleet.members}
         found = [row for row in self._adopted.aggregates() if row.store in sites]
@@ -306,6 +325,8 @@ class Placement:
         note = standing.note.removesuffix(self._lacking)
         self._lacking = _lacking(lacking)
         standing = replace(standing, listed=listed, listed_total=self._adopted.count())
+        now = self._clock.monotonic()
+        self._next_pricing = now + max(PRICING_SECONDS, PRICING_REST * (now - began))
         return replace(standing, bill=bill, classes=classes, note=note + self._lacking)
 
     def _measure(self, standing: Standing, usd: float) -> None:
@@ -338,6 +359,11 @@ def _note(objects: int, *, done: bool) -> str:
     if not objects:
         return "No managed objects to place; listed ones are priced in the bill"
     return "Every object is scored; the next look is due soon"
+
+
+def _reading(standing: Standing) -> str:
+    names = ", ".join(row["id"].removeprefix("ledger:") for row in standing.reading)
+    return f"; moves inside {names} wait: its ledger still reads the past" if names else ""
 
 
 def _did(decision: Decision) -> str:

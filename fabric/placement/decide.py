@@ -34,6 +34,7 @@ class Ballot:
     broken: NDArray[np.bool_]  # the copy lies where policy forbids it
     ledger: NDArray[np.bool_]  # the store's ledger asks for this demotion
     closed: NDArray[np.bool_]  # the store's ledger holds the copy in another class
+    waiting: NDArray[np.bool_]  # closed until the store's ledger has read so far
 
 
 def ballot(found: Group, valued: Valued, gate: Gate, stored_bytes: NDArray[np.float64]) -> Ballot:
@@ -50,6 +51,7 @@ def ballot(found: Group, valued: Valued, gate: Gate, stored_bytes: NDArray[np.fl
         broken=scores.latency_ok & room & broken[None, :],
         ledger=nothing,
         closed=nothing,
+        waiting=nothing,
     )
 
 
@@ -75,12 +77,14 @@ def decide(row: int, found: Group, valued: Valued, votes: Ballot, gate: Gate, *,
     if votes.rent[row].any():
         column = _best(valued.net[row], votes.rent[row])
         return Verdict("move", "rent_or_buy", column, _why_bought(row, column, found, valued))
+    waits = _why_waiting(row, found, votes)
     if votes.closed[row].all():
-        return Verdict("keep", "ledger", None, _why_held(found))
+        return Verdict("keep", "ledger", None, waits or _why_held(found))
     column = _best(valued.net[row], ~votes.closed[row])
     if not votes.room[row, column]:
         return Verdict("keep", "capacity", column, f"{found.options[column].target.place} has no room for it")
-    return Verdict("keep", "forecast" if asked else "gate", column, why_kept(row, column, found, valued, gate))
+    why = why_kept(row, column, found, valued, gate) + (waits and f"; {waits}")
+    return Verdict("keep", "forecast" if asked else "gate", column, why)
 
 
 def why_kept(row: int, column: int, found: Group, valued: Valued, gate: Gate) -> str:
@@ -125,6 +129,12 @@ def _why_bought(row: int, column: int, found: Group, valued: Valued) -> str:
 def _why_held(found: Group) -> str:
     places = ", ".join(sorted({option.source.place for option in found.options}))
     return f"the ledger holds it in {places}; no other move is allowed"
+
+
+def _why_waiting(row: int, found: Group, votes: Ballot) -> str:
+    stores = {found.options[column].source.store for column in np.flatnonzero(votes.waiting[row]).tolist()}
+    names = ", ".join(sorted(stores))
+    return f"moves inside {names} wait: its ledger has not read so far yet" if stores else ""
 
 
 def _why_refused(found: Group) -> str:

@@ -46,7 +46,7 @@ class Inputs:
     forecast: Array  # (objects, 4) expected, low, high, last week; NaN: none
     triggered: NDArray[np.bool_]  # a forecast asked for this decision
 
-    def take(self, rows: Sequence[int]) -> Inputs:
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Inputs:
         """Return the facts of some of the objects."""
         index = np.asarray(rows, np.int64)
         return Inputs(*(getattr(self, name)[index] for name in Inputs.__slots__))

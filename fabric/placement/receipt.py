@@ -75,7 +75,7 @@ def make_receipt(row: int, facts: Facts, found: Group, valued: Valued, survey_id
         "reads_month_expected": float(facts.demand.reads_month[row]),
         "reads_month_decayed": float(facts.rate_month[row]),
         "trend": _trend(facts, row),
-        "alternatives": [_alternative(option, valued, row, column) for column, option in enumerate(found.options)],
+        "alternatives": alternatives(found, valued, row),
         "refused": dict(found.refused),
     }
     body["hash"] = hashlib.sha256(msgspec.msgpack.encode([survey_id, inputs, body["pairs"]])).hexdigest()
@@ -134,6 +134,11 @@ def counterfactual(row: int, valued: Valued, column: int, option: Option) -> str
 
 def replay(receipt: dict[str, Any], record: SurveyRecord) -> list[dict[str, Any]]:
     """Compute the alternatives of a receipt again from its inputs and survey alone; equal to what it recorded."""
+    return alternatives(*restored(receipt, record))
+
+
+def restored(receipt: dict[str, Any], record: SurveyRecord) -> tuple[Group, Valued]:
+    """Build the options of a receipt's one object again, and price and score them."""
     policy = msgspec.convert(receipt["policy"], ObjectPolicy)
     market = Market(
         Survey(record.views),
@@ -143,9 +148,12 @@ def replay(receipt: dict[str, Any], record: SurveyRecord) -> list[dict[str, Any]
     )
     pairs = [(int(copy), str(place)) for copy, place in receipt["pairs"]]
     found = restore_group(receipt["places"], pairs, policy, market)
-    facts = derive(_restored(receipt["inputs"]), Prior(*record.prior))
-    valued = value(found, facts, record.horizon_days)
-    return [_alternative(option, valued, 0, column) for column, option in enumerate(found.options)]
+    return found, value(found, derive(_restored(receipt["inputs"]), Prior(*record.prior)), record.horizon_days)
+
+
+def alternatives(found: Group, valued: Valued, row: int = 0) -> list[dict[str, Any]]:
+    """Return every option's figures for one object of a group."""
+    return [_alternative(option, valued, row, column) for column, option in enumerate(found.options)]
 
 
 def _decided_already(_classification: Classification, _zone: Zone) -> Suite:

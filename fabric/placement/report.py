@@ -136,6 +136,7 @@ class Standing:
     ledger: tuple[Row, ...] = ()  # the newest lines of the ledgers
     ledger_total: int = 0
     ledger_figures: tuple[Row, ...] = ()  # one per store
+    reading: tuple[Row, ...] = ()  # progress of the ledgers that take in a past
     series: tuple[tuple[float, float], ...] = ()
     gate: Gate = field(default_factory=Gate)
     horizon_days: float = 90.0
@@ -269,10 +270,10 @@ def _figure(
 def _progress(standing: Standing) -> list[Row]:
     total = standing.tally.objects if standing.tally else 0
     if not standing.passing or standing.state != "busy":
-        return []
+        return list(standing.reading)
     label = "Objects scored in this pass"
     figures = {"done": standing.passing, "total": max(total, standing.passing), "unit": "objects"}
-    return [{"id": "pass", "label": label, **figures, "rate": None, "eta_seconds": None}]
+    return [{"id": "pass", "label": label, **figures, "rate": None, "eta_seconds": None}, *standing.reading]
 
 
 def _series(standing: Standing) -> Row:

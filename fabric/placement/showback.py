@@ -7,8 +7,9 @@ most. Scanners are named, and priced like everybody else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from fabric.core.units import DAYS_PER_MONTH
 from fabric.formats.past import DELETE, GET, PUT, Past
-from fabric.formats.requesters import WAYS, find_scanners, ways_of
+from fabric.formats.requesters import NOBODY_KNOWN, WAYS, Readers, find_scanners
 from fabric.pricing.cost import requests_usd, retrieval_usd, storage_usd
 from fabric.pricing.sheet import PriceBook, Sheet, Tier
 
@@ -74,6 +75,16 @@ class _Money:
     egress_high: Array
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """Objects of one prefix that are in no row of a past: how many, and what keeping them costs, USD a month."""
+
+    objects: int
+    storage_usd: float
+
+
+NOTHING_UNREAD: Mapping[str, Unread] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """What each class of a past costs, and at the end what stands for a class that is not known.
@@ -88,28 +99,40 @@ class Rates:
     assumed: tuple[str, ...] = ()
 
 
-def showback(past: Past, book: PriceBook, provider: str, by: str) -> Showback:
+def showback(past: Past, book: PriceBook, provider: str, by: str, *, readers: Readers = NOBODY_KNOWN) -> Showback:
     """Share the bill of an imported past out among prefixes or requesters; rows sum to the whole."""
-    return shared_out(past, _rates(past, book, provider), provider, by)
+    return shared_out(past, _rates(past, book, provider), provider, by, readers=readers)
 
 
-def shared_out(past: Past, rates: Rates, provider: str, by: str, *, copies: Array | None = None) -> Showback:
+def shared_out(
+    past: Past,
+    rates: Rates,
+    provider: str,
+    by: str,
+    *,
+    copies: Array | None = None,
+    unread: Mapping[str, Unread] = NOTHING_UNREAD,
+    readers: Readers = NOBODY_KNOWN,
+) -> Showback:
     """Share a bill out, with the rates of each class given.
 
     Args:
         provider: for the title.
-        copies: shape (objects,), USD a month of storage where it is not that of one copy in the object's class.
+        copies: shape (objects,), USD a month of storage where it is not that of one copy in the object's class; NaN
+            where it is.
+        unread: by prefix, what lies there beside the past's objects.
+        readers: what is known of where they are.
     """
     days = span_days(past)
-    money = _money(past, rates, DAYS_PER_MONTH / days, copies)
-    rows = _by_prefix(past, money) if by == "prefix" else _by_requester(past, money)
+    money = _money(past, rates, DAYS_PER_MONTH / days, copies, readers)
+    rows = _by_prefix(past, money, unread) if by == "prefix" else _by_requester(past, money, unread.values())
     shared = ("the storage of an object is shared by who read it, in proportion to the reads",)
     return Showback(
         by,
         sorted(rows, key=lambda row: (-row.total_usd, row.name)),
         days,
         provider,
-        [*past.assumptions, *rates.assumed, *(shared if by == "requester" else ())],
+        [*past.assumptions, *rates.assumed, *readers.assumed, *(shared if by == "requester" else ())],
     )
 
 
@@ -135,13 +158,14 @@ def _rates(past: Past, book: PriceBook, provider: str) -> Rates:
     return Rates([book.price(provider, name).tier for name in known], [sheet] * len(known), tuple(said))
 
 
-def _money(past: Past, rates: Rates, months: float, copies: Array | None) -> _Money:
+def _money(past: Past, rates: Rates, months: float, copies: Array | None, readers: Readers) -> _Money:
     def rate(field: str, of: NDArray[np.int16]) -> Array:
         return np.array([float(getattr(tier, field)) for tier in rates.tiers])[of]  # -1 is the last
 
     of, size = past.storage_class, past.whole_size.astype(np.float64)
     alone = storage_usd(size, rate("storage_per_gb_month", of), rate("min_billable_bytes", of))
-    storage = np.where(_there(past), alone if copies is None else copies, 0.0)
+    kept = alone if copies is None else np.where(np.isnan(copies), alone, copies)
+    storage = np.where(_there(past), kept, 0.0)
     at = of[past.obj]
     reads = np.where(past.op == GET, past.count, 0).astype(np.float64)
     writes = np.where(past.op == PUT, past.count, 0).astype(np.float64)
@@ -149,7 +173,7 @@ def _money(past: Past, rates: Rates, months: float, copies: Array | None) -> _Mo
     retrieval = retrieval_usd(past.bytes, rate("retrieval_per_gb", at)) + requests_usd(
         reads, rate("retrieval_request_per_1k", at)
     )
-    low, high = _egress(past, rates.sheets, at)
+    low, high = _egress(past, rates.sheets, at, readers)
     scaled = (np.asarray(amount * months, np.float64) for amount in (requests, retrieval, low, high))
     return _Money(storage, *scaled)
 
@@ -163,7 +187,7 @@ def _there(past: Past) -> NDArray[np.bool_]:
     return np.asarray((last[1] < 0) | (last[0] > last[1]), np.bool_)
 
 
-def _egress(past: Past, sheets: Sequence[Sheet], at: NDArray[np.int16]) -> tuple[Array, Array]:
+def _egress(past: Past, sheets: Sequence[Sheet], at: NDArray[np.int16], readers: Readers) -> tuple[Array, Array]:
     """Return the least and most USD of each row's bytes on their way to the reader, of the whole period."""
     least = np.zeros((len(sheets), len(WAYS)))
     most = np.zeros((len(sheets), len(WAYS)))
@@ -172,7 +196,7 @@ def _egress(past: Past, sheets: Sequence[Sheet], at: NDArray[np.int16]) -> tuple
         known = {"other_region": far, "internet": out}
         least[number] = [known.get(way, 0.0) for way in WAYS]
         most[number] = [(known | {"unknown": max(far, out)}).get(way, 0.0) for way in WAYS]
-    way = ways_of(past.addresses)[past.address] if len(past) else np.zeros(0, np.int8)
+    way = readers.ways(past.addresses)[past.address] if len(past) else np.zeros(0, np.int8)
     low, high = (np.asarray(retrieval_usd(past.bytes, rates[at, way]), np.float64) for rates in (least, most))
     return low, high
 
@@ -181,18 +205,22 @@ def _add(of: NDArray[Any], weights: NDArray[Any], count: int) -> Array:
     return np.asarray(np.bincount(of, weights=weights, minlength=count), np.float64)
 
 
-def _by_prefix(past: Past, money: _Money) -> list[ShowbackRow]:
+def _by_prefix(past: Past, money: _Money, unread: Mapping[str, Unread]) -> list[ShowbackRow]:
     names: dict[str, int] = {}
     group = np.array(
         [names.setdefault(folder(key.decode("utf-8", "replace")), len(names)) for key in past.names.tolist()], np.int64
     )
+    beside = {names.setdefault(name, len(names)): one for name, one in unread.items()}
     of, count = group[past.obj], len(names)
     storage = _add(group, money.storage, count)
     objects = np.bincount(group, minlength=count)
+    for at, one in beside.items():
+        storage[at] += one.storage_usd
+        objects[at] += one.objects
     return _rows(list(names), storage, objects, _summed(of, count, past, money))
 
 
-def _by_requester(past: Past, money: _Money) -> list[ShowbackRow]:
+def _by_requester(past: Past, money: _Money, beside: Collection[Unread]) -> list[ShowbackRow]:
     count = len(past.requesters) + 1  # and nobody
     names = [past.requesters.text(number) or ANONYMOUS for number in range(count - 1)] + [NOBODY]
     pair, inverse = np.unique(past.obj.astype(np.int64) * count + past.who, return_inverse=True)
@@ -202,9 +230,9 @@ def _by_requester(past: Past, money: _Money) -> list[ShowbackRow]:
     share = np.divide(reads, of_object[obj], out=np.zeros(len(pair)), where=of_object[obj] > 0)
     storage = _add(who, share * money.storage[obj], count)
     unread = of_object == 0
-    storage[-1] += money.storage[unread].sum()
+    storage[-1] += money.storage[unread].sum() + sum(one.storage_usd for one in beside)
     objects = np.bincount(who, minlength=count)
-    objects[-1] += int(unread.sum())
+    objects[-1] += int(unread.sum()) + sum(one.objects for one in beside)
     scanners = {scanner.who for scanner in find_scanners(past)} if len(past) else set()
     rows = _rows(names, storage, objects, _summed(past.who, count, past, money))
     marked = [msgspec.structs.replace(row, scanner=at in scanners) for at, row in enumerate(rows)]

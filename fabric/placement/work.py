@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -17,16 +17,17 @@ from fabric.core.clock import SECONDS_PER_DAY, Clock
 from fabric.core.config import MigrationSettings, PlacementSettings
 from fabric.core.ids import new_id
 from fabric.core.words import ObjectPolicy
-from fabric.placement.decide import FACTORS, Verdict, ballot, decide
+from fabric.placement.decide import FACTORS, Verdict
 from fabric.placement.demand import Prior
 from fabric.placement.facts import Facts, derive, gather, live_replicas
-from fabric.placement.inside import Ledger, NoLedger, ask, narrowed
-from fabric.placement.options import Group, Market, Option, Terms, group, value
+from fabric.placement.inside import Ledger, NoLedger, hear
+from fabric.placement.options import Group, Market, Terms, group, value
 from fabric.placement.places import take_survey
 from fabric.placement.ports import Busy, Decisions, Fleet, Forecasts, Health, History, SuiteFor
 from fabric.placement.receipt import SurveyRecord, choice_lines, counterfactual, encode_survey, make_receipt, undo_usd
 from fabric.placement.score import Gate
 from fabric.placement.tally import Tally
+from fabric.placement.verdicts import Beside, figures_on, verdict_on, votes_on
 from fabric.pricing.sheet import PriceBook, Site
 
 SAME_SCORE = 0.01  # a decision is written again only when something of it changed by more
@@ -146,18 +147,20 @@ class Placer:
         return made
 
     def _batch(self, found: Group, facts: Facts, scene: Scene, heads: Sequence[Head]) -> _Batch:
-        batch = _Batch(found, facts, scene, heads)
-        batch.listen(self._sources.ledger)
-        return batch
+        return _Batch(found, facts, scene, heads, self._sources.ledger)
 
     def _with_accounts(self, decision: Decision) -> Decision:
-        """Put into a receipt what the ledgers of its copies' stores rest on."""
-        last = self._sources.ledger.last_days(decision.key)
-        stores = {place.partition("/")[0] for place in decision.receipt["places"]}
-        ledger = {store: msgspec.to_builtins(last[store]) for store in sorted(stores & last.keys())}
-        if not ledger:
-            return decision
-        return msgspec.structs.replace(decision, receipt={**decision.receipt, "ledger": ledger})
+        """Put into a receipt what the ledgers of its copies' stores rest on: the last day, and the move shown."""
+        beside = decision.receipt["beside"]
+        days = self._sources.ledger.last_days(decision.key) if beside["said"]["accounts"] else {}
+        moves = self._sources.ledger.last_moves(decision.key) if beside["figures"] else {}
+        kept = {
+            "ledger": {
+                store: msgspec.to_builtins(days[store]) for store in beside["said"]["accounts"] if store in days
+            },
+            "ledger_moves": {store: msgspec.to_builtins(moves[store]) for store in beside["figures"] if store in moves},
+        }
+        return msgspec.structs.replace(decision, receipt=decision.receipt | {k: v for k, v in kept.items() if v})
 
     def _record(self, made: Sequence[Decision], triggers: Mapping[str, Trigger], scene: Scene) -> None:
         before = self._sources.decisions.latest([decision.key for decision in made])
@@ -174,19 +177,12 @@ class Placer:
 class _Batch:
     """The decisions of one group; room already given away in this batch is not given twice."""
 
-    def __init__(self, found: Group, facts: Facts, scene: Scene, heads: Sequence[Head]) -> None:
+    def __init__(self, found: Group, facts: Facts, scene: Scene, heads: Sequence[Head], ledger: Ledger) -> None:
         self._found, self._facts, self._scene, self._heads = found, facts, scene, heads
+        self._ledger, self._said = ledger, hear(found, [(head.key, head.current.created) for head in heads], ledger)
         self._valued = value(found, facts, scene.record.horizon_days)
         self._stored = np.array([_stored_bytes(head) for head in heads], np.float64)
-        self._ledger: Ledger = NoLedger()
-        self._votes = ballot(found, self._valued, scene.record.gate, self._stored)
-
-    def listen(self, ledger: Ledger) -> None:
-        """Leave the moves inside a store to its ledger, where that has an account that speaks."""
-        self._ledger = ledger
-        if self._found.options:
-            inside = ask(self._found, [head.key for head in self._heads], ledger)
-            self._votes = narrowed(self._votes, inside, self._valued)
+        self._votes = votes_on(found, self._valued, scene.record.gate, self._stored, self._said)
 
     def decision(self, row: int, trigger: Trigger | None, given: dict[str, float]) -> tuple[Decision, int | None]:
         """Decide about one object of the group; return the decision and the option it speaks of.
@@ -194,54 +190,43 @@ class _Batch:
         Args:
             given: bytes promised to each store by earlier decisions of this batch; grows.
         """
-        verdict = self._with_room(row, self._verdict(row, trigger), given)
+        beside = self._beside(row, trigger, given)
+        verdict = verdict_on(row, self._found, self._valued, self._votes, self._scene.record.gate, beside)
         receipt = make_receipt(row, self._facts, self._found, self._valued, self._scene.record_id)
-        receipt["why"] = verdict.reason
-        receipt["rule"] = verdict.rule
+        receipt |= {"why": verdict.reason, "rule": verdict.rule, "beside": msgspec.to_builtins(beside)}
         if verdict.column is not None:
             receipt["choice"] = verdict.column
-            receipt["lines"] = choice_lines(row, self._facts, self._found.options[verdict.column])
             option = self._found.options[verdict.column]
+            receipt["lines"] = choice_lines(row, self._facts, option)
             receipt["undo_cost_usd"] = undo_usd(float(self._facts.inputs.size_bytes[row]), option)
             receipt["counterfactual"] = counterfactual(row, self._valued, verdict.column, option)
         if trigger is not None:
             receipt["trigger"] = msgspec.to_builtins(trigger)
-        return self._made(row, verdict, receipt), verdict.column
+        if verdict.verdict == "move" and verdict.column is not None:
+            store = self._found.options[verdict.column].target.store
+            given[store] = given.get(store, 0.0) + beside.stored_bytes
+        return self._made(row, verdict, beside, receipt), verdict.column
 
-    def _verdict(self, row: int, trigger: Trigger | None) -> Verdict:
-        gate = self._scene.record.gate
-        verdict = decide(row, self._found, self._valued, self._votes, gate, asked=trigger is not None)
-        if verdict.rule == "forecast" and verdict.verdict == "move" and not self._follows(row, verdict.column, trigger):
-            verdict = replace(verdict, rule="gate")
-        if self._heads[row].pinned and verdict.verdict == "move":
-            return Verdict("keep", "policy", verdict.column, f"it is pinned; else: {verdict.reason}")
-        return verdict
+    def _beside(self, row: int, trigger: Trigger | None, given: Mapping[str, float]) -> Beside:
+        head = self._heads[row]
+        asking = {
+            self._found.options[column].source.store for column in np.flatnonzero(self._votes.ledger[row]).tolist()
+        }
+        told = {store: list(self._ledger.figures_of(store, head.key)) for store in sorted(asking)}
+        return Beside(
+            stored_bytes=float(self._stored[row]),
+            broken=self._found.broken,
+            asked="" if trigger is None else trigger.action,
+            pinned=head.pinned,
+            promised=dict(given),
+            said=self._said[row],
+            figures={store: figures for store, figures in told.items() if figures},
+        )
 
-    def _follows(self, row: int, column: int | None, trigger: Trigger | None) -> bool:
-        """Say whether a move goes the way its trigger asked: faster means cheaper to read."""
-        faster = column is not None and bool(self._valued.read_extra[row, column] < 0)
-        return trigger is not None and faster == (trigger.action == "MOVE_TO_FASTER_TIER")
-
-    def _with_room(self, row: int, verdict: Verdict, given: dict[str, float]) -> Verdict:
-        if verdict.verdict != "move" or verdict.column is None:
-            return verdict
-        target, size = self._found.options[verdict.column].target, float(self._stored[row])
-        promised = given.get(target.store, 0.0) + size
-        if target.free_bytes is not None and promised > target.free_bytes:
-            return Verdict("keep", "capacity", verdict.column, f"{target.place} has no room left after other moves")
-        given[target.store] = promised
-        return verdict
-
-    def _told(self, key: str, verdict: Verdict, option: Option | None) -> dict[str, float]:
-        """Return the factors, score and confidence of a demotion that the ledger decided, as its gate saw them."""
-        if verdict.rule != "ledger" or option is None:
-            return {}
-        return _ledger_figures(self._ledger.figures_of(option.source.store, key))
-
-    def _made(self, row: int, verdict: Verdict, receipt: dict[str, Any]) -> Decision:
+    def _made(self, row: int, verdict: Verdict, beside: Beside, receipt: dict[str, Any]) -> Decision:
         head, column = self._heads[row], verdict.column
         option = None if column is None else self._found.options[column]
-        figures = {} if column is None else receipt["alternatives"][column] | self._told(head.key, verdict, option)
+        figures = figures_on(verdict, self._found, beside, receipt["alternatives"])
         return Decision(
             id=new_id(self._scene.now),
             key=head.key,
@@ -264,10 +249,6 @@ class _Batch:
         )
 
 
-def _ledger_figures(figures: Sequence[float]) -> dict[str, float]:
-    return dict(zip((*FACTORS, "score", "confidence"), figures, strict=False))
-
-
 def _stored_bytes(head: Head) -> int:
     return max((replica.blob_bytes for replica in head.current.replicas), default=head.current.size_bytes)
 
@@ -287,6 +268,11 @@ def _differs(fresh: Decision, before: Decision | None) -> bool:
     if before.state in ("taken", "superseded"):
         return True
     same = ("version_id", "source", "target", "verdict", "rule")
-    if any(getattr(fresh, name) != getattr(before, name) for name in same):
+    if any(getattr(fresh, name) != getattr(before, name) for name in same) or _reading(fresh) != _reading(before):
         return True
     return abs(fresh.score - before.score) > SAME_SCORE or abs(fresh.confidence - before.confidence) > SAME_SCORE
+
+
+def _reading(decision: Decision) -> list[str]:
+    """Return the stores whose ledgers a decision did not hear yet."""
+    return list(decision.receipt.get("beside", {}).get("said", {}).get("reading", ()))

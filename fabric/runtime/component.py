@@ -27,6 +27,7 @@ class Page(msgspec.Struct, frozen=True):
     rows: list[dict[str, Any]]  # JSON-ready; each has an "id", and "key" where it is about an object
     total: int  # of all pages, for this search
     cursor: str | None  # opaque; None on the last page
+    note: str = ""  # a sentence for people: what the rows rest on
 
 
 class Stage(msgspec.Struct, frozen=True):

@@ -17,12 +17,11 @@ from fabric.core.config import StoreAddress, StoreSettings, store_address
 from fabric.core.errors import FabricError, ForbiddenError
 from fabric.core.words import Mode
 from fabric.storage.fleet import build_driver
+from fabric.storage.grants import policy, rights
 from fabric.storage.keys import WORK_FOLDER
 from fabric.storage.probe import probe
 from fabric.storage.scan import AtimeTrust, atime_trust
 from fabric.storage.store import ObjectInfo, Store
-
-POLICY_VERSION = "2012-10-17"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Connection:
     address: StoreAddress
     mode: Mode
     checks: tuple[Check, ...]
-    policy: dict[str, Any] | None  # AWS IAM document for s3 addresses
+    policy: dict[str, Any] | None  # the provider's own document: an IAM policy, a role with its condition, a binding
     rights: str  # the same in words; for folders the rights needed
     atime: AtimeTrust
 
@@ -68,8 +67,8 @@ def connect(name: str, given: StoreSettings, clock: Clock) -> Connection:
         checks = tuple(_checks(driver, address, given.mode, clock))
     finally:
         driver.close()
-    policy = s3_policy(address, given.mode) if address.scheme == "s3" else None
-    return Connection(name, address, given.mode, checks, policy, rights(address, given.mode), atime_trust(driver))
+    granted = policy(address, given.mode)
+    return Connection(name, address, given.mode, checks, granted, rights(address, given.mode), atime_trust(driver))
 
 
 def _checks(driver: Store, address: StoreAddress, mode: Mode, clock: Clock) -> list[Check]:
@@ -124,55 +123,3 @@ def _folder_checks(root: Path, mode: Mode) -> list[Check]:
     named = f"{right} on {root}"
     lacking = ("", 0) if allowed else (named, ForbiddenError.exit_code)
     return [Check("rights", allowed, named, *lacking)]
-
-
-def rights(address: StoreAddress, mode: Mode) -> str:
-    """Return in one sentence the least rights that ``mode`` needs."""
-    if address.scheme == "file":
-        return {
-            Mode.LOOK: f"r-x on {address.path} and every folder below it; no right on any file",
-            Mode.SHADOW: f"r-x on {address.path} and every folder below it; no right on any file",
-            Mode.COPY: f"rwx on {address.path} and every folder below it, r on every file",
-            Mode.MOVE: f"rwx on {address.path} and every folder below it (which includes deleting), r on every file",
-        }[mode]
-    if address.scheme == "s3":
-        return ", ".join(sorted({action for part in _statements(address, mode) for action in part["Action"]}))
-    return "none"
-
-
-def s3_policy(address: StoreAddress, mode: Mode) -> dict[str, Any]:
-    """Return the smallest IAM policy document for ``mode``, restricted to the bucket and its prefix."""
-    return {"Version": POLICY_VERSION, "Statement": _statements(address, mode)}
-
-
-def _statements(address: StoreAddress, mode: Mode) -> list[dict[str, Any]]:
-    bucket, prefix = f"arn:aws:s3:::{address.bucket}", address.path.strip("/")
-    below = f"{bucket}/{prefix}/*" if prefix else f"{bucket}/*"
-    listing: dict[str, Any] = {"Sid": "List", "Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": bucket}
-    if prefix:
-        listing["Condition"] = {"StringLike": {"s3:prefix": [f"{prefix}/*"]}}
-    if not mode.may_write:
-        return [listing]
-    uploads = {
-        "Sid": "Uploads",
-        "Effect": "Allow",
-        "Action": ["s3:ListBucketMultipartUploads"],
-        "Resource": bucket,
-    }
-    write = [
-        "s3:GetObject",
-        "s3:PutObject",
-        "s3:GetObjectTagging",
-        "s3:PutObjectTagging",
-        "s3:AbortMultipartUpload",
-        "s3:ListMultipartUploadParts",
-    ]
-    objects = {"Sid": "Objects", "Effect": "Allow", "Action": write, "Resource": below}
-    own = below[:-1] + f"{WORK_FOLDER}/*"  # the probe cleans up after itself
-    delete = {
-        "Sid": "Delete",
-        "Effect": "Allow",
-        "Action": ["s3:DeleteObject"],
-        "Resource": below if mode.may_delete else own,
-    }
-    return [listing, uploads, objects, delete]

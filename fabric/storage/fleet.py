@@ -14,10 +14,14 @@ from pathlib import Path
 
 from fabric.core.clock import SECONDS_PER_DAY, Clock
 from fabric.core.config import Settings, StoreAddress, StoreSettings, store_address
-from fabric.core.errors import ConfigError, FabricError, ModeError, NotFoundError
+from fabric.core.errors import FabricError, ModeError, NotFoundError
 from fabric.core.words import Mode, Place
 from fabric.storage import secrets
+from fabric.storage.azure import AzureStore
+from fabric.storage.azure_clients import AzureTarget
 from fabric.storage.folders import folder_error
+from fabric.storage.gcs import GcsStore
+from fabric.storage.gcs_clients import GcsTarget
 from fabric.storage.hold import Check, Hold
 from fabric.storage.local import LocalStore, clear_old_writes
 from fabric.storage.memory import MemoryStore
@@ -192,20 +196,19 @@ def build_driver(name: str, given: StoreSettings, address: StoreAddress, clock: 
         )
     if address.scheme == "memory":
         return MemoryStore(name, classes=address.classes, capacity_bytes=given.capacity_bytes, clock=clock)
-    if address.scheme == "s3":
-        store = _s3(name, given, address, clock, given.credentials)
-        if given.delete_credentials:
-            return DeletesApart(store, _s3(name, given, address, clock, given.delete_credentials))
-        return store
-    raise ConfigError(
-        "this release has no driver for the store's scheme",
-        hint="reach it through an S3 endpoint or a mounted folder",
-        path=f"stores.{name}.url",
-        scheme=address.scheme,
-    )
+    store = _cloud(name, given, address, clock, given.credentials)
+    if given.delete_credentials:
+        return DeletesApart(store, _cloud(name, given, address, clock, given.delete_credentials))
+    return store
 
 
-def _s3(name: str, given: StoreSettings, address: StoreAddress, clock: Clock, credentials: str) -> S3Store:
+def _cloud(name: str, given: StoreSettings, address: StoreAddress, clock: Clock, credentials: str) -> Store:
+    """Return the driver of a provider's address; its libraries are imported by its first request."""
+    made = {"s3": _s3, "az": _azure, "gs": _gcs}[address.scheme]
+    return made(name, given, address, clock, credentials)
+
+
+def _s3(name: str, given: StoreSettings, address: StoreAddress, clock: Clock, credentials: str) -> Store:
     target = Target(
         address.bucket,
         endpoint=address.endpoint,
@@ -217,6 +220,18 @@ def _s3(name: str, given: StoreSettings, address: StoreAddress, clock: Clock, cr
     return S3Store(
         name, target, prefix=address.path, classes=address.classes, capacity_bytes=given.capacity_bytes, clock=clock
     )
+
+
+def _azure(name: str, given: StoreSettings, address: StoreAddress, clock: Clock, credentials: str) -> Store:
+    target = AzureTarget(address.bucket, endpoint=address.endpoint, secret=secrets.text(credentials))
+    return AzureStore(
+        name, target, prefix=address.path, classes=address.classes, capacity_bytes=given.capacity_bytes, clock=clock
+    )
+
+
+def _gcs(name: str, given: StoreSettings, address: StoreAddress, _: Clock, credentials: str) -> Store:
+    target = GcsTarget(address.bucket, endpoint=address.endpoint, secret=secrets.text(credentials))
+    return GcsStore(name, target, prefix=address.path, classes=address.classes, capacity_bytes=given.capacity_bytes)
 
 
 class DeletesApart(Around):

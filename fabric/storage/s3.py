@@ -28,6 +28,8 @@ from fabric.storage.keys import (
     nothing_to_close,
     span,
 )
+from fabric.storage.pieces import blocks
+from fabric.storage.pieces import parts as cut
 from fabric.storage.room import Reservation, Room
 from fabric.storage.s3_clients import Clients, Target
 from fabric.storage.s3_errors import translated
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from obstore import GetOptions
 
 SINGLE_MOST_BYTES = 8 << 20
-PART_BYTES = 5 << 20  # of the first thousand parts; each next thousand doubles, so that 5 TiB fit
-PART_STEP = 1000
 PARTS_IN_FLIGHT = 2  # per writer; memory is (this + 1) parts
 UPLOAD_THREADS = 16
 PAGE_MOST = 1000
@@ -211,7 +211,7 @@ class S3Store:
         check_key(key)
         wanted = check_class(self.name, self.classes, storage_class)
         notes = check_metadata(metadata)
-        source = _blocks(chunks, SINGLE_MOST_BYTES)
+        source = blocks(chunks, SINGLE_MOST_BYTES)
         with self._room.reserved() as room:
             room.grow(len(first := next(source)))
             size, tag = self._send(
@@ -315,7 +315,7 @@ class S3Store:
         parts: list[Part] = []
         size = 0
         with undoing(lambda: self._forget(key, upload_id, waiting)):
-            for number, block in enumerate(_parts(first, rest), 1):
+            for number, block in enumerate(cut(first, rest), 1):
                 size += len(block)
                 room.grow(size)
                 waiting.append(self._sender().submit(self.put_part, key, upload_id, number, memoryview(block)))
@@ -520,26 +520,3 @@ def _condition(only_if_absent: bool, only_if_tag: str | None) -> dict[str, str]:
     if only_if_absent:
         return {"IfNoneMatch": "*"}
     return {} if only_if_tag is None else {"IfMatch": f'"{only_if_tag}"'}
-
-
-def _blocks(chunks: Iterable[bytes | memoryview], first_bytes: int) -> Iterator[bytearray]:
-    """Yield one block of at most about ``first_bytes`` (empty for nothing), then the rest as it comes."""
-    block, source = bytearray(), iter(chunks)
-    for chunk in source:
-        block += chunk
-        if len(block) >= first_bytes:
-            break
-    yield block
-    for chunk in source:
-        yield bytearray(chunk)
-
-
-def _parts(first: bytearray, rest: Iterator[bytearray]) -> Iterator[bytearray]:
-    """Cut a stream into parts whose size grows with their number, so that 10,000 of them hold 5 TiB."""
-    block, number = first, 1
-    for chunk in rest:
-        if len(block) >= PART_BYTES << ((number - 1) // PART_STEP):
-            yield block
-            block, number = bytearray(), number + 1
-        block += chunk
-    yield block

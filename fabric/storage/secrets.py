@@ -32,11 +32,16 @@ def resolve(reference: str) -> str:
     return readers[kind](name)
 
 
+def text(reference: str) -> str:
+    """Return the secret that ``reference`` names; "" for "" (the provider's own chain)."""
+    return resolve(reference).strip() if reference else ""
+
+
 def credentials(reference: str) -> Credentials | None:
     """Return the ACCESS_KEY:SECRET_KEY that ``reference`` names; None for "" (the provider's own chain)."""
     if not reference:
         return None
-    access, colon, secret = resolve(reference).strip().partition(":")
+    access, colon, secret = text(reference).partition(":")
     if not (access and colon and secret):
         raise ConfigError("the secret is not ACCESS_KEY:SECRET_KEY", reference=reference)
     return Credentials(access, secret)

@@ -225,8 +225,14 @@ class Retry(Around):
             self._caller(self.inner.delete, key)
 
 
-def _is_retryable(error: Exception) -> bool:
-    return isinstance(error, FabricError) and error.retryable
+def _is_retryable(error: Exception) -> bool | float:
+    """Tell whether to repeat, and after how many seconds where the server said it: not where that is too long."""
+    if not isinstance(error, FabricError) or not error.retryable:
+        return False
+    wait = error.context.get("retry_after")
+    if not isinstance(wait, float):
+        return True
+    return max(wait, RETRY_FIRST_SECONDS) if wait < RETRY_TOTAL_SECONDS else False
 
 
 def _first(store: Store, prefix: str, after: str) -> ObjectInfo | None:

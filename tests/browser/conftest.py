@@ -12,6 +12,7 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 AXE_PLACES = (REPO / "node_modules/axe-core/axe.min.js", REPO / ".cache/axe/node_modules/axe-core/axe.min.js")
+PICTURES = os.environ.get("FABRIC_PICTURES")  # a folder for screenshots
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -60,3 +61,15 @@ def overflow(page: Any) -> Any:
              && e.getBoundingClientRect().width && e.getBoundingClientRect().right > innerWidth + 1)
              .map((e) => e.tagName + '.' + e.className)"""
     )
+
+
+def looked_at(page: Any, name: str) -> None:
+    """Axe finds nothing and nothing sticks out, from a telephone to a large screen."""
+    script = axe_script()
+    for width in (1440, 390, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert overflow(page) == []
+        assert violations(page, script) == []
+        if PICTURES:
+            page.screenshot(path=str(Path(PICTURES) / f"{name}-{width}.png"))
+    page.set_viewport_size({"width": 1440, "height": 900})

@@ -6,18 +6,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.conftest import axe_script, overflow, violations
+from tests.browser.conftest import looked_at
 from tests.own.program import Program, program, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FILES = int(os.environ.get("FABRIC_OWN_FILES", "1200"))
 FREEZES = 60
-PICTURES = os.environ.get("FABRIC_PICTURES")  # a folder for screenshots
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +69,6 @@ def opened(page: Any, section: str, kind: str) -> None:
     page.wait_for_selector("#panel .rows-count[data-total]")
 
 
-def looked_at(page: Any, name: str) -> None:
-    """Axe finds nothing and nothing sticks out, from a telephone to a large screen."""
-    script = axe_script()
-    for width in (1440, 390, 360):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert overflow(page) == []
-        assert violations(page, script) == []
-        if PICTURES:
-            page.screenshot(path=str(Path(PICTURES) / f"{name}-{width}.png"))
-    page.set_viewport_size({"width": 1440, "height": 900})
-
-
 def test_an_adopted_object_is_found_among_all_and_opens_its_own_page(page: Any) -> None:
     opened(page, "optimization", "listed_objects")
     page.wait_for_selector(f"#panel .rows-count[data-total='{FILES}']")
@@ -106,7 +92,29 @@ def test_the_bill_says_for_how_many_objects_reads_are_known(page: Any, own: Prog
     until(known, seconds=60, what="the reads in the bill")
     opened(page, "optimization", "bill")
     page.wait_for_selector("#panel td:has-text('30 reads in 30 days')")
+    of_the_year = len([number for number in range(FILES) if number % 7 == 2])
+    row = page.locator("#panel tbody tr", has_text="30 reads in 30 days").inner_text()
+    assert "year 2/" in row
+    assert f"1 of {of_the_year} objects: 30 reads in 30 days" in row
     looked_at(page, "bill")
+
+
+def test_the_showback_tab_shares_the_bill_out_by_prefix_and_by_requester_and_names_its_source(
+    page: Any, own: Program
+) -> None:
+    page.locator("#card-optimization .open").click()
+    page.locator("#tab-showback").click()
+    page.wait_for_selector("#panel .rows-count[data-total]")
+    rows = page.locator("#panel tbody tr")
+    assert rows.count() == 7
+    assert "nas/year 2" in page.locator("#panel tbody").inner_text()
+    note = page.locator("#panel .paged .note").inner_text()
+    assert "30 accesses that the fabric recorded" in note
+    assert f"{FILES:,} of the last scans" in note
+    page.get_by_role("button", name="By requester").click()
+    page.wait_for_selector("#panel td:has-text('(read by nobody)')")
+    assert page.get_by_role("button", name="By requester").get_attribute("aria-pressed") == "true"
+    looked_at(page, "showback")
 
 
 def test_audit_lines_older_than_the_newest_hundred_are_reached(page: Any) -> None:

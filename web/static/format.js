@@ -26,7 +26,8 @@ export function money(amount) {
   if (size >= 1e6) return sign + compact.format(size);
   if (size >= 1 || size === 0) return sign + size.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
   if (size >= 0.01) return sign + size.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 4 });
-  return sign + size.toLocaleString("en", { maximumSignificantDigits: 3, maximumFractionDigits: 12 });
+  if (size < 1e-7) return `${amount < 0 ? "−" : ""}<$0.0000001`;
+  return sign + size.toLocaleString("en", { maximumSignificantDigits: 3, maximumFractionDigits: 9 });
 }
 
 const both = (big, unit, small, rest) => (small ? `${big} ${unit} ${small} ${rest}` : `${big} ${unit}`);

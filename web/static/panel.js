@@ -7,6 +7,8 @@ import { figure, prose, time, words } from "./format.js";
 import { SECTIONS, moneyScale, state, watch } from "./state.js";
 import { PagedTable } from "./table.js";
 
+const EXTRA = { optimization: ["showback"] }; // tabs that no report carries: worked out when somebody looks
+
 let stop = () => {};
 
 export function openPanel(section, openObject, wanted = null) {
@@ -34,7 +36,7 @@ class Panel {
   build(wanted) {
     const about = SECTIONS[this.section];
     const kinds = Object.keys(this.data.tables ?? {});
-    this.tabs = ["overview", ...kinds, "report"];
+    this.tabs = ["overview", ...kinds, ...(EXTRA[this.section] ?? []), "report"];
     this.buttons = this.tabs.map((name) => h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "panel-body",
       onclick: () => this.show(name), onkeydown: (event) => this.arrow(event) }, words(name),
       this.data.tables?.[name] ? h("span", { class: "tab-count" }, figure(this.data.tables[name].total)) : null));
@@ -78,12 +80,13 @@ class Panel {
     });
     if (kinds.some((kind) => !this.tabs.includes(kind))) this.build(this.tab);
     else if (this.table) this.table.refresh();
-    else if (!this.body.matches(":focus-within")) this.draw();
+    else if (this.tab !== "showback" && !this.body.matches(":focus-within")) this.draw();
   }
 
   draw() {
     if (this.tab === "overview") this.body.replaceChildren(...this.overview());
     else if (this.tab === "report") this.body.replaceChildren(this.report());
+    else if (this.tab === "showback") this.body.replaceChildren(new Showback(this.openObject).element);
     else {
       this.table = new PagedTable(this.section, this.tab, words(this.tab), this.openObject);
       this.body.replaceChildren(this.table.element);
@@ -115,3 +118,19 @@ class Panel {
 
 const range = (item, scale) => (typeof item.low === "number" && typeof item.high === "number"
   ? h("span", { class: "range" }, `${figure(item.low, item.unit, scale)} to ${figure(item.high, item.unit, scale)}`) : null);
+
+/** Who causes what bill: by prefix or by requester, asked for when it is opened. */
+class Showback {
+  constructor(openObject) {
+    this.openObject = openObject;
+    this.table = h("div");
+    this.choices = ["prefix", "requester"].map((by) => h("button", { type: "button", class: "button", onclick: () => this.show(by) }, `By ${by}`));
+    this.element = h("div", { class: "showback" }, h("div", { role: "group", "aria-label": "Share the bill out" }, this.choices), this.table);
+    this.show("prefix");
+  }
+
+  show(by) {
+    this.choices.forEach((button) => button.setAttribute("aria-pressed", String(button.textContent === `By ${by}`)));
+    this.table.replaceChildren(new PagedTable("optimization", `showback_${by}`, `Showback by ${by}`, this.openObject).element);
+  }
+}

@@ -176,11 +176,19 @@ const objectsSheet = (id) => h("section", { class: "sheet objects", "aria-label"
 const beyond = (rows) => (rows.length > SHOWN ? h("p", { class: "quiet" }, `The first ${SHOWN} of ${whole(rows.length)} rows are shown; all are in `, h("a", { href: `/api${location.pathname.replace("time-machine", "replays")}` }, "the JSON"), ".") : null);
 
 function drawInventory(found, title) {
-  const { logging } = found;
-  return [h("section", { class: "lead" }, h("h2", { class: "key-line" }, title), h("p", {}, "An inventory alone says what is stored, not what is read: so today's storage has a bill, and every saving a best and a worst case.")),
-    h("section", { class: "sheet", "aria-label": "Today" }, h("h2", {}, "Storage a month today"), plainTable("Storage a month today", found.bill.map((row) => ({ folder: row.prefix, class: className(row.storage_class), objects: row.objects, size_bytes: row.size_bytes, storage_usd_month: row.usd }))), beyond(found.bill) ?? ""),
-    h("section", { class: "sheet", "aria-label": "Break-evens" }, h("h2", {}, "When another class pays"), plainTable("When another class pays", found.break_evens.map((row) => ({ folder: row.prefix, now_in: className(row.storage_class), candidate: className(row.candidate), saved_on_storage_usd_month: row.saving_usd, moving_once_usd: row.transition_usd, when: row.verdict }))), beyond(found.break_evens) ?? ""),
+  const { logging, total } = found;
+  const what = found.store ? "A scan" : "An inventory";
+  const today = found.bill.map((row) => ({ folder: row.prefix, class: className(row.storage_class), objects: row.objects, size_bytes: row.size_bytes, a_month: span(row) }));
+  const others = found.break_evens.map((row) => ({ folder: row.prefix, now_in: className(row.storage_class), candidate: className(row.candidate), storage_a_month_there: span(row), moving_once_usd: row.transition_usd, when: row.verdict }));
+  const price = logging.usd_per_million_reads;
+  return [h("section", { class: "lead" }, h("h2", { class: "key-line" }, title), h("p", {}, `${what} alone says what is stored, not what is read: so today's storage has a bill, and every saving a best and a worst case.`)),
+    h("section", { class: "sheet", "aria-label": "Today" }, h("h2", {}, `Storage a month today: ${span(total)}`), plainTable("Storage a month today", today), beyond(found.bill) ?? ""),
+    h("section", { class: "sheet", "aria-label": "Break-evens" }, h("h2", {}, "When another class pays"), plainTable("When another class pays", others), beyond(found.break_evens) ?? ""),
+    found.bill_beside ? invoiceSheet(found.bill_beside) : null,
     h("section", { class: "sheet", "aria-label": "Logging" }, h("h2", {}, "To know the reads, have them logged"), h("div", { class: "command" }, h("code", {}, logging.command)),
-      h("p", { class: "quiet" }, `Keeping the log costs ${money(logging.usd_per_million_reads.low)} to ${money(logging.usd_per_million_reads.high)} a month and million reads.`)),
-    saidSheet(found)];
+      h("p", { class: "quiet" }, `${price.high ? `Keeping the log costs ${money(price.low)} to ${money(price.high)} a month and million reads: ` : ""}${logging.what}.`)),
+    saidSheet(found)].filter(Boolean);
 }
+
+/** An amount with its least and most, where they differ from it. */
+const span = ({ usd, low, high }) => (low === usd && usd === high ? money(usd) : `${money(usd)} (${money(low)} to ${money(high)})`);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fabric.formats.words import Words
 
 Mask = NDArray[np.bool_]
+REMEMBERED_MOST = 128  # prefixes and suffixes, a bit a key each
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Keys:
 
     words: Words
     skip: int = 0
+    _known: dict[tuple[str, bool], NDArray[np.uint8]] = field(default_factory=dict, compare=False, repr=False)
 
     @staticmethod
     def of(keys: Iterable[str]) -> Keys:
@@ -30,11 +32,23 @@ class Keys:
 
     def beginning(self, prefix: str) -> Mask:
         """Return which keys begin with ``prefix``."""
-        return self._alike(prefix, self.words.offsets[:-1] + self.skip)
+        return self._remembered(prefix, self.words.offsets[:-1] + self.skip, ends=False)
 
     def ending(self, suffix: str) -> Mask:
         """Return which keys end with ``suffix``."""
-        return self._alike(suffix, self.words.offsets[1:] - len(suffix.encode("utf-8", "surrogateescape")))
+        start = self.words.offsets[1:] - len(suffix.encode("utf-8", "surrogateescape"))
+        return self._remembered(suffix, start, ends=True)
+
+    def _remembered(self, text: str, start: NDArray[np.int64], *, ends: bool) -> Mask:
+        """Return what `_alike` does, remembered as bits: a correction asks for the same few prefixes over and over."""
+        packed = self._known.get((text, ends))
+        if packed is not None:
+            return np.unpackbits(packed, count=len(self)).view(np.bool_)
+        found = self._alike(text, start)
+        if len(self._known) >= REMEMBERED_MOST:
+            self._known.pop(next(iter(self._known)))
+        self._known[text, ends] = np.packbits(found)
+        return found
 
     def _alike(self, text: str, start: NDArray[np.int64]) -> Mask:
         raw = text.encode("utf-8", "surrogateescape")

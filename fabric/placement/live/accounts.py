@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from fabric.placement.live.receipt import LedgerReceipt, Told, holds
+from fabric.core.errors import BadInputError
+from fabric.placement.live.receipt import FORMAT, LedgerReceipt, Told, holds
 from fabric.runtime.component import Stage
 
 Facts = dict[str, Any]
@@ -21,6 +22,16 @@ class Accounts(Protocol):
     def receipts(self, key: str) -> Mapping[str, Sequence[LedgerReceipt]]: ...
     def figures(self) -> Mapping[str, Mapping[str, float | str]]: ...
     def told(self) -> Sequence[Told]: ...
+    def progress(self) -> Sequence[Progress]: ...
+
+
+class Progress(NamedTuple):
+    """How far a store's accounts have come through the accesses of its past."""
+
+    store: str
+    days_closed: int
+    days: int  # from its first row's to today
+    rows_unread: int  # of the event log
 
 
 class _Nothing:
@@ -39,6 +50,9 @@ class _Nothing:
         return {}
 
     def told(self) -> Sequence[Told]:
+        return ()
+
+    def progress(self) -> Sequence[Progress]:
         return ()
 
 
@@ -86,7 +100,30 @@ def told_row(found: Told) -> Facts:
     return row | msgspec.structs.asdict(found)
 
 
-def ledger_receipts(receipt: Mapping[str, Any]) -> Iterator[LedgerReceipt]:
-    """Yield what a decision's receipt keeps of the ledgers."""
-    for kept in receipt.get("ledger", {}).values():
-        yield msgspec.convert(kept, LedgerReceipt)
+def ledger_receipts(receipt: Mapping[str, Any]) -> Iterator[Facts]:
+    """Yield what a decision's receipt keeps of the ledgers: days and moves."""
+    yield from receipt.get("ledger", {}).values()
+    yield from receipt.get("ledger_moves", {}).values()
+
+
+def held_again(kept: Facts) -> bool | None:
+    """Live a kept day again and say whether it comes out the same; None where another release's rule lived it."""
+    if kept.get("format") != FORMAT:
+        return None
+    try:
+        return holds(msgspec.convert(kept, LedgerReceipt))
+    except (BadInputError, msgspec.ValidationError):
+        return None
+
+
+def progress_row(found: Progress) -> Facts:
+    """Return a store's way through its past as a line of a report's ``progress``."""
+    return {
+        "id": f"ledger:{found.store}",
+        "label": f"Days of the past that the ledger of {found.store} has read; moves between its classes wait",
+        "done": found.days_closed,
+        "total": max(1, found.days),
+        "unit": "days",
+        "rate": None,
+        "eta_seconds": None,
+    }

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fabric.events.mapped import MappedArray
-from fabric.placement.live.days import Day, OpenDays
+from fabric.placement.live.days import Day, OpenDays, Readers, Seen
 from fabric.placement.live.receipt import ALIVE
+from fabric.placement.live.scanned import taken_back
 from fabric.placement.replay.ledger import FIGURES, RECORD, Fleet, Judged, Ledger, Table, Terms, prices_of
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past
+from fabric.placement.scanning import Run
 
 LIVES_MOST = 1 << 24  # of one store; further objects are counted and have no account
 MOVES_MOST = 1 << 16  # moves remembered with their records, the newest
@@ -70,6 +72,7 @@ class BookState(msgspec.Struct):
     unkept: int = 0  # lives that found no room
     lived_by: int = 0  # index of the rule obeyed on the last closed day
     taught: list[Taught] = []  # oldest first
+    runs: dict[str, Run] = {}  # by requester, how far he has come through the names
 
 
 class Read(NamedTuple):
@@ -78,6 +81,11 @@ class Read(NamedTuple):
     life: int
     reads: int
     bytes: float
+
+
+def _less(read: Read, taken: Seen | None) -> Read:
+    """Return reads of a day without some of them."""
+    return read if taken is None else Read(read.life, read.reads - taken.count, max(0.0, read.bytes - taken.bytes))
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -122,27 +130,36 @@ class Book:
         first = self.closed if self.closed is not None else min(days, default=None)
         return 0 if due is None or first is None else max(0, due - first)
 
-    def work(self, days: int = 1) -> int:
-        """How much closing some more days is, in days of objects to which something happens."""
+    def days_behind(self, today: int) -> int:
+        """Return how many days lie between the last closed one and ``today``; 0 before the first row."""
+        done, known = self.days_known(today)
+        return known - done
+
+    def days_known(self, today: int) -> tuple[int, int]:
+        """Return how many days are closed, and how many there are from the first row's to ``today``."""
+        first = self.state.first if self.state.first is not None else min(self.state.open.days, default=None)
+        if first is None:
+            return 0, 0
+        done = (self.closed or first) - first
+        return done, max(done, today - first)
+
+    def work(self) -> int:
+        """How much closing one more day is, in days of objects to which something happens."""
         opened = self.state.open.days
-        first = self.closed if self.closed is not None else min(opened, default=0)
-        rows = sum(len(objects) for day, objects in opened.items() if day < first + days)
-        return days + rows + days * len(self._lives) // LOOK_DAYS
+        today = self.closed if self.closed is not None else min(opened, default=0)
+        return 1 + len(opened.get(today, ())) + len(self._lives) // LOOK_DAYS
 
-    def close_day(self, ahead: int = 0) -> int:
-        """Close the oldest open day and return the moves made; there must be a row that was merged.
-
-        Args:
-            ahead: work that is known to follow (`work`).
-        """
+    def close_day(self) -> int:
+        """Close the oldest open day and return the moves made; there must be a row that was merged."""
         state = self.state
         if state.first is None:
             state.first = state.open.closed = min(state.open.days)
         today = state.open.closed
         assert today is not None
         day = today - state.first
-        reads = self._begin(state.open.days.pop(today, {}), day)
-        made = self._live(day, reads, ahead)
+        objects, readers = state.open.close(today)
+        reads = self._counted(self._begin(objects, day), readers)
+        made = self._live(day, reads)
         self._last = {read.life: read for read in reads}
         state.open.closed = today + 1
         return made
@@ -155,6 +172,11 @@ class Book:
             if life != NOBODY and objects[key].reads:
                 reads.append(Read(life, objects[key].reads, objects[key].bytes))
         return sorted(reads)
+
+    def _counted(self, reads: list[Read], readers: Readers) -> list[Read]:
+        """Take back the reads of scanners, by the rule that a replay knows (`placement.scanning`)."""
+        taken = taken_back(readers, lambda: int((self._objects.rows["life"] != NOBODY).sum()), self.state.runs)
+        return [left for read in reads if (left := _less(read, taken.get(self.key_of(read.life)))).reads > 0]
 
     def _of_day(self, number: int, found: Day, day: int) -> int:
         """Return the life that takes the day's reads."""
@@ -195,14 +217,14 @@ class Book:
             self._objects.rows[-1] = (NOBODY, False)
         return number
 
-    def _live(self, day: int, reads: list[Read], ahead: int) -> int:
+    def _live(self, day: int, reads: list[Read]) -> int:
         """Let the ledger live one day, and remember what it moved."""
         if not len(self._lives):
             self.state.fleet.day = day + 1
             return 0
         rule = self.state.lived_by = self.state.fleet.rule
         self._learned(day)
-        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms, ahead=ahead)
+        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms, uncompiled=True)
         past = self._past(day, reads)
         woken = ledger.woken(past, day + 1)
         self._woken.load(woken.astype(np.int64).view(WOKEN))
@@ -269,6 +291,27 @@ class Book:
             return None
         held = int(self._records.rows["held"][life][-1])
         return Account(held, bool(self._lives.rows["moves"][life]), life)
+
+    def held(self, key: str) -> tuple[int, bool] | None:
+        """Return the class in which an object is held and whether its account ever moved it; None: nothing is known.
+
+        One that was first seen, or written again, on a day that is still open is held where it was born.
+        """
+        size = self.newborn(key)
+        if size is not None:
+            return self.hot(size), False
+        account = self.account(key)
+        return None if account is None else (account.held, account.moved)
+
+    def newborn(self, key: str) -> int | None:
+        """Return the size of an object whose life began on a day that is still open; None where it did not."""
+        found = [
+            self.state.open.days[day][key] for day in sorted(self.state.open.days) if key in self.state.open.days[day]
+        ]
+        written = [one for one in found if one.put_size >= 0 and not one.deleted]
+        if written:
+            return written[-1].put_size
+        return found[0].largest if found and not found[-1].deleted and self.account(key) is None else None
 
     def knows(self, key: str) -> bool:
         """Say whether an object was ever seen, in an open day too."""

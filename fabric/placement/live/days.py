@@ -17,6 +17,8 @@ from fabric.core.clock import SECONDS_PER_DAY
 from fabric.events.batch import AccessBatch, Op
 
 LATENESS_SECONDS = 3600.0  # how far a store's watermark stays behind its newest access
+NOTED_MOST = 2_000_000  # reads of an object by a requester on one day; beyond it nobody is judged on that day
+UNNAMED = ("", "-")
 FAILED = 400  # an access answered so did not happen
 
 
@@ -36,6 +38,17 @@ class Day(msgspec.Struct):
         return self.deleted_at > -math.inf and self.deleted_at >= self.put_at
 
 
+class Seen(msgspec.Struct):
+    """One requester's reads of one object on one day."""
+
+    first: int  # UTC second
+    count: int
+    bytes: float
+
+
+Readers = dict[str, dict[str, Seen]]  # requester -> key -> reads
+
+
 class OpenDays(msgspec.Struct):
     """The days of one store that are not closed yet.
 
@@ -46,6 +59,8 @@ class OpenDays(msgspec.Struct):
     newest: float = -math.inf  # of all rows, UTC seconds
     closed: int | None = None
     late: int = 0
+    readers: dict[int, Readers] = {}  # of each open day, the named ones: who scans is judged when it closes
+    noted: dict[int, int] = {}
 
     @property
     def due(self) -> int | None:
@@ -56,6 +71,7 @@ class OpenDays(msgspec.Struct):
         """Merge rows in the order given; each is judged late by the rows before it alone."""
         kept = rows.only(~self._late(rows.time))
         self._merge_reads(kept)
+        self._note_readers(kept)
         for at in np.flatnonzero(kept.op != Op.READ).tolist():
             self._mark(kept, at)
 
@@ -89,6 +105,30 @@ class OpenDays(msgspec.Struct):
             found.bytes += float(moved[column])
             found.largest = max(found.largest, int(largest[column]))
 
+    def _note_readers(self, rows: Columns) -> None:
+        named = np.fromiter((who not in UNNAMED for who in rows.who), np.bool_, len(rows.who))
+        chosen = np.flatnonzero(named & (rows.op == Op.READ)) if named.any() else ()
+        for at in chosen:
+            self._note(_day(float(rows.time[at])), rows.who[at], rows.key[at], rows, int(at))
+
+    def _note(self, day: int, who: str, key: str, rows: Columns, at: int) -> None:
+        noted = self.noted.get(day, 0)
+        if noted >= NOTED_MOST:
+            self.readers.pop(day, None)
+            return
+        seen = self.readers.setdefault(day, {}).setdefault(who, {})
+        time, count, moved = int(rows.time[at] // 1), int(rows.count[at]), float(rows.bytes[at])
+        if (found := seen.get(key)) is None:
+            seen[key] = Seen(time, count, moved)
+            self.noted[day] = noted + 1
+            return
+        found.first, found.count, found.bytes = min(found.first, time), found.count + count, found.bytes + moved
+
+    def close(self, day: int) -> tuple[dict[str, Day], Readers]:
+        """Take a day out, to be judged: its objects, and who read what."""
+        self.noted.pop(day, None)
+        return self.days.pop(day, {}), self.readers.pop(day, {})
+
     def _mark(self, rows: Columns, at: int) -> None:
         """Merge one PUT or DELETE."""
         time, size = float(rows.time[at]), int(rows.size[at])
@@ -115,21 +155,23 @@ class Columns(msgspec.Struct, frozen=True):
     count: NDArray[np.float64]
     bytes: NDArray[np.float64]
     size: NDArray[np.int64]
+    who: list[str] = []  # empty where no requester is known
 
     def only(self, chosen: NDArray[np.bool_]) -> Columns:
         if chosen.all():
             return self
-        keys = [self.key[at] for at in np.flatnonzero(chosen).tolist()]
-        return Columns(
-            self.time[chosen], keys, self.op[chosen], self.count[chosen], self.bytes[chosen], self.size[chosen]
-        )
+        kept = np.flatnonzero(chosen).tolist()
+        keys, who = [self.key[at] for at in kept], [self.who[at] for at in kept] if self.who else []
+        columns = (self.op[chosen], self.count[chosen], self.bytes[chosen], self.size[chosen])
+        return Columns(self.time[chosen], keys, *columns, who)
 
 
 def columns_of(batch: AccessBatch) -> Columns:
     """Return the numbers that the rule reads; a size that nobody stated is what one read or write moved."""
     each = batch.bytes / np.maximum(batch.count, 1)
     size = np.where(batch.size >= 0, batch.size, np.where(batch.op == Op.DELETE, 0.0, each))
-    return Columns(batch.time, batch.key, batch.op, batch.count.astype(np.float64), batch.bytes, size.astype(np.int64))
+    count = batch.count.astype(np.float64)
+    return Columns(batch.time, batch.key, batch.op, count, batch.bytes, size.astype(np.int64), batch.who)
 
 
 def billed(batch: AccessBatch) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from fabric.core.clock import SECONDS_PER_DAY, Clock, day_number
 from fabric.core.errors import CorruptError
 from fabric.events.batch import AccessBatch, Op, reads_by
 from fabric.events.snapshot import Arrays, Described, Form, load, save
+from fabric.placement.live.accounts import Progress
 from fabric.placement.live.book import DTYPES, Account, Book, BookState
 from fabric.placement.live.days import LATENESS_SECONDS, Columns, billed, columns_of, stores_of
 from fabric.placement.live.receipt import LedgerReceipt, Told, of_move, of_today
@@ -31,11 +32,10 @@ Mask = NDArray[np.bool_]
 
 FORMAT = 2
 FEED_ROWS = 50_000  # taken from the log in one step
-WORK_MOST = 2_000  # in `Book.work` of days closed in one step, uncompiled about half a second
-COMPILED_WORK_MOST = 100_000  # and compiled
-BEHIND_DAYS_MOST = 60  # an account that is older, for a long past is being taken in, does not speak yet
-COMPILE_FROM = 50_000  # of such work that follows, from which compiling takes less time than it saves
+WORK_MOST = 1_000  # in `Book.work` of days closed in one step, a third of a second
+BEHIND_DAYS_MOST = 60  # a store with more days to close takes in a past: its accounts do not speak until it has
 SNAPSHOT_SECONDS = 60.0
+PAST_QUIET_SECONDS = 30.0  # a past of which nothing came for so long has come whole, though its last row may be old
 QUIET_SECONDS = 3600.0  # a store without accesses for so long has its days closed by the clock
 
 
@@ -86,8 +86,8 @@ class Ledgers:
         self._lock = threading.RLock()
         self._tariffs, self._unlearned = dict(tariffs), frozenset(unlearned)
         self._terms = terms
-        self._compiling: threading.Thread | None = None
-        self._ready: frozenset[str] = frozenset()
+        self._reading: set[str] = set()  # stores that take in a past
+        self._never = threading.Event()
         self._told: tuple[tuple[int, ...], list[Told]] = ((), [])
         self._books = self._fresh()
         self._offset = 0
@@ -96,6 +96,8 @@ class Ledgers:
         self._quiet_since = dict.fromkeys(self._books, clock.monotonic())
         self._load()
         self._reconcile()
+        if self._offset < log.end:
+            self._reading.update(self._books)
 
     # -- following
 
@@ -106,19 +108,21 @@ class Ledgers:
 
     def follow(self) -> bool:
         """Take a bounded step: close days that are due, else take rows; return whether more is left."""
-        ahead = self._compiled_ahead()
         with self._lock:
-            left = COMPILED_WORK_MOST if ahead else WORK_MOST
+            left = WORK_MOST
             while left > 0 and (book := self._due()) is not None:
                 left -= book.work()
-                book.close_day(ahead)
+                began = self._clock.monotonic()
+                book.close_day()
                 self._changed = True
+                if self._reading:  # as long again for the other threads: else every byte moved waits for the rule
+                    self._never.wait(self._clock.monotonic() - began)
             more = self._due() is not None or self._feed()
             if not more and self._beat():
                 more = self._due() is not None
-            if self._changed and self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS:
+            read = self._look_back(more=more)
+            if self._changed and (read or self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS):
                 self.snapshot()
-            self._ready = self._caught_up()
             return more
 
     def catch_up(self) -> None:
@@ -148,33 +152,27 @@ class Ledgers:
     def _due(self) -> Book | None:
         return next((book for book in self._books.values() if book.days_due() > 0), None)
 
-    def _caught_up(self) -> frozenset[str]:
-        """Return the stores whose accounts are old by BEHIND_DAYS_MOST at most."""
-        if self._log.end - self._offset >= FEED_ROWS:
-            return frozenset()
-        return frozenset(name for name, book in self._books.items() if book.days_due() <= BEHIND_DAYS_MOST)
+    def _look_back(self, *, more: bool) -> bool:
+        """See which stores take in a past: from when much is unread or unclosed until nothing is and no more comes.
 
-    def _compiled_ahead(self) -> int:
-        """Return the work that is due, where there is so much that compiled code is worth it and ready, else 0.
-
-        The first time ever compiling takes many seconds; until it is done days are closed uncompiled, to the same bits.
+        Returns:
+            Whether one has just taken all of it.
         """
-        with self._lock:
-            ahead = sum(book.work(due) for book in self._books.values() if (due := book.days_due()))
-        if ahead < COMPILE_FROM:
-            return 0
-        if self._compiling is None:  # uncompiled steps go on beside it
-            self._compiling = threading.Thread(target=self._compile, args=(ahead,), name="ledger-compile", daemon=True)
-            self._compiling.start()
-        return 0 if self._compiling.is_alive() else ahead
+        before = set(self._reading)
+        unread = self._log.end - self._offset
+        for name, book in self._books.items():
+            old = book.days_behind(self._today) > BEHIND_DAYS_MOST
+            old &= more or self._clock.monotonic() - self._quiet_since[name] < PAST_QUIET_SECONDS
+            if old or unread >= FEED_ROWS:
+                self._reading.add(name)
+            elif not more or book.days_due() == 0:
+                self._reading.discard(name)
+        return bool(before - self._reading)
 
-    def _compile(self, ahead: int) -> None:
-        """Compile the rule on an account of nobody."""
-        scratch = Book(next(iter(self._tariffs.values())), self._folder, self._terms)
-        one = np.ones(1)
-        scratch.state.open.add(Columns(one, ["-"], one.astype(np.uint8), one, one, one.astype(np.int64)))
-        scratch.close_day(ahead)
-        scratch.close()
+    @property
+    def _today(self) -> int:
+        """The first UTC day that a watermark of now has not passed."""
+        return day_number(self._clock.now() - LATENESS_SECONDS)
 
     def _fresh(self) -> dict[str, Book]:
         return {name: Book(tariff, self._folder, self._terms) for name, tariff in self._tariffs.items()}
@@ -208,7 +206,7 @@ class Ledgers:
         for name, book in self._books.items():
             quiet = self._clock.monotonic() - self._quiet_since[name] >= QUIET_SECONDS
             opened = book.state.open
-            if quiet and opened.due is not None and day_number(now - LATENESS_SECONDS) > opened.due:
+            if quiet and opened.due is not None and self._today > opened.due:
                 opened.newest, beaten = now, True
         if beaten:
             self.snapshot()
@@ -255,8 +253,21 @@ class Ledgers:
 
     @property
     def stores(self) -> frozenset[str]:
-        """The stores whose accounts speak: all but those that still take in a long past."""
-        return self._ready
+        """The stores that have a book."""
+        return frozenset(self._tariffs)
+
+    @property
+    def reading(self) -> frozenset[str]:
+        """The stores whose accounts do not speak yet, for they take in a long past."""
+        with self._lock:
+            return frozenset(self._reading)
+
+    def progress(self) -> list[Progress]:
+        """Return how far each store that takes in a past has come."""
+        with self._lock:
+            unread = self._log.end - self._offset
+            days = {name: self._books[name].days_known(self._today) for name in sorted(self._reading)}
+            return [Progress(name, done, all_of_them, unread) for name, (done, all_of_them) in days.items()]
 
     def tariff(self, store: str) -> Tariff:
         return self._tariffs[store]
@@ -265,8 +276,15 @@ class Ledgers:
         """Return the class in which the ledger holds an object and whether it ever moved it; None: no account."""
         with self._lock:
             book = self._books.get(store)
-            account = None if book is None else book.account(key)
-        return None if account is None else (self._tariffs[store].names[account.held], account.moved)
+            said = None if book is None else book.held(key)
+        return None if said is None else (self._tariffs[store].names[said[0]], said[1])
+
+    def open_since(self, store: str) -> float:
+        """Return the UTC second from which on nothing of a store has been closed; of one never heard of, today's."""
+        with self._lock:
+            book = self._books.get(store)
+            closed = None if book is None else book.closed
+        return (self._today if closed is None else closed) * SECONDS_PER_DAY
 
     def figures_of(self, store: str, key: str) -> tuple[float, ...]:
         """Return f, l, c, t, score and confidence of an object's last move, where that was a demotion, else nothing."""
@@ -287,10 +305,21 @@ class Ledgers:
         return found
 
     def last_days(self, key: str) -> dict[str, LedgerReceipt]:
-        """Return per store the receipt of an object's last closed day."""
+        """Return per store the receipt of an object's last closed day; of one born since there is none."""
         with self._lock:
-            known = {name: (book, book.account(key)) for name, book in self._books.items()}
-            return {name: of_today(name, key, book, one.life) for name, (book, one) in known.items() if one is not None}
+            return {name: of_today(name, key, book, one.life) for name, book, one in self._known(key)}
+
+    def last_moves(self, key: str) -> dict[str, LedgerReceipt]:
+        """Return per store the receipt of an object's last move that is remembered."""
+        with self._lock:
+            moved = [(name, book, book.last_move(one.life)) for name, book, one in self._known(key)]
+            return {name: of_move(name, key, book, move) for name, book, move in moved if move is not None}
+
+    def _known(self, key: str) -> Iterator[tuple[str, Book, Account]]:
+        for name, book in self._books.items():
+            account = book.account(key)
+            if account is not None and book.newborn(key) is None:
+                yield name, book, account
 
     def _receipts(self, store: str, book: Book, key: str, account: Account) -> list[LedgerReceipt]:
         moves = book.moves()

@@ -19,7 +19,7 @@ from fabric.placement.replay.trace import Past
 if TYPE_CHECKING:
     from fabric.placement.live.book import Book
 
-FORMAT = 1
+FORMAT = 2
 ALIVE = np.iinfo(np.int32).max  # end of a life that goes on
 ARRAYS = ("storage", "get", "transition", "retrieval", "retrieval_request", "min_days", "min_bytes")
 TIER_ARRAYS = ("after_days", "storage", "rise_request")

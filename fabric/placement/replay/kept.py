@@ -39,6 +39,7 @@ class Facts(msgspec.Struct, frozen=True):
     managed: int
     monitoring: float = 0.0
     floor_bytes: int = 0
+    nothing: list[str] = []  # classes of doing nothing, where they are others than those compared
 
 
 def keep(folder: Path, trace: Trace, courses: Mapping[str, Course], names: Sequence[str] | None) -> None:
@@ -49,19 +50,22 @@ def keep(folder: Path, trace: Trace, courses: Mapping[str, Course], names: Seque
         names: objects' names by their number; None: they are named by it.
     """
     tariff = courses[FABRIC].tariff
-    tier = tariff.tier
+    tier, still = tariff.tier, courses[NOTHING].tariff
     facts = Facts(
         trace.days,
         list(tariff.names),
         tariff.managed,
         tier.monitoring if tier else 0.0,
         tier.floor_bytes if tier else 0,
+        [] if still.names == tariff.names else list(still.names),
     )
     (folder / "facts.json").write_bytes(msgspec.json.encode(facts))
     for name in _TRACE:
         _save(folder, f"trace.{name}", trace.begun_by_put if name == "put" else getattr(trace, name))
     for name in _TARIFF:
         _save(folder, f"tariff.{name}", getattr(tariff, name))
+        if facts.nothing:
+            _save(folder, f"{NOTHING}.{name}", getattr(still, name))
     if tier is not None:
         for name in ("after_days", "storage", "rise_request"):
             _save(folder, f"tier.{name}", getattr(tier, name))
@@ -230,8 +234,17 @@ class Kept:
 
     def _courses(self) -> dict[str, Course]:
         tariff = self._tariff()
-        plain = plain_only(tariff)
-        return {side: Course(plain if side == OPTIMUM else tariff, self._moves(side)) for side in SIDES}
+        own = {OPTIMUM: plain_only(tariff), NOTHING: self._still(tariff)}
+        return {side: Course(own.get(side, tariff), self._moves(side)) for side in SIDES}
+
+    def _still(self, tariff: Tariff) -> Tariff:
+        """Return the prices of doing nothing."""
+        names = tuple(self._facts.nothing)
+        if not names:
+            return tariff
+        columns = {name: self._array(f"{NOTHING}.{name}") for name in _TARIFF}
+        managed = names.index(tariff.names[tariff.managed]) if tariff.managed >= 0 else -1
+        return Tariff(names=names, managed=managed, tier=tariff.tier, **columns)
 
     def _moves(self, side: str) -> Moves:
         return Moves(*(self._array(f"{side}.{name}") for name in _MOVES))

@@ -156,7 +156,7 @@ class Ledger:
         fleet: Fleet,
         terms: Terms | None = None,
         *,
-        ahead: int = 0,  # days of objects that are known to follow, for which compiling is worth its time
+        uncompiled: bool = False,  # however much there is to do: compiling takes hundreds of MB of memory
     ) -> None:
         if tariff.plain - 1 > COLD_MOST:
             raise ConfigError("the rule knows at most five plain classes", classes=",".join(tariff.names))
@@ -164,7 +164,7 @@ class Ledger:
         self.records = records
         self.fleet = fleet
         self.terms = terms or Terms()
-        self.ahead = ahead
+        self.uncompiled = uncompiled
 
     @classmethod
     def fresh(cls, tariff: Tariff, lives: int, terms: Terms | None = None) -> Self:
@@ -265,8 +265,7 @@ class Ledger:
         return [judged for judged, _ in done]
 
     def _kernel(self, kernel: Kernel, visits: int) -> Kernel:
-        work = max(self.ahead, visits)
-        return compiled(kernel, work=0 if work <= UNCOMPILED_VISITS else work, bare=True)
+        return kernel if self.uncompiled or visits <= UNCOMPILED_VISITS else compiled(kernel, lean=True)
 
     def _born(self, past: Past, day: int | None = None) -> int:
         """Return before which life all are that were born before a day, as far as the order tells."""

@@ -77,7 +77,7 @@ def decide(trace: Trace, tariff: Tariff) -> Moves:
     prices = plain_only(tariff).columns
     longest = int((trace.end - trace.birth).max()) if trace.lives else 0
     table, found = _table(len(prices.storage), longest), _found(max(MOVES_AT_ONCE, 4 * (longest + 2)))
-    kernel = compiled(cheapest, work=trace.work, bare=True)
+    kernel = compiled(cheapest, work=trace.work, lean=True)
     parts: list[Found] = []
     life = 0
     while life < trace.lives:

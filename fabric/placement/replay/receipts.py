@@ -87,21 +87,30 @@ def receipt(trace: Trace, courses: Mapping[str, Course], lives: NDArray[np.int64
 
 
 def receipt_of_key(
-    key: str, source: Source, trace: Trace, book: PriceBook, provider: str, classes: Sequence[str]
+    key: str,
+    source: Source,
+    trace: Trace,
+    book: PriceBook,
+    provider: str,
+    classes: Sequence[str],
+    learned: Trace | None = None,
 ) -> dict[str, Any]:
     """Replay a past under the fabric's policy and the optimum, and return the receipt of one object.
 
     Args:
         key: the object's name, or its number where the past names none.
+        learned: what the fabric's rule learns from, where that is not all of ``trace``.
 
     Raises:
         NotFoundError: the past has no such object. ConfigError: as for a comparison.
     """
     lives = _lives_of(key, source, trace)
     watching = Watching()
-    found = compare(trace, book, provider, classes=classes, names=(FABRIC,), keep_fabric=True, watcher=watching)
-    nothing = do_nothing(trace, found.tariff, source)
-    return receipt(trace, watching.courses | {NOTHING: Course(found.tariff, nothing.moves)}, lives)
+    found = compare(
+        trace, book, provider, classes=classes, names=(FABRIC,), keep_fabric=True, learned=learned, watcher=watching
+    )
+    nothing = do_nothing(trace, found.tariff, source, book, provider)
+    return receipt(trace, watching.courses | {NOTHING: Course(nothing.tariff, nothing.moves)}, lives)
 
 
 class Watching:

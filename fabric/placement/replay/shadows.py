@@ -427,7 +427,8 @@ def first_due(
     """
     held = int(block.held[at, copy])
     saved = keep_here(at, copy, size, block, prices) - keep(size, to, prices)
-    lacks = due * price_there_and_back(size, to, hot, prices) - float(block.lean[at, copy, to - 1])
+    there = price_there_and_back(size, to, hot, prices)
+    lacks = due * there - float(block.lean[at, copy, to - 1])
     left = max(0.0, prices.min_days[held] - float(block.age[at, copy]))
     fee = keep(size, held, prices) if left > 0.0 else 0.0
     guess = float(least)
@@ -438,9 +439,12 @@ def first_due(
     if not guess < LATER / 2:
         return LATER // 2
     nights = max(least, int(guess) - 1)
-    for step in range(4):
-        if waited(at, copy, to, nights + step, size, hot, block, prices) >= due:
-            return nights + step
+    lean, age, price = float(block.lean[at, copy, to - 1]), float(block.age[at, copy]), max(LEAST_PRICE, there)
+    stay, least_days = keep(size, held, prices), float(prices.min_days[held])
+    for step in range(nights, nights + 4):  # as `waited` has it, to the last bit
+        forgone = max(0.0, lean + step * saved)
+        if forgone > 0.0 and (forgone - max(0.0, least_days - (age + step)) * stay) / price >= due:
+            return step
     return LATER // 2
 
 

@@ -15,10 +15,18 @@ from fabric.formats.coverage import FLOOR
 from fabric.formats.load import read_past
 from fabric.formats.past import Past
 from fabric.formats.reconcile import log_coverage
-from fabric.formats.requesters import Scanner, find_scanners, read_bytes_by_way, scanned_rows, ways_of
+from fabric.formats.requesters import (
+    NOBODY_KNOWN,
+    Readers,
+    Scanner,
+    find_scanners,
+    read_bytes_by_way,
+)
+from fabric.formats.words import Words
 from fabric.placement.replay.reading import is_trace, read_traces
 from fabric.placement.replay.scanned import without_scanners
 from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
+from fabric.placement.scanning import scanned_rows
 
 SCANNERS_SHOWN = 20
 
@@ -33,7 +41,7 @@ class Source:
         storage_class: of each object number, index into ``classes``; empty without an inventory.
         assumed: sentences.
         told: what a report says of the import: lines read, rejected, repeated, coverage, scanners.
-        scanned: of each row, whether it is a scanner's read; empty where no reader is known.
+        who: of each row, index into ``requesters``; empty where no reader is known.
         origin: UTC seconds of day 0; 0 where the source counts from its own start.
     """
 
@@ -45,7 +53,9 @@ class Source:
     classes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
-    scanned: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    who: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    requesters: Words | None = None
+    words: Words | None = None  # the names as they were read
     origin: float = 0.0
 
     def trace(self, *, stretch: float = 1.0, horizon_days: int | None = None) -> Trace:
@@ -55,13 +65,22 @@ class Source:
     def without_rows(self) -> Source:
         """Return the source without its accesses, whose memory is free once the trace is made."""
         none = np.zeros(0, np.int64)
-        return replace(self, rows=Rows(none, none, none, none.astype(np.int8), none, none.astype(np.float64)))
+        rows = Rows(none, none, none, none.astype(np.int8), none, none.astype(np.float64))
+        return replace(self, rows=rows, who=none.astype(np.int32), requesters=None)
 
     def learned(self, trace: Trace, *, stretch: float = 1.0) -> Trace:
-        """Return what a rule learns from: ``trace`` (of `trace`, with the same stretch) without scanners' reads."""
-        if not self.scanned.any():
-            return trace
-        return without_scanners(trace, self.rows, self.scanned, stretch=stretch)
+        """Return what a rule learns from: ``trace`` (of `trace`, with the same stretch) without scanners' reads.
+
+        Who scans is judged day by day, without hindsight, as the live ledger does (`placement.scanning`).
+        """
+        scanned = self.scanned(trace, stretch=stretch)
+        return without_scanners(trace, self.rows, scanned, stretch=stretch) if scanned.any() else trace
+
+    def scanned(self, trace: Trace, *, stretch: float = 1.0) -> NDArray[np.bool_]:
+        """Return which rows are reads by scanners; shape (rows,)."""
+        if self.requesters is None or self.words is None:
+            return np.zeros(len(self.rows.time), np.bool_)
+        return scanned_rows(self.rows, self.who, self.requesters, self.words, trace, stretch=stretch)
 
     def refuse_poor_coverage(self) -> None:
         """Raise PreconditionError where the log is known to hold less than the floor: nobody should act on it."""
@@ -76,11 +95,18 @@ class Source:
             )
 
 
-def read_source(accesses: Sequence[Path], inventory: Sequence[Path] = (), *, floor: float = FLOOR) -> Source:
+def read_source(
+    accesses: Sequence[Path],
+    inventory: Sequence[Path] = (),
+    *,
+    floor: float = FLOOR,
+    readers: Readers = NOBODY_KNOWN,
+) -> Source:
     """Read traces, or logs of any known format, and inventories.
 
     Args:
         floor: share of all accesses that a log must hold to be acted on.
+        readers: what is known of where they are.
 
     Raises:
         NotFoundError, BadInputError, ConfigError: what cannot be read, and what to do.
@@ -91,25 +117,29 @@ def read_source(accesses: Sequence[Path], inventory: Sequence[Path] = (), *, flo
             hint="name what was read with --accesses FILE…, what there is with --inventory FILE…, or both",
         )
     if accesses and not inventory and all(path.is_file() and is_trace(path) for path in accesses):
-        return Source(read_traces(accesses))
-    return source_of(read_past(accesses, inventory), floor=floor)
+        unused = ("a trace names no readers: the address ranges tell nothing of it",) if readers.ranges else ()
+        return Source(read_traces(accesses), assumed=unused)
+    return source_of(read_past(accesses, inventory), floor=floor, readers=readers)
 
 
-def source_of(past: Past, *, floor: float = FLOOR) -> Source:
-    """Turn what the readers gathered into a past for the replay; ``floor`` as in `read_source`."""
+def source_of(past: Past, *, floor: float = FLOOR, readers: Readers = NOBODY_KNOWN) -> Source:
+    """Turn what was read into a past for the replay; ``floor`` and ``readers`` as in `read_source`."""
     listing, assumed = _listed(past)
     scanners = find_scanners(past) if len(past) else ()
+    by_way = read_bytes_by_way(past, readers.ways(past.addresses)) if len(past) else None
     return Source(
         Rows(past.time, past.obj.astype(np.int64), past.size, past.op, past.count.astype(np.int64), past.bytes),
         listing,
         _Names(past),
-        read_bytes_by_way(past, ways_of(past.addresses)) if len(past) else None,
+        by_way,
         past.storage_class,
         past.classes,
-        (*past.assumptions, *assumed),
-        _told(past, scanners, floor),
-        scanned_rows(past, scanners),
-        past.origin,
+        (*past.assumptions, *assumed, *readers.assumed),
+        _told(past, scanners, floor) | ({"read_bytes_by_way": by_way} if by_way is not None else {}),
+        origin=past.origin,
+        who=past.who,
+        requesters=past.requesters,
+        words=past.names,
     )
 
 

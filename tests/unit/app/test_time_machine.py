@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from fabric.app.recorded import RecordedPast
+from fabric.app.replayasked import Known
 from fabric.app.timemachine import TimeMachine
 from fabric.app.uploads import BYTES_MOST, IDLE_SECONDS, UPLOADS_MOST, Uploads
 from fabric.core.clock import ManualClock, SystemClock
@@ -23,6 +25,7 @@ from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, Not
 from fabric.dashboard.ports import Person
 from fabric.events.decode import decode_columns
 from fabric.events.log import EventLog
+from fabric.formats.load import read_past
 from tests.timemachine_world import access_log, principal
 
 UPLOAD = "a" * 32
@@ -290,7 +293,7 @@ def test_only_the_newest_results_are_kept(
     machine: TimeMachine, replayed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert machine.overview(WHO)["results"][-1]["id"] == replayed["id"]
-    monkeypatch.setattr("fabric.app.timemachine.RESULTS_MOST", 1)
+    monkeypatch.setattr("fabric.app.replaykept.RESULTS_MOST", 1)
     give(machine, access_log(objects=2, days=10))
     newest = ended(machine, begun(machine))
     assert [one["id"] for one in machine.overview(WHO)["results"]] == [newest["id"]]
@@ -305,10 +308,13 @@ def test_the_recorded_accesses_are_replayed_by_name(tmp_path: Path) -> None:
         "op": ["read"] * 30,
         "bytes": [1000.0] * 30,
         "size": [5000] * 30,
+        "who": ["ann"] * 30,
     }
     log.append(decode_columns(msgspec.json.encode(rows)))
-    past = RecordedPast(log)
-    machine = TimeMachine(tmp_path / "machine", SystemClock(), principal, history=past.write, history_mark=past.mark)
+    recorded = RecordedPast(log)
+    machine = TimeMachine(
+        tmp_path / "machine", SystemClock(), principal, known=Known("", recorded.write, recorded.mark)
+    )
     found = ended(machine, str(machine.start(WHO, {"history": True})["id"]))
     log.close()
     assert found["state"] == "done", found
@@ -316,3 +322,5 @@ def test_the_recorded_accesses_are_replayed_by_name(tmp_path: Path) -> None:
     assert [(row["key"], row["reads"], row["size_bytes"]) for row in page.rows] == [("nas/film ü.bin", 30, 5000)]
     command = machine.receipt(found["id"], 0)["command"]
     assert os.path.exists(command.split()[5])
+    past = read_past([command.split()[5]])
+    assert [past.requesters.text(number) for number in np.unique(past.who)] == ["ann"]  # so a scanner is known here too

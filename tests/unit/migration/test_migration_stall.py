@@ -223,3 +223,34 @@ def test_a_reaping_that_hangs_holds_up_no_move(tmp_path: Path) -> None:
             break
     assert world.places("k") == {"b/cold": "live"}
     world.close()
+
+
+def test_a_job_that_hangs_gives_its_turn_to_one_other_and_never_makes_more_turns_than_workers(tmp_path: Path) -> None:
+    clock = ManualClock()
+    world = World(tmp_path, clock=clock, settings=MigrationSettings(workers=2, part_bytes=PART))
+    world.migration.start()
+    stuck, slow = Held(world.store("b"), "put_part"), Held(world.store("c"), "put_part")
+    world.fleet.members["b"].store, world.fleet.members["c"].store = stuck, slow
+    for key, target in (("k", "b/cold"), ("slow", "c/cold")):
+        world.write(key, LARGE)
+        world.decide(key, target)
+    while not (stuck.hanging.is_set() and slow.hanging.is_set()):
+        world.migration.tick()
+    for key in ("one", "another"):
+        world.write(key, LARGE)
+        world.decide(key, "c/cold")
+    world.health.down.add("b")
+    world.migration.tick()
+    clock.advance(STALL_SECONDS)
+    for _ in range(200):
+        world.migration.tick()
+        world.migration.tools.stopping.wait(0.005)
+    assert world.job("k").state == "PAUSED"
+    assert sorted(world.job(key).state for key in ("one", "another")) == ["IN_PROGRESS", "PENDING"]
+    assert world.migration.tools.meter.carried == 3  # the stuck one's request, the slow one and one more
+
+    slow.answered.set()
+    world.tick_until("COMPLETED", key="one")
+    world.tick_until("COMPLETED", key="another")
+    stuck.answered.set()
+    world.close()

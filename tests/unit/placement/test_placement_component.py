@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -108,17 +109,21 @@ class Scanned:
         return dict.fromkeys((row.store for row in self.rows), NOW)
 
 
-def build(folder: Path, fleet: FakeFleet, *adopted: AdoptedRow, reader: str = "aws") -> Bench:
+def build(folder: Path, fleet: FakeFleet, *adopted: AdoptedRow, reader: str = "aws", ledger: Any = None) -> Bench:
     database = Database(folder / "catalog.db")
     database.start()
     clock = ManualClock(NOW)
     decisions, history, forecasts, health = Decisions(database, clock), FakeHistory(), FakeForecasts(), FakeHealth()
     busy: set[str] = set()
     sources = Sources(fleet, history, forecasts, decisions, health, suite_for, lambda keys: busy & set(keys))
+    accounts = {} if ledger is None else {"accounts": ledger}
+    sources = sources if ledger is None else replace(sources, ledger=ledger)
     rules = Rules(PriceBook.load(), PlacementSettings(), MigrationSettings(), Site(reader))
     heads, freeze, measures = Heads(database), FakeFreeze(), Measures(clock)
     scanned = Scanned(*adopted) if adopted else None
-    placement = Placement(heads, sources, rules, clock=clock, measures=measures, freeze=freeze, adopted=scanned)
+    placement = Placement(
+        heads, sources, rules, clock=clock, measures=measures, freeze=freeze, adopted=scanned, **accounts
+    )
     placement.start()
     return Bench(
         placement, heads, decisions, history, forecasts, fleet, health, freeze, measures, clock, busy, database

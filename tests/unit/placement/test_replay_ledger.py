@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fabric.core import kernels
 from fabric.core.errors import BadInputError
 from fabric.placement.replay import ledger, optimum, shadows
 from fabric.placement.replay.billing import bill
@@ -106,9 +105,9 @@ def test_the_compiled_rule_gives_the_bits_of_the_plain_one(
 ) -> None:
     trace, tariff = past(seed, days=200), tariffs[seed]
     fast, slow = (Ledger.fresh(tariff, trace.lives, GATE if seed % 2 else None) for _ in range(2))
-    monkeypatch.setattr(ledger, "compiled", lambda kernel, work, bare: kernels.compiled(kernel, bare=bare))
+    monkeypatch.setattr(ledger, "UNCOMPILED_VISITS", -1)
     quick = fast.live(trace.columns, trace.days)
-    monkeypatch.setattr(ledger, "compiled", lambda kernel, work, bare: kernel)
+    slow.uncompiled = True
     plain = slow.live(trace.columns, trace.days)
 
     assert upto(quick, trace.days) == upto(plain, trace.days)
