@@ -68,6 +68,7 @@ def job_row(job: Job, gate: Gate | None) -> dict[str, Any]:
         "approved_by": job.approved_by,
         "approved_at": job.approved_at or None,
         "checksums": dict(job.checksums),
+        "proof": job.proof,
         "performance": dict(job.performance),
         "cost_usd": job.cost_usd,
         "grace_until": job.grace_until or None,
