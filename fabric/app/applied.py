@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,17 +30,18 @@ class AppliedMoves:
     Args:
         path: keeps applied decisions over a restart; a damaged file raises CorruptError.
         automatic: every open move counts as applied.
+        refusal: why moves that nobody ordered must wait, "" where they need not.
     """
 
-    def __init__(self, feed: MoveFeed, path: Path, *, automatic: bool) -> None:
-        self._feed, self._path, self._automatic = feed, path, automatic
+    def __init__(self, feed: MoveFeed, path: Path, *, automatic: bool, refusal: Callable[[], str] = lambda: "") -> None:
+        self._feed, self._path, self._automatic, self._refusal = feed, path, automatic, refusal
         self._lock = threading.Lock()
         self._who = self._load()
 
     def open_moves(self, limit: int) -> list[Decision]:
         """Return up to ``limit`` moves that may be carried out."""
-        if self._automatic:
-            return self._feed.open_moves(limit)
+        if self._automatic and (found := self._feed.open_moves(limit)) and not self._refusal():
+            return found
         if not self._who:
             return []
         return [move for move in self._feed.open_moves(LOOK_MOST) if move.id in self._who][:limit]

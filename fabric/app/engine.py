@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fabric.app.applied import AppliedMoves
+from fabric.app.coverage import CoverageWatch
 from fabric.app.headlogcare import HeadLogCare
 from fabric.app.keys import key_folders, open_keys
 from fabric.app.policies import Policies
@@ -237,8 +238,12 @@ class Engine:
         settings, clock, measures = self.settings, self.clock, self.measures
         self.decisions, self.forecasts = Decisions(self.database, clock), Forecasts(self.database)
         self.jobs, self.adopted = Jobs(self.database), Adopted(self.database)
+        self.coverage = CoverageWatch(self.log, clock, settings.placement.coverage_floor)
         self.applied = AppliedMoves(
-            self.decisions, self.folder.path / "applied.json", automatic=settings.migration.automatic
+            self.decisions,
+            self.folder.path / "applied.json",
+            automatic=settings.migration.automatic,
+            refusal=self.coverage.ask,
         )
         models = self.folder.path / "models"
         self.streaming = Streaming(
@@ -410,6 +415,8 @@ class Engine:
                 {"name": one.name, "who": one.who, "at": iso(one.at), "why": one.why} for one in self.freeze.states()
             ]
             body = {**body, "freezes": frozen}
+        if section == "optimization" and self.coverage.refusal:
+            body = {**body, "note": f"Moves that nobody ordered wait: {self.coverage.refusal}"}
         if section == "consistency" and (extra := [*self._progress(), *self.scans.progress()]):
             body = {**body, "progress": [*body.get("progress", []), *extra]}
         return body

@@ -39,7 +39,7 @@ class RecordedPast:
         return f"{start}-{end}" if end > start else ""
 
     def write(self, folder: Path) -> Path:
-        """Write the trace, whose times are UTC seconds and whose objects are named.
+        """Write the trace, whose times are UTC seconds and whose objects and requesters are named.
 
         Raises:
             NotFoundError: no read, write or deletion is recorded.
@@ -87,6 +87,7 @@ def _columns(batch: AccessBatch, numbers: dict[str, int], sizes: dict[int, float
         "n": batch.count[rows].astype(np.int64),
         "bytes": read,
         "name": np.array([batch.key[i] for i in rows.tolist()], dtype=object),
+        "who": np.array([batch.who[i] for i in rows.tolist()], dtype=object),
     }
 
 

@@ -21,6 +21,7 @@ from fabric.placement.replay.today import Where
 from fabric.pricing.sheet import PriceBook
 
 PROVIDERS = ("aws", "gcp", "azure")
+ANSWERED = 2  # counts up where the same question gets another answer: 2 learns nothing from scanners
 
 Export = Callable[[Path], Path]
 
@@ -130,6 +131,7 @@ def name_of(asked: Asked, files: Sequence[Given], known: Known) -> str:
     sheet = known.book.sheet(asked.provider)
     inputs = [
         FORMAT,
+        ANSWERED,
         fabric.__version__,
         sorted((f.role, f.name, f.sha256) for f in files),
         options,

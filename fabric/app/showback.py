@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fabric.app.coverage import PERIOD_DAYS, recent_batches
 from fabric.app.engine import Engine
 from fabric.app.showbackscans import Scanned
 from fabric.catalog.heads import Head
@@ -27,8 +28,6 @@ from fabric.placement.showback import BY, Rates, document, shared_out
 from fabric.pricing.cost import storage_usd
 from fabric.runtime.component import Component, Explanation, Page, Report
 
-PERIOD_DAYS = 30.0
-ROWS_MOST = 5_000_000  # of the record, the newest; what is older is left out and said so
 SCANNERS_SHOWN = 20
 PAGE_MOST = 1000
 OF_FILES = "in the inventory"  # of assumptions that are about a log beside an inventory, not about the record
@@ -102,13 +101,7 @@ class Record:
         return self._engine.clock.now() - PERIOD_DAYS * SECONDS_PER_DAY
 
     def _batches(self) -> Iterator[AccessBatch]:
-        """Yield the recorded batches that may hold rows of the period, the newest ROWS_MOST rows at most."""
-        log = self._engine.log
-        young = [segment.base for segment in log.segments() if segment.modified >= self._since]
-        start = max(log.start, min(young, default=log.end), log.end - ROWS_MOST)
-        if start < log.end:
-            for _, batch in log.read(start):
-                yield batch
+        return recent_batches(self._engine.log, self._since)
 
 
 def _serving(head: Head, views: Mapping[str, View]) -> str:

@@ -138,6 +138,7 @@ class Job(msgspec.Struct, frozen=True):
     pause_kind: str = ""  # store | freeze | person
     grace_until: float = 0.0
     checksums: dict[str, str] = {}
+    proof: str = ""  # how the copy was proven; "" before
     performance: dict[str, float] = {}
     bytes_per_second: float = 0.0
     litter: bool = False  # a copy was left behind at a store that did not answer

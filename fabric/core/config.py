@@ -322,6 +322,11 @@ class StoreAddress(msgspec.Struct, frozen=True):
 
 
 _ZONE_OF = {"s3": Zone.AWS, "az": Zone.AZURE, "gs": Zone.GCP}
+_PROVIDERS_HOSTS = {
+    "s3": ("amazonaws.com", "amazonaws.com.cn"),
+    "az": ("core.windows.net", "core.usgovcloudapi.net", "core.chinacloudapi.cn"),
+    "gs": ("googleapis.com",),
+}
 _SHEET_OF = {
     Zone.ON_PREMISE: "onprem",
     Zone.PRIVATE_CLOUD: "private",
@@ -385,7 +390,13 @@ def _zone(name: str, store: StoreSettings, query: Mapping[str, str], scheme: str
             ) from None
     if scheme in ("file", "memory"):
         return Zone.ON_PREMISE
-    return Zone.PRIVATE_CLOUD if endpoint else _ZONE_OF[scheme]
+    return _ZONE_OF[scheme] if not endpoint or _is_providers(scheme, endpoint) else Zone.PRIVATE_CLOUD
+
+
+def _is_providers(scheme: str, endpoint: str) -> bool:
+    """Tell whether an address is the provider's own: what lies there is in its cloud, however it was written."""
+    host = urlsplit(endpoint).hostname or ""
+    return any(host == known or host.endswith(f".{known}") for known in _PROVIDERS_HOSTS[scheme])
 
 
 def _bucket_and_prefix(scheme: str, netloc: str, path: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from fabric.formats.figures import numbers, split_requests, times
 
 SEED, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
 _NONE, _ONE, _THREE, _SEVEN = np.uint64(0), np.uint64(1), np.uint64(3), np.uint64(7)
-_HALF, _SIXTY_THREE = np.uint64(32), np.uint64(63)
+_THIRTY_ONE, _HALF, _SIXTY_THREE = np.uint64(31), np.uint64(32), np.uint64(63)
 _SLASH, _PERCENT = 47, 37
 
 
@@ -292,29 +292,35 @@ def prefix_words(blob: Any, offsets: Any, prefix: Any, out: Any) -> None:
 
 def fresh(marks: Any, table: Any, older: Any, out: Any) -> int:
     """Say which of ``marks`` are in neither table yet and put them into ``table``; return how many. 0 is never kept."""
-    slots, old_slots = len(table) - 1, len(older) - 1
+    slots, old_slots = np.uint64(len(table) - 1), np.uint64(len(older) - 1)
     new = 0
-    zero = table.dtype.type(0)
+    for i in range(len(marks)):  # the places are fetched side by side: looked at one by one, each would be waited for
+        out[i] = table[slot_of(marks[i], slots)] != older[slot_of(marks[i], old_slots)]
     for i in range(len(marks)):
         h = marks[i]
         out[i] = True
-        if h == zero:
+        if h == _NONE:
             continue
-        slot = np.int64((h ^ (h >> np.uint64(31))) & np.uint64(old_slots))
-        while older[slot] != zero and older[slot] != h:
-            slot = (slot + 1) & old_slots
+        slot = slot_of(h, old_slots)
+        while older[slot] != _NONE and older[slot] != h:
+            slot = (slot + _ONE) & old_slots
         if older[slot] == h:
             out[i] = False
             continue
-        slot = np.int64((h ^ (h >> np.uint64(31))) & np.uint64(slots))
-        while table[slot] != zero and table[slot] != h:
-            slot = (slot + 1) & slots
+        slot = slot_of(h, slots)
+        while table[slot] != _NONE and table[slot] != h:
+            slot = (slot + _ONE) & slots
         if table[slot] == h:
             out[i] = False
         else:
             table[slot] = h
             new += 1
     return new
+
+
+def slot_of(h: Any, slots: Any) -> Any:
+    """Return where the search for a hash begins in a table of ``slots`` + 1 slots."""
+    return (h ^ (h >> _THIRTY_ONE)) & slots
 
 
 def as_words(data: NDArray[np.uint8]) -> NDArray[np.uint64]:

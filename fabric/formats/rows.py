@@ -283,13 +283,16 @@ def _coded(words: list[bytes]) -> tuple[NDArray[np.int32], Words]:
 def read_trace(path: Path, account: Account) -> Iterator[Accesses]:
     """Yield the rows of a Parquet trace: t, obj, size, op (0 PUT, 1 GET, 2 DELETE), n, bytes.
 
-    Objects are named by a column ``name`` where there is one, by their numbers otherwise.
+    Objects are named by a column ``name`` where there is one, by their numbers otherwise; a column ``who`` names
+    requesters.
 
     Raises:
         BadInputError: a negative size, count or number of bytes, or an unknown operation, with its row.
     """
-    named = "name" in tables.csv_columns(path)
+    known = tables.csv_columns(path)
+    named = "name" in known
     picks = {name: name for name in _TRACE} | ({"key": "name"} if named else {})
+    picks |= {"requester": "who"} if "who" in known else {}
     first = 0
     if not named:
         account.assume("objects of a trace are named by their numbers, and its times count from its own start")
@@ -298,7 +301,8 @@ def read_trace(path: Path, account: Account) -> Iterator[Accesses]:
         _check_trace(column, first, path)
         account.read += table.rows
         first += table.rows
-        yield _trace_accesses(column, table.rows, _names(table) if named else _numbered(column["obj"]))
+        names = _names(table) if named else _numbered(column["obj"])
+        yield _trace_accesses(column, table.rows, names, _words(table, "requester"))
 
 
 def _check_trace(column: dict[str, NDArray[np.float64]], first: int, path: Path) -> None:
@@ -318,12 +322,15 @@ def _numbered(obj: NDArray[np.float64]) -> tuple[NDArray[np.int32], Words]:
 
 
 def _trace_accesses(
-    column: dict[str, NDArray[np.float64]], rows: int, names: tuple[NDArray[np.int32], Words]
+    column: dict[str, NDArray[np.float64]],
+    rows: int,
+    names: tuple[NDArray[np.int32], Words],
+    who: tuple[NDArray[np.int32], Words],
 ) -> Accesses:
     blank, words = blank_words(rows)
     op = _TRACE_OPS[column["op"].astype(np.int64)]
     return Accesses(
         column["t"], names[0], op, column["n"].astype(np.int64), column["bytes"], column["size"],
-        np.full(rows, 200, dtype=np.int16), blank, blank, blank, np.zeros(rows, dtype=np.uint64),
-        names[1], words, words, words,
+        np.full(rows, 200, dtype=np.int16), who[0], blank, blank, np.zeros(rows, dtype=np.uint64),
+        names[1], who[1], words, words,
     )  # fmt: skip

@@ -496,7 +496,7 @@ class AzureStore(NoSums):
         return translated(
             store=self.name,
             container=self._clients.container_name,
-            endpoint=self._target.endpoint,
+            endpoint=self._clients.address,
             key=key,
             act=act,
             conditional=conditional,

@@ -173,6 +173,11 @@ class AzureClients:
         return self._target.container.rpartition("/")[2]
 
     @property
+    def address(self) -> str:
+        """Return where the service is: as given until it was first spoken to."""
+        return self._target.endpoint if self._access is None else self._access.url
+
+    @property
     def container(self) -> Any:
         """Return the provider's client of the container."""
         with self._lock:

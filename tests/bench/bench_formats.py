@@ -51,11 +51,16 @@ PEER = re.compile(
 )  # fmt: skip
 
 
+def key_of(number: int) -> str:
+    """Return an object's name."""
+    return f"data/project-{number % 131:03d}/run-{number % 1009:04d}/part-{number:07d}.parquet"
+
+
 def write_log(folder: Path, lines: int) -> int:
     """Write ``lines`` lines in files as S3 names them; return their bytes."""
     rng = np.random.default_rng(1)
     size = rng.lognormal(12, 2, OBJECTS).astype(np.int64) + 1
-    keys = [f"data/project-{i % 131:03d}/run-{i % 1009:04d}/part-{i:07d}.parquet" for i in range(OBJECTS)]
+    keys = [key_of(number) for number in range(OBJECTS)]
     written = 0
     for first in range(0, lines, FILE_LINES):
         count = min(FILE_LINES, lines - first)

@@ -1,10 +1,12 @@
-"""What placement is worth and what it takes: policies against the optimum, a large replay, the scoring kernel.
+"""What placement is worth and what it takes: the whole table of the placement's bars in one run.
 
-Run: ``python tests/bench/bench_placement.py [costs] [replay] [scoring]`` (default: all three). The last line is one
-JSON object. ``costs``: every policy on both development traces as a multiple of the optimum, the bars against the best
-published online rule, twelve variants (placement_costs.py). ``replay``: 10 million accesses through the command
-(placement_scale.py). ``scoring``: objects scored a second on one core, from raw daily counts to open gates, beside a
-plain Python loop over the same formula; bar 2 million.
+Run: ``python tests/bench/bench_placement.py [costs] [scoring] [parser] [lines] [plan]`` (default: all). The last line
+is one JSON object. ``costs``: every policy on both development traces as a multiple of the optimum, the bars against
+the best published online rule, twelve variants (placement_costs.py). ``scoring``: objects scored a second on one
+core, from raw daily counts to open gates, beside a plain Python loop over the same formula; bar 2 million.
+``parser``: S3 log lines a second of one core (bench_formats.py). ``lines``: ten million log lines and an inventory of
+a million objects under every policy; ``plan``: ten million objects (both bench_scale.py). The last three each run in
+a process of their own, so that a peak of memory is its own; machine and load stand beside every figure.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import placement_costs
-import placement_scale
 import scipy
 from scipy.special import betainc
 
@@ -37,7 +40,12 @@ from fabric.pricing.sheet import PriceBook, Site, Tier
 OBJECTS, PEER_OBJECTS, ROUNDS = 1_000_000, 2_000, 5
 CLASSES = ("standard", "standard_ia", "glacier_instant")
 BAR = 2_000_000
-PARTS = ("costs", "replay", "scoring")
+SCRIPTS = {
+    "parser": ("bench_formats.py", "--lines", "1000000"),
+    "lines": ("bench_scale.py", "replay"),
+    "plan": ("bench_scale.py", "plan"),
+}
+PARTS = ("costs", "scoring", *SCRIPTS)
 
 
 def inputs(objects: int, seed: int = 1) -> Inputs:
@@ -141,6 +149,13 @@ def scoring() -> dict[str, Any]:
     }
 
 
+def printed_by(script: str, *arguments: str) -> Any:
+    """Run another script and return what it printed; its own words go to standard error."""
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main(asked: list[str]) -> None:
     parts = asked or list(PARTS)
     figures: dict[str, Any] = {
@@ -148,9 +163,9 @@ def main(asked: list[str]) -> None:
         "machine": f"{platform.machine()} {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__, "scipy": scipy.__version__},
     }
-    work = {"costs": placement_costs.measure, "replay": placement_scale.measure, "scoring": scoring}
+    work = {"costs": placement_costs.measure, "scoring": scoring}
     for part in parts:
-        figures[part] = work[part]()
+        figures[part] = work[part]() if part in work else printed_by(*SCRIPTS[part])
     sys.stdout.write(json.dumps(figures) + "\n")
 
 

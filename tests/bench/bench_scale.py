@@ -8,10 +8,13 @@ Each prints one JSON line: wall and processor seconds, the peak of VmRSS (mapped
 load before and after, since wall time on a busy machine says little. Bars: plan < 60 s and replay < 90 s on two cores,
 both < 2 GiB; scoring >= 2 million objects a second on one core; S3 log parser: see bench_formats.py.
 
+Items: 11, 115, 117
+
 *plan*: the ledgers of a fleet that has lived four weeks (made by living 50,000 objects and repeating their records and
 reads) lie in a mapped file, as an engine finds them. Timed: the rule lives one more day for all, then every difference
 between where objects lie and where the rule wants them is priced, and a spend cap takes the best pay-back.
-*replay*: files as S3 delivers them, read, made a trace, decided by the money rule and two published ones, and billed.
+*replay*: files as S3 delivers them and an inventory of a million objects, read (every line and row is accounted for),
+made a trace, decided by every policy that ``replay`` compares, and billed.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import sys
 import tempfile
 import time
@@ -35,7 +37,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench_formats import write_log
+from bench_formats import key_of, write_log
 
 from fabric.placement.fleetplan import plan_fleet
 from fabric.placement.replay.gated import GATE
@@ -48,6 +50,7 @@ SMALL, DAYS = 50_000, 28
 CLASSES = ("standard", "standard_ia", "glacier_instant")
 CAP_USD = 1000.0
 SCORED_MOST, ROUNDS = 1_000_000, 5
+LISTED = 1_000_000
 
 
 def memory_mib(field: str) -> float:
@@ -137,33 +140,49 @@ def plan(objects: int) -> dict[str, Any]:
     }
 
 
+def write_listing(file: Path, objects: int) -> None:
+    """Write an inventory whose first objects are those of the log."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    size = np.random.default_rng(1).lognormal(12, 2, objects).astype(np.int64) + 1
+    names = [key_of(number) for number in range(objects)]
+    begun = np.full(objects, 1_700_000_000_000, np.int64)
+    columns = {"bucket": ["bench-bucket"] * objects, "key": names, "size": size}
+    modified = pa.array(begun, pa.int64()).cast(pa.timestamp("ms", "UTC"))
+    pq.write_table(pa.table(columns | {"last_modified_date": modified}), file)
+
+
 def replay(lines: int, folder: Path | None) -> dict[str, Any]:
-    from fabric.placement.replay.billing import bill
-    from fabric.placement.replay.policies import policies
+    from fabric.placement.replay.run import compare
     from fabric.placement.replay.sources import read_source
 
-    made = folder or Path(tempfile.mkdtemp(prefix="bench-scale-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="bench-scale-") as room:
+        made = folder or Path(room) / "log"
         if folder is None:
+            made.mkdir()
             write_log(made, lines)
+        listing = Path(room) / "inventory.parquet"
+        write_listing(listing, LISTED)
         timed = Timed()
-        source = timed("read", lambda: read_source([made]))
+        source = timed("read", lambda: read_source([made], [listing]))
         trace = timed("trace", source.trace)
-        tariff = tariff_of(PriceBook.load(), "aws", CLASSES)
-        known = policies(tariff, PriceBook.load().sheet("aws"))
-        totals = {}
-        for name in ("all_hot", "last_access_30_90", "fabric"):
-            policy = known[name]
-            moves = timed(name, lambda policy=policy: policy.decide(trace, policy.tariff))
-            totals[name] = round(timed(f"{name}.bill", lambda moves=moves: bill(trace, tariff, moves)).total, 2)
-    finally:
-        if folder is None:
-            shutil.rmtree(made)
+        told = source.told["import"]
+        assert told["read"] == told["accepted"] == lines, told
+        assert source.listed is not None, "the inventory was lost"
+        assert len(source.listed.obj) == LISTED, "rows of the inventory were lost"
+        assert int(trace.reads.sum()) == lines - told["operations"]["REST.PUT.OBJECT"], "reads were lost"
+        learned = timed("scanners", lambda: source.learned(trace))
+        source = source.without_rows()
+        classes = (*CLASSES, "intelligent_tiering")
+        found = timed("policies", lambda: compare(trace, PriceBook.load(), "aws", classes=classes, learned=learned))
     return {
         "bench": "scale.replay",
-        "lines": int(source.told["import"]["read"]),
-        "objects": trace.lives,
-        "totals_usd": totals,
+        "lines": lines,
+        "listed": LISTED,
+        "lives": trace.lives,
+        "days": trace.days,
+        "policies": {outcome.policy.name: round(found.ratio(outcome), 3) for outcome in found.outcomes},
         "steps": timed.steps,
         "seconds": timed.total("seconds"),
         "cpu_seconds": timed.total("cpu_seconds"),

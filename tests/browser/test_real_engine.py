@@ -295,6 +295,10 @@ def test_an_objects_page_says_why_first_and_can_be_pinned(page: Any, engine: Pro
     assert "sample world, 1:64" in text
     assert page.locator("#object .pill[data-mark]").count() >= 2
     assert page.locator("#object .timeline > li").count() == 9
+    ledger = engine.get(f"api/explain/{moved}")["facts"]["optimization"].get("ledger", {})
+    for store, account in ledger.items():
+        assert account["counterfactual"] in page.locator(f"#object [data-ledger={store}]").inner_text()
+    assert "Computed again from the receipt just now: the same result." in text
     assert "undefined" not in text
     assert "[object" not in text
 

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "migration"))
 from migration_world import Member, World
 
 from fabric.core.config import MigrationSettings, StoreSettings, store_address
+from fabric.core.errors import UnavailableError
 from fabric.core.words import Mode, Zone
 from fabric.storage.s3 import S3Store
 from fabric.storage.s3_clients import Target
@@ -130,6 +131,29 @@ def test_an_object_moves_to_a_container_or_bucket_and_back(cloud_world: World, d
     world.settle()
     assert world.job("k").state == "COMPLETED", world.job("k").reason
     assert world.read("k") == data
+
+
+@pytest.mark.server
+def test_a_copy_that_ended_just_before_a_failure_leaves_no_upload(
+    cloud_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, store = cloud_world, cloud_world.fleet.members["cloud"].store
+    holder, name = (store, "_over") if hasattr(store, "_over") else (store._unfinished, "over")
+    failures = [UnavailableError("the line broke behind the completion")]
+    really = getattr(holder, name)
+
+    def over(key: str, upload_id: str) -> None:
+        if failures:
+            raise failures.pop()
+        really(key, upload_id)
+
+    monkeypatch.setattr(holder, name, over)
+    world.write("k", LARGE)
+    world.decide("k", f"cloud/{store.classes[-1]}")
+    world.settle()
+    assert world.job("k").state == "COMPLETED", world.job("k").reason
+    assert failures == []
+    assert [info.key for info in store.everything("")] == [info.key for info in store.list()]
 
 
 @pytest.mark.server

@@ -51,7 +51,7 @@ function parts({ stages, facts }, again) {
 
 /** Why first: the decision in words, its factors, its money. */
 function why(decision, facts) {
-  if (!decision) return [];
+  if (!decision) return accounts(facts.optimization?.ledger);
   const held = facts.consistency?.consistency ?? facts.consistency ?? {};
   const sizes = held.priced_bytes !== undefined && held.priced_bytes !== held.stored_bytes
     ? `${figure(held.stored_bytes, "bytes")} are stored; money is computed on ${figure(held.priced_bytes, "bytes")} (sample world, 1:64)` : figure(held.stored_bytes ?? decision.money_bytes, "bytes");
@@ -61,10 +61,16 @@ function why(decision, facts) {
   return [h("section", { class: "why" }, h("h3", {}, "Why"), h("p", { class: "reason" }, sentence(prose(decision.reason))),
     facts.optimization.recomputed_equal === true ? h("p", { class: "quiet" }, "Computed again from the receipt just now: the same result.") : null,
     facts.optimization.recomputed_equal === false ? h("p", { class: "problem" }, "Computed again from the receipt just now: the result differs.") : null,
+    facts.optimization.recomputed_equal === null ? h("p", { class: "quiet" }, "It cannot be computed again here: another release decided, or its prices are no longer kept.") : null,
+    ...accounts(facts.optimization.ledger),
     factList(list), bars(decision.factors, decision.receipt?.weights ?? WEIGHTS),
     decision.trend_known === false ? h("p", { class: "quiet" }, "The trend is not known yet and counts as 0.5.") : null),
   ...money(decision.receipt)];
 }
+
+/** What the ledger of each store holds of the object, and what would turn its answer. */
+const accounts = (ledger = {}) => Object.entries(ledger).map(([store, { held, counterfactual, recomputed_equal: same }]) =>
+  h("p", { class: same ? "quiet" : "problem", "data-ledger": store }, `${sentence(`the ledger of ${store} holds it in ${held}: it ${counterfactual}`)} ${same ? "Its days are lived again just now: the same." : "Its days, lived again just now, come out differently."}`));
 
 const factList = (list) => h("dl", { class: "facts" }, Object.entries(list).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 

@@ -87,6 +87,7 @@ class Ledgers:
         self._tariffs, self._unlearned = dict(tariffs), frozenset(unlearned)
         self._terms = terms
         self._reading: set[str] = set()  # stores that take in a past
+        self._never = threading.Event()
         self._told: tuple[tuple[int, ...], list[Told]] = ((), [])
         self._books = self._fresh()
         self._offset = 0
@@ -111,14 +112,17 @@ class Ledgers:
             left = WORK_MOST
             while left > 0 and (book := self._due()) is not None:
                 left -= book.work()
+                began = self._clock.monotonic()
                 book.close_day()
                 self._changed = True
+                if self._reading:  # as long again for the other threads: else every byte moved waits for the rule
+                    self._never.wait(self._clock.monotonic() - began)
             more = self._due() is not None or self._feed()
             if not more and self._beat():
                 more = self._due() is not None
-            if self._changed and self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS:
+            read = self._look_back(more=more)
+            if self._changed and (read or self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS):
                 self.snapshot()
-            self._look_back(more=more)
             return more
 
     def catch_up(self) -> None:
@@ -148,8 +152,13 @@ class Ledgers:
     def _due(self) -> Book | None:
         return next((book for book in self._books.values() if book.days_due() > 0), None)
 
-    def _look_back(self, *, more: bool) -> None:
-        """See which stores take in a past: from when much is unread or unclosed until nothing is and no more comes."""
+    def _look_back(self, *, more: bool) -> bool:
+        """See which stores take in a past: from when much is unread or unclosed until nothing is and no more comes.
+
+        Returns:
+            Whether one has just taken all of it.
+        """
+        before = set(self._reading)
         unread = self._log.end - self._offset
         for name, book in self._books.items():
             old = book.days_behind(self._today) > BEHIND_DAYS_MOST
@@ -158,6 +167,7 @@ class Ledgers:
                 self._reading.add(name)
             elif not more or book.days_due() == 0:
                 self._reading.discard(name)
+        return bool(before - self._reading)
 
     @property
     def _today(self) -> int:

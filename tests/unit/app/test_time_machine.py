@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from fabric.app.recorded import RecordedPast
@@ -24,6 +25,7 @@ from fabric.core.errors import BadInputError, ConflictError, ForbiddenError, Not
 from fabric.dashboard.ports import Person
 from fabric.events.decode import decode_columns
 from fabric.events.log import EventLog
+from fabric.formats.load import read_past
 from tests.timemachine_world import access_log, principal
 
 UPLOAD = "a" * 32
@@ -306,10 +308,13 @@ def test_the_recorded_accesses_are_replayed_by_name(tmp_path: Path) -> None:
         "op": ["read"] * 30,
         "bytes": [1000.0] * 30,
         "size": [5000] * 30,
+        "who": ["ann"] * 30,
     }
     log.append(decode_columns(msgspec.json.encode(rows)))
-    past = RecordedPast(log)
-    machine = TimeMachine(tmp_path / "machine", SystemClock(), principal, known=Known("", past.write, past.mark))
+    recorded = RecordedPast(log)
+    machine = TimeMachine(
+        tmp_path / "machine", SystemClock(), principal, known=Known("", recorded.write, recorded.mark)
+    )
     found = ended(machine, str(machine.start(WHO, {"history": True})["id"]))
     log.close()
     assert found["state"] == "done", found
@@ -317,3 +322,5 @@ def test_the_recorded_accesses_are_replayed_by_name(tmp_path: Path) -> None:
     assert [(row["key"], row["reads"], row["size_bytes"]) for row in page.rows] == [("nas/film ü.bin", 30, 5000)]
     command = machine.receipt(found["id"], 0)["command"]
     assert os.path.exists(command.split()[5])
+    past = read_past([command.split()[5]])
+    assert [past.requesters.text(number) for number in np.unique(past.who)] == ["ann"]  # so a scanner is known here too

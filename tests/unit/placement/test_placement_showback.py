@@ -18,6 +18,7 @@ from fabric.placement.replay.sources import Source, source_of
 from fabric.placement.replay.tariff import tariff_of
 from fabric.placement.showback import NOBODY, document, priced_scanners, showback
 from fabric.pricing.sheet import PriceBook
+from tests.command_line import answer
 from tests.unit.formats.log_lines import START, s3_line
 
 BOOK = PriceBook.load()
@@ -129,3 +130,13 @@ def test_a_log_with_lost_days_is_not_acted_on_and_the_estimate_is_named(tmp_path
     assert caught.value.exit_code == 6
     assert 0.8 < caught.value.context["share"] < 0.9
     source_of(past, floor=0.2).refuse_poor_coverage()
+
+
+def test_the_command_leaves_scanners_out_of_what_the_rule_learns_unless_told_otherwise(tmp_path: Path) -> None:
+    log(tmp_path, scanner=True)
+    given = ["replay", "--accesses", tmp_path / "log", "--policies", "all_hot"]
+    usual, all_reads = answer(tmp_path, *given), answer(tmp_path, *given, "--with-scanners")
+    assert usual["left_out_of_learning"]["reads"] == (DAYS - 1) * OBJECTS
+    assert all_reads["left_out_of_learning"]["reads"] == 0
+    assert usual["policies"] == all_reads["policies"]  # they are billed all the same
+    assert usual["scanners"][0]["requester"] == "scan"

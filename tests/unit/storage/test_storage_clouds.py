@@ -50,6 +50,10 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ("azure://photos/2024/x?class=cool,cold", "photos", "2024/x", Zone.AZURE, ("cool", "cold")),
         ("az://photos", "photos", "", Zone.AZURE, ("hot",)),
         ("gs://photos/2024?class=standard,nearline", "photos", "2024", Zone.GCP, ("standard", "nearline")),
+        ("az://acme/photos?endpoint=https://acme.blob.core.windows.net", "acme/photos", "", Zone.AZURE, ("hot",)),
+        ("gs://photos?endpoint=https://storage.googleapis.com", "photos", "", Zone.GCP, ("standard",)),
+        ("s3://photos?endpoint=https://s3.eu-west-1.amazonaws.com", "photos", "", Zone.AWS, ("standard",)),
+        ("s3://photos?endpoint=https://amazonaws.com.example", "photos", "", Zone.PRIVATE_CLOUD, ("hdd",)),
         ("azure://photos?endpoint=http://127.0.0.1:1/acme", "photos", "", Zone.PRIVATE_CLOUD, ("hdd",)),
     ],
 )

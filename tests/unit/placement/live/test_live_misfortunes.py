@@ -11,8 +11,9 @@ from live_rows import DAY, START, STORE, Feed, batch_of, random_rows, tariff
 
 from fabric.events.batch import Op
 from fabric.events.build import access_batch
-from fabric.placement.live.keeper import Ledgers
+from fabric.placement.live.keeper import PAST_QUIET_SECONDS, Ledgers
 from fabric.placement.live.receipt import holds
+from fabric.placement.replay.ledger import Terms
 from fabric.placement.replay.tariff import tariff_of
 from fabric.pricing.sheet import PriceBook
 
@@ -159,3 +160,51 @@ def test_a_receipt_survives_json_bit_for_bit(tmp_path: Path) -> None:
         again = msgspec.json.decode(sent, type=type(receipt))
         assert again == receipt
         assert holds(again)
+
+
+def test_while_a_long_past_is_read_its_accounts_wait_its_progress_is_told_and_its_end_is_kept_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fabric.placement.live.keeper.WORK_MOST", 20)
+    feed, rows = Feed(tmp_path, tariff()), random_rows(5, days=150)
+    feed.clock.advance(float(rows.time[-1]) + 60.0)
+    feed.log.append(batch_of(rows, ALL))
+    told = []
+    while feed.ledgers.follow():
+        assert feed.ledgers.reading == {STORE}
+        told.append(feed.ledgers.progress()[0])
+
+    assert len(told) > 5
+    assert [one.days_closed for one in told] == sorted(one.days_closed for one in told)
+    assert {one.days for one in told[1:]} == {int(rows.time[-1]) // DAY}
+    assert feed.ledgers.reading == frozenset()
+    feed.crash()  # what the snapshot of its end holds serves at once
+    assert feed.ledgers.reading == frozenset()
+    assert feed.ledgers.offset == feed.log.end
+    assert feed.ledgers.follow() is False
+
+
+def test_accounts_of_a_past_that_ended_long_ago_speak_once_nothing_more_of_it_comes(tmp_path: Path) -> None:
+    feed, rows = Feed(tmp_path, tariff()), random_rows(6, days=40)
+    feed.clock.advance(200 * DAY)
+    feed.give(batch_of(rows, ALL))
+    assert feed.ledgers.reading == {STORE}
+
+    feed.clock.advance(PAST_QUIET_SECONDS)
+    feed.ledgers.catch_up()
+
+    assert feed.ledgers.reading == frozenset()
+
+
+def test_an_object_written_again_is_held_where_it_was_born_while_the_day_is_open(tmp_path: Path) -> None:
+    feed, rows = Feed(tmp_path, tariff(), Terms()), random_rows(1, days=150)
+    feed.give(batch_of(rows, ALL))
+    feed.end_day(int(rows.time[-1]) // DAY + 200)
+    held = {key: feed.ledgers.held(STORE, key) for _, key, _, _ in feed.decided}
+    cold = next(key for key, said in held.items() if said and said[1])
+    assert feed.ledgers.last_days(cold)
+
+    one(feed, cold, Op.WRITE, feed.clock.now() - START)
+
+    assert feed.ledgers.held(STORE, cold) == ("standard", False)
+    assert feed.ledgers.last_days(cold) == {}  # nothing of the new version was lived yet
