@@ -19,7 +19,6 @@ from fabric.core.config import MigrationSettings
 from fabric.core.errors import BadInputError, ConflictError, FabricError, FrozenError, NotFoundError
 from fabric.migration import machine, report
 from fabric.migration.approval import approve
-from fabric.migration.gate import Throttle
 from fabric.migration.intake import job_of
 from fabric.migration.machine import State
 from fabric.migration.points import Reached, nothing
@@ -28,6 +27,7 @@ from fabric.migration.reap import RETRY_SECONDS, sweep, tidy
 from fabric.migration.recovery import recover, wake
 from fabric.migration.risk import Level, is_off_peak
 from fabric.migration.stall import Stalls, leave
+from fabric.migration.throttle import Throttle
 from fabric.migration.tools import Meter, Tools
 from fabric.migration.turns import Turns
 from fabric.migration.undo import begin_undo
@@ -109,7 +109,9 @@ class Migration:
             clock=clock,
             settings=settings,
             stopping=stopping,
-            throttle=Throttle(settings.bandwidth_bytes_per_second, clock, stopping),
+            throttle=Throttle(
+                settings.bandwidth_bytes_per_second, clock, stopping, timetable=settings.bandwidth_timetable
+            ),
             meter=Meter(),
             reached=reached,
         )
