@@ -16,8 +16,9 @@ def run(connection: Connection, statement: str, values: Mapping[str, Any] | tupl
     Raises:
         DBAPIError: the same errors as ``connection.execute`` raises.
     """
-    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    driver: Any = connection.connection.driver_connection
     try:
-        return driver.execute(statement, values)
+        cursor: sqlite3.Cursor = driver.execute(statement, values)
     except sqlite3.Error as error:
         raise DBAPIError.instance(statement, values, error, sqlite3.Error) from error
+    return cursor

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from fabric.core.errors import ConfigError
+from fabric.core.hours import bandwidth_hours
 from fabric.core.words import Classification, Criticality, LatencyClass, Merge, Mode, ObjectPolicy, Zone
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     grace_days_inside_store: Annotated[float, Meta(ge=0)] = 1.0
     off_peak_hours: tuple[int, int] = (22, 6)  # local to UTC; medium-risk jobs start inside
     bandwidth_bytes_per_second: Annotated[int, Meta(gt=0)] | None = None
+    bandwidth_timetable: tuple[str, ...] = ()  # "08:00-18:00 10MiB", UTC, "off": no limit; the first that holds counts
     verify: Literal["cheapest", "read_back", "media"] = "cheapest"  # media: read back with the cached pages dropped
     spend_cap_usd: Annotated[float, Meta(ge=0)] = 100.0
     medium_risk_bytes: int = 1 << 30
@@ -250,6 +252,8 @@ def _check(settings: Settings, file: str) -> None:
         raise ConfigError("environment must be development or production", file=file, value=settings.environment)
     if settings.dashboard.port_first > settings.dashboard.port_last:
         raise ConfigError("dashboard.port_first lies above dashboard.port_last", file=file)
+    for line in settings.migration.bandwidth_timetable:
+        bandwidth_hours(line)
     if bool(settings.security.tls_cert) != bool(settings.security.tls_key):
         raise ConfigError("security.tls_cert and security.tls_key come together", file=file)
     for name, store in settings.stores.items():

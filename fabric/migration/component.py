@@ -17,7 +17,6 @@ from fabric.core.config import MigrationSettings
 from fabric.core.errors import BadInputError, ConflictError, FabricError, FrozenError, NotFoundError
 from fabric.migration import machine, report
 from fabric.migration.approval import approve
-from fabric.migration.gate import Throttle
 from fabric.migration.intake import job_of
 from fabric.migration.machine import State
 from fabric.migration.points import Reached, nothing
@@ -37,6 +36,7 @@ from fabric.migration.ports import (
 from fabric.migration.quote import Quote, quote
 from fabric.migration.recovery import recover
 from fabric.migration.schedule import Schedule
+from fabric.migration.throttle import Throttle
 from fabric.migration.tools import Meter, Tools
 from fabric.migration.undo import begin_undo
 from fabric.migration.undoing import undo
@@ -106,7 +106,9 @@ class Migration(Schedule):
             clock=clock,
             settings=settings,
             stopping=stopping,
-            throttle=Throttle(settings.bandwidth_bytes_per_second, clock, stopping),
+            throttle=Throttle(
+                settings.bandwidth_bytes_per_second, clock, stopping, timetable=settings.bandwidth_timetable
+            ),
             meter=Meter(),
             reached=reached,
         )

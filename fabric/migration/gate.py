@@ -9,6 +9,7 @@ from typing import Protocol
 from fabric.core.clock import Clock
 from fabric.core.errors import UnavailableError
 from fabric.migration.ports import Freeze, Health
+from fabric.migration.throttle import Throttle
 from fabric.migration.timing import Stopwatch
 
 CHECK_SECONDS = 0.5  # how long freeze and health are taken as unchanged
@@ -26,28 +27,6 @@ class Hashing(Protocol):
     """A running hash."""
 
     def update(self, data: bytes | memoryview, /) -> None: ...
-
-
-class Throttle:
-    """Divides a bandwidth among all moves; None lets everything pass."""
-
-    def __init__(self, bytes_per_second: int | None, clock: Clock, stopping: threading.Event) -> None:
-        self._rate = bytes_per_second
-        self._clock = clock
-        self._stopping = stopping
-        self._lock = threading.Lock()
-        self._free_at = clock.monotonic()
-
-    def take(self, size_bytes: int) -> None:
-        """Wait until ``size_bytes`` may pass; returns early when the engine stops."""
-        if self._rate is None:
-            return
-        with self._lock:
-            now = self._clock.monotonic()
-            delay = max(0.0, self._free_at - now)
-            self._free_at = max(self._free_at, now) + size_bytes / self._rate
-        if delay:
-            self._clock.wait(self._stopping, delay)
 
 
 class Gate:

@@ -60,7 +60,7 @@ def send(
     sending = _Sending(edge, gate, state, save, reached, whole=whole)
     sending.all_parts()
     reached("upload.completing")
-    parts = tuple(Part(number, length, tag) for number, length, tag, _ in sending.state.parts)
+    parts = tuple(Part(*entry) for entry in sending.state.parts)
     info = edge.target.complete(state.blob, state.upload_id, parts, only_if_absent=True)
     reached("copy.put")
     return Sent(sending.state, info, sending.sha256())
@@ -156,7 +156,7 @@ class _Sending:
             part = self._edge.target.put_part(self.state.blob, self.state.upload_id, number, piece)
             self._reached("part.put")
             self._gate.moved(len(piece))
-            return number, len(piece), part.tag, hashlib.sha256(piece).hexdigest()
+            return number, len(piece), part.tag, part.sha256 or hashlib.sha256(piece).hexdigest()
         finally:
             self._free.put(buffer)
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from fabric.catalog.jobs import Checkpoint
 from fabric.migration.copy import Edge
+from fabric.migration.timing import TIMED_BYTES
 
 
 class Proof(StrEnum):
@@ -27,6 +28,7 @@ def proof_of(edge: Edge, verify: str) -> Proof:
     if verify == "media":
         return Proof.MEDIA
     known = edge.verbatim and not edge.in_place and edge.target.capabilities.server_sha256
+    known = known and edge.replica.blob_bytes > TIMED_BYTES  # so small a copy is read whole to be timed, anyway
     return Proof.SERVER_SHA256 if verify == "cheapest" and known else Proof.READ_BACK
 
 

@@ -37,8 +37,10 @@ class Stopwatch:
         return _figures([self._first], self._size, self._waited) if self._size else {}
 
 
-def timed_reads(store: Store, replica: Replica | Checkpoint, clock: Clock) -> dict[str, float]:
-    """Read the first bytes TIMED_READS times; return what `Stopwatch.figures` does.
+def timed_reads(
+    store: Store, replica: Replica | Checkpoint, clock: Clock, *, reads: int = TIMED_READS
+) -> dict[str, float]:
+    """Read the first bytes ``reads`` times; return what `Stopwatch.figures` does.
 
     For a move that reads nothing by itself, and where one read alone was slow: the best of several counts.
     """
@@ -47,13 +49,13 @@ def timed_reads(store: Store, replica: Replica | Checkpoint, clock: Clock) -> di
     first: list[float] = []
     size = min(TIMED_BYTES, replica.blob_bytes)
     begun = clock.monotonic()
-    for _ in range(TIMED_READS):
+    for _ in range(reads):
         opened, took = clock.monotonic(), 0.0
         with store.open(replica.blob, end=size) as reading:
             for _chunk in reading:
                 took = took or clock.monotonic() - opened
         first.append(took)
-    return _figures(first, TIMED_READS * size, clock.monotonic() - begun)
+    return _figures(first, reads * size, clock.monotonic() - begun)
 
 
 def _figures(first: list[float], size_bytes: int, seconds: float) -> dict[str, float]:

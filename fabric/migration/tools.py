@@ -19,11 +19,12 @@ from fabric.core.config import MigrationSettings
 from fabric.core.words import Place
 from fabric.migration import machine
 from fabric.migration.copy import Edge
-from fabric.migration.gate import Gate, Throttle
+from fabric.migration.gate import Gate
 from fabric.migration.machine import State
 from fabric.migration.pointer import OverwrittenError, find_version, replica_at
 from fabric.migration.points import Reached, nothing
 from fabric.migration.ports import Audit, Fleet, Freeze, Heads, Health, Sealer
+from fabric.migration.throttle import Throttle
 from fabric.runtime.measures import Measures
 
 logger = logging.getLogger(__name__)

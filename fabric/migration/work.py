@@ -114,7 +114,7 @@ class Worker:
         gate.check(now=True)
         copied = self._bring(job, edge, checkpoint, gate)
         checksums = {"recorded": edge.replica.blob_sha256, "source_read": copied.source_sha256}
-        timed = gate.timed("before") or timed_reads(edge.source, edge.replica, tools.clock)
+        timed = gate.timed("before") or timed_reads(edge.source, edge.replica, tools.clock, reads=1)
         return tools.go(
             job,
             State.VERIFYING,
@@ -174,11 +174,8 @@ class Worker:
         proof, target_sha256 = self._proven(job, edge, copy, gate)
         may_delete = tools.may_delete(edge.target.name)
         age = self._access.check(edge.target, job.id, may_delete=may_delete, again=job.epoch > 1)
-        performance = self._compared(
-            edge,
-            copy,
-            {**job.performance, **_named("after", gate.timed("after") or timed_reads(edge.target, copy, tools.clock))},
-        )
+        timed = gate.timed("after") or timed_reads(edge.target, copy, tools.clock, reads=1)
+        performance = self._compared(edge, copy, {**job.performance, **_named("after", timed)})
         performance["access_test_age_seconds"] = age
         gate.check(now=True)
         tools.reached("verified")

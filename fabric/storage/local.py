@@ -85,6 +85,7 @@ class LocalStore(NoSums):
         self.classes = classes
         self.capabilities = Capabilities(class_change=len(classes) > 1)
         self.flat = adopted and len(classes) == 1
+        self._lookups = LOOKUPS_MOST if len(classes) > 1 else 1
         self._work = root / WORK_FOLDER
         self._uploads = Uploads(self._work / "uploads", name)
         self._room = Room(self, capacity_bytes)
@@ -108,7 +109,7 @@ class LocalStore(NoSums):
 
     def _open_file(self, key: str) -> tuple[int, str]:
         *parents, name = key.split("/")
-        for _ in range(LOOKUPS_MOST):
+        for _ in range(self._lookups):
             for storage_class in self.classes:
                 with suppress(FileNotFoundError, NotADirectoryError), self._folder(storage_class, parents) as handle:
                     if stat_file(handle, name) is not None:
@@ -138,7 +139,7 @@ class LocalStore(NoSums):
 
     def _find(self, key: str) -> tuple[str, os.stat_result] | None:
         *parents, name = key.split("/")
-        for _ in range(LOOKUPS_MOST):
+        for _ in range(self._lookups):
             for storage_class in self.classes:
                 with suppress(FileNotFoundError, NotADirectoryError), self._folder(storage_class, parents) as handle:
                     state = stat_file(handle, name)

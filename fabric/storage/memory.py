@@ -166,7 +166,7 @@ class MemoryStore(NoSums):
     ) -> ObjectInfo:
         upload = self._upload(key, upload_id)
         for part in parts:
-            if part.number not in upload.parts or upload.parts[part.number][0] != part:
+            if part.number not in upload.parts or not upload.parts[part.number][0].is_same(part):
                 raise BadInputError("a part is not the one that was stored", store=self.name, number=part.number)
         if not parts or [part.number for part in parts] != sorted({part.number for part in parts}):
             raise BadInputError("parts are given once each, in order", store=self.name)

@@ -113,7 +113,7 @@ class Uploads:
         """Return (file, start, bytes) of ``parts`` in order; BadInputError when one is not what is stored."""
         stored = {part.number: part for part in self.parts(upload_id)}
         for part in parts:
-            if stored.get(part.number) != part:
+            if part.number not in stored or not stored[part.number].is_same(part):
                 raise BadInputError("a part is not the one that was stored", store=self._store, number=part.number)
         if not parts or [part.number for part in parts] != sorted({part.number for part in parts}):
             raise BadInputError("parts are given once each, in order", store=self._store)

@@ -150,7 +150,11 @@ class S3Store:
         )
 
     def head(self, key: str) -> ObjectInfo:
-        return self._info_of_head(key, self._head(check_key(key)))
+        import obstore
+
+        with self._translated("head", key):
+            result = obstore.get(self._clients.reads, self._prefix + check_key(key), options={"head": True})
+            return self._info_of_stream(key, result)
 
     def _head(self, key: str) -> dict[str, Any]:
         with self._translated("head", key):
@@ -408,27 +412,26 @@ class S3Store:
             return str(answer["UploadId"])
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
-        body = bytes(data)
+        body, digest = bytes(data), ""
         options = self._at(check_key(key))
         if self.capabilities.server_sha256:
-            options["ChecksumSHA256"] = sums.said(body)
+            digest = hashlib.sha256(body).hexdigest()
+            options["ChecksumSHA256"] = sums.base64_of(digest)
         with self._translated("put", key):
             answer = self._clients.boto.upload_part(
                 **options, UploadId=upload_id, PartNumber=check_part_number(number), Body=body
             )
-        return Part(number, len(body), _tag(answer["ETag"]))
+        return Part(number, len(body), _tag(answer["ETag"]), digest)
 
     def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
-        return tuple(Part(p["PartNumber"], p["Size"], _tag(p["ETag"])) for p in self._listed_parts(key, upload_id))
-
-    def _listed_parts(self, key: str, upload_id: str) -> Iterator[dict[str, Any]]:
+        found: list[Part] = []
         options: dict[str, Any] = self._at(check_key(key)) | {"UploadId": upload_id}
         while True:
             with self._translated("parts", key):
                 page = self._clients.boto.list_parts(**options)
-            yield from page.get("Parts", ())
+            found += [Part(p["PartNumber"], p["Size"], _tag(p["ETag"]), sums.found(p)) for p in page.get("Parts", ())]
             if not page.get("IsTruncated"):
-                return
+                return tuple(found)
             options["PartNumberMarker"] = page["NextPartNumberMarker"]
 
     def complete(
@@ -441,10 +444,7 @@ class S3Store:
         return self.head(key)
 
     def _complete(self, key: str, upload_id: str, parts: tuple[Part, ...], condition: dict[str, str]) -> str:
-        listed: dict[int, str] = {}
-        if self.capabilities.server_sha256:
-            listed = {p["PartNumber"]: p.get("ChecksumSHA256", "") for p in self._listed_parts(key, upload_id)}
-        said = sums.completing(parts, listed)
+        said = sums.completing(parts, summed=self.capabilities.server_sha256)
         with self._translated("put", key, conditional=True):
             answer = self._clients.boto.complete_multipart_upload(
                 **self._at(key), UploadId=upload_id, MultipartUpload={"Parts": said}, **condition

@@ -13,7 +13,7 @@ from fabric.storage.store import Part
 
 def said(data: bytes | memoryview) -> str:
     """Return the SHA-256 of ``data`` as a server is told it."""
-    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+    return base64_of(hashlib.sha256(data).hexdigest())
 
 
 def found(answer: Mapping[str, Any]) -> str:
@@ -25,10 +25,14 @@ def found(answer: Mapping[str, Any]) -> str:
         return ""
 
 
-def completing(parts: tuple[Part, ...], listed: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Return what completes an upload: each part's tag, and its SHA-256 where the server listed one."""
+def completing(parts: tuple[Part, ...], *, summed: bool) -> list[dict[str, Any]]:
+    """Return what completes an upload: each part's tag, and its SHA-256 where the upload is ``summed``."""
     return [
         {"PartNumber": part.number, "ETag": f'"{part.tag}"'}
-        | ({"ChecksumSHA256": listed[part.number]} if listed.get(part.number) else {})
+        | ({"ChecksumSHA256": base64_of(part.sha256)} if summed and part.sha256 else {})
         for part in parts
     ]
+
+
+def base64_of(hexadecimal: str) -> str:
+    return base64.b64encode(bytes.fromhex(hexadecimal)).decode()

@@ -54,6 +54,11 @@ class Part(msgspec.Struct, frozen=True):
     number: int  # from 1
     size_bytes: int
     tag: str
+    sha256: str = ""  # hex, where it is known; a server that keeps one wants to be told it again at the end
+
+    def is_same(self, other: Part) -> bool:
+        """Say whether both name the same stored bytes."""
+        return (self.number, self.size_bytes, self.tag) == (other.number, other.size_bytes, other.tag)
 
 
 class Reading(Protocol):

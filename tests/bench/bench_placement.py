@@ -1,8 +1,10 @@
 """What placement is worth and what it takes: the whole table of the placement's bars in one run.
 
-Run: ``python tests/bench/bench_placement.py [costs] [scoring] [parser] [lines] [plan]`` (default: all). The last line
-is one JSON object. ``costs``: every policy on both development traces as a multiple of the optimum, the bars against
-the best published online rule, twelve variants (placement_costs.py). ``scoring``: objects scored a second on one
+Run: ``python tests/bench/bench_placement.py [costs] [worst] [gate] [elsewhere] [scoring] [parser] [lines] [plan]``
+(default: all). The last line is one JSON object. ``costs``: every policy on both development traces as a multiple of
+the optimum, the bars against the best published online rule, twelve variants (placement_costs.py). ``worst``: strict
+periods and an adversary (placement_worst.py). ``gate``: its price, and confidence against outcome (placement_gate.py).
+``elsewhere``: traces nobody tuned for (placement_elsewhere.py). ``scoring``: objects scored a second on one
 core, from raw daily counts to open gates, beside a plain Python loop over the same formula; bar 2 million.
 ``parser``: S3 log lines a second of one core (bench_formats.py). ``lines``: ten million log lines and an inventory of
 a million objects under every policy; ``plan``: ten million objects (both bench_scale.py). The last three each run in
@@ -24,6 +26,9 @@ from typing import Any
 
 import numpy as np
 import placement_costs
+import placement_elsewhere
+import placement_gate
+import placement_worst
 import scipy
 from scipy.special import betainc
 
@@ -45,7 +50,7 @@ SCRIPTS = {
     "lines": ("bench_scale.py", "replay"),
     "plan": ("bench_scale.py", "plan"),
 }
-PARTS = ("costs", "scoring", *SCRIPTS)
+PARTS = ("costs", "worst", "gate", "elsewhere", "scoring", *SCRIPTS)
 
 
 def inputs(objects: int, seed: int = 1) -> Inputs:
@@ -163,7 +168,13 @@ def main(asked: list[str]) -> None:
         "machine": f"{platform.machine()} {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__, "scipy": scipy.__version__},
     }
-    work = {"costs": placement_costs.measure, "scoring": scoring}
+    work = {
+        "costs": placement_costs.measure,
+        "worst": placement_worst.measure,
+        "gate": placement_gate.measure,
+        "elsewhere": placement_elsewhere.measure,
+        "scoring": scoring,
+    }
     for part in parts:
         figures[part] = work[part]() if part in work else printed_by(*SCRIPTS[part])
     sys.stdout.write(json.dumps(figures) + "\n")

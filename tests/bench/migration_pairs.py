@@ -34,6 +34,13 @@ words = importlib.import_module("fabric.core.words")
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 TRANSFERS = 4
 CLASS = "standard"
+ANY_LATENCY = words.ObjectPolicy(words.Classification.PUBLIC, latency=words.LatencyClass.ANY)  # a busy machine is slow
+
+
+def payload(size: int, seed: int) -> bytes:
+    """Return ``size`` random bytes, the same for the same seed."""
+    source = random.Random(seed)
+    return b"".join(source.randbytes(min(64 * MIB, size - start)) for start in range(0, size, 64 * MIB))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,7 @@ class Pair:
             return
         place = f"a/{world.store('a').classes[0]}"
         for number, size in enumerate(self.contents.sizes()):
-            head = world.write(f"{number:05d}", random.Random(number).randbytes(size), place=place)
+            head = world.write(f"{number:05d}", payload(size, number), place=place, policy=ANY_LATENCY)
             self.heads.append(replace(head, revision=0))
 
     def _move(self, world: Any) -> None:

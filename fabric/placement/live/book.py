@@ -14,7 +14,7 @@ from fabric.events.mapped import MappedArray
 from fabric.placement.live.days import Day, OpenDays, Readers, Seen
 from fabric.placement.live.receipt import ALIVE
 from fabric.placement.live.scanned import taken_back
-from fabric.placement.replay.ledger import FIGURES, RECORD, Fleet, Judged, Ledger, Table, Terms
+from fabric.placement.replay.ledger import FIGURES, RECORD, Fleet, Judged, Ledger, Table, Terms, prices_of
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past
 from fabric.placement.scanning import Run
@@ -319,7 +319,7 @@ class Book:
 
     def hot(self, size: int) -> int:
         """Return the class that an object of so many bytes is born in."""
-        prices = self.tariff.columns
+        prices = prices_of(self.tariff)
         return prices.managed if prices.managed >= 0 and size >= prices.floor_bytes else 0
 
     @property

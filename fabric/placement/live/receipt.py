@@ -12,7 +12,7 @@ from fabric.core.clock import SECONDS_PER_DAY, iso
 from fabric.core.errors import BadInputError
 from fabric.core.units import DAYS_PER_MONTH
 from fabric.placement.replay import shadows
-from fabric.placement.replay.ledger import RECORD, RULES, Fleet, Ledger, Table, Terms
+from fabric.placement.replay.ledger import REAL, RECORD, RULES, Fleet, Ledger, Table, Terms, prices_of
 from fabric.placement.replay.tariff import Managed, Tariff
 from fabric.placement.replay.trace import Past
 
@@ -95,7 +95,7 @@ def _receipt(
         terms=msgspec.json.decode(msgspec.json.encode(book.terms)),
         tried=taught.tried,
         paid=taught.paid,
-        prices=prices_of(book.tariff),
+        prices=told_prices(book.tariff),
         size=int(known["size"]),
         birth=int(known["birth"]),
         end=int(known["end"]) if over else ALIVE,
@@ -155,7 +155,7 @@ def holds(receipt: LedgerReceipt) -> bool:
 def counterfactual(receipt: LedgerReceipt, tariff: Tariff, record: np.ndarray) -> str:
     """Say what would have to happen for the answer to turn, in one sentence."""
     columns = shadows.Columns(*(record[name] for name in shadows.Columns._fields))
-    prices, size, real = tariff.columns, float(receipt.size), len(RULES)
+    prices, size, real = prices_of(tariff), float(receipt.size), REAL
     hot = prices.managed if prices.managed >= 0 and size >= prices.floor_bytes else 0
     if receipt.ended:
         return "it was deleted or overwritten; nothing of it is left to move"
@@ -166,7 +166,7 @@ def counterfactual(receipt: LedgerReceipt, tariff: Tariff, record: np.ndarray) -
 
 def _back(receipt: LedgerReceipt, tariff: Tariff, columns: shadows.Columns, hot: int) -> str:
     """Of a cold copy: after how many more reads it goes back."""
-    prices, size, real = tariff.columns, float(receipt.size), len(RULES)
+    prices, size, real = prices_of(tariff), float(receipt.size), REAL
     held = int(columns.held[0, real])
     extra = shadows.read_price(held, size, prices) - shadows.read_price(hot, size, prices)
     rule = RULES[receipt.rule]
@@ -182,7 +182,7 @@ def _back(receipt: LedgerReceipt, tariff: Tariff, columns: shadows.Columns, hot:
 
 def _down(receipt: LedgerReceipt, tariff: Tariff, columns: shadows.Columns, hot: int) -> str:
     """Of a hot copy: under which rate of whole reads, and after how many days without any, it sinks."""
-    prices, size, real = tariff.columns, float(receipt.size), len(RULES)
+    prices, size, real = prices_of(tariff), float(receipt.size), REAL
     here, found = shadows.keep_hot(size, hot, prices), []
     for to in range(1, tariff.plain):
         due = shadows.threshold(0, real, to, hot, columns, tariff.plain, RULES, receipt.rule)
@@ -217,7 +217,7 @@ def _past(receipt: LedgerReceipt) -> Past:
     )
 
 
-def prices_of(tariff: Tariff) -> dict[str, Any]:
+def told_prices(tariff: Tariff) -> dict[str, Any]:
     """Return a tariff as JSON-ready data; floats keep every bit."""
     given: dict[str, Any] = {name: getattr(tariff, name).tolist() for name in ARRAYS}
     given |= {"classes": list(tariff.names), "managed": tariff.managed}
@@ -228,7 +228,7 @@ def prices_of(tariff: Tariff) -> dict[str, Any]:
 
 
 def tariff_from(prices: dict[str, Any]) -> Tariff:
-    """Return the tariff that `prices_of` described."""
+    """Return the tariff that `told_prices` described."""
     columns = {name: np.array(prices[name], np.float64) for name in ARRAYS}
     return Tariff(tuple(prices["classes"]), managed=prices["managed"], tier=_tier(prices.get("tier")), **columns)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fabric.core.kernels import compiled
-from fabric.placement.replay.ledger import Judged, Ledger, Terms
+from fabric.placement.replay.ledger import Judged, Ledger, Terms, prices_of
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.shadows import CONFIDENCE, HORIZON_DAYS
 from fabric.placement.replay.tariff import Prices, Tariff
@@ -36,12 +36,15 @@ class Bin:
         moves: how many there are.
         promised: their mean confidence; NaN for none.
         paid: the share that saved more than it cost; NaN for none.
+        error: the standard error of ``paid`` less ``promised`` where what is done on one day shares one fate; NaN for
+            none. Objects of an archive are often read again together.
     """
 
     least: float
     moves: int
     promised: float
     paid: float
+    error: float
 
 
 def decide(trace: Trace, tariff: Tariff, terms: Terms = GATE) -> Moves:
@@ -54,7 +57,9 @@ def judged(trace: Trace, tariff: Tariff, terms: Terms = GATE) -> Judged:
     return Ledger.fresh(tariff, trace.lives, terms).judge(trace.columns, trace.days)
 
 
-def calibration(trace: Trace, tariff: Tariff, *, since: float = 0.5, terms: Terms | None = None) -> list[Bin]:
+def calibration(
+    trace: Trace, tariff: Tariff, *, since: float = 0.5, until: float = 1.0, terms: Terms | None = None
+) -> list[Bin]:
     """Compare confidence with what happened, for demotions of the last days of a trace.
 
     A demotion's confidence rests on days before it, so every one is held out; the first days are left out because
@@ -62,26 +67,36 @@ def calibration(trace: Trace, tariff: Tariff, *, since: float = 0.5, terms: Term
 
     Args:
         since: the share of the days that is left out at the beginning.
+        until: the share of the days at which to end.
         terms: None: no gate, so that demotions of low confidence are seen too.
     """
     told = judged(trace, tariff, terms or Terms())
     moves = told.moves
     asked = ~np.isnan(told.factors[:, CONFIDENCE]) & (moves.day >= trace.days * since)
+    asked &= moves.day < trace.days * until
     asked &= moves.day + HORIZON_DAYS <= trace.days
     paid = np.zeros(len(moves.day), np.bool_)
     kernel = compiled(outcomes, work=trace.work)
-    kernel(trace.columns, tariff.columns, moves.life, moves.day, moves.to, moves.after_reads, paid)
-    return _bins(told.factors[asked, CONFIDENCE].astype(np.float64), paid[asked])
+    kernel(trace.columns, prices_of(tariff), moves.life, moves.day, moves.to, moves.after_reads, paid)
+    return _bins(told.factors[asked, CONFIDENCE].astype(np.float64), paid[asked], moves.day[asked])
 
 
-def _bins(confidence: NDArray[np.float64], paid: NDArray[np.bool_]) -> list[Bin]:
+def _bins(confidence: NDArray[np.float64], paid: NDArray[np.bool_], day: NDArray[np.int32]) -> list[Bin]:
     found = []
     for least, most in pairwise(BINS):
         here = (confidence >= least) & (confidence < most)
         count = int(here.sum())
         means = (float(confidence[here].mean()), float(paid[here].mean())) if count else (np.nan, np.nan)
-        found.append(Bin(least, count, *means))
+        found.append(Bin(least, count, *means, _error(paid[here] - confidence[here], day[here])))
     return found
+
+
+def _error(gap: NDArray[np.float64], day: NDArray[np.int32]) -> float:
+    """Return the standard error of the mean of ``gap``, the days being the independent draws."""
+    if not len(gap):
+        return float("nan")
+    off = np.bincount(day - day.min(), gap - gap.mean())
+    return float(np.sqrt((off * off).sum()) / len(gap))
 
 
 def outcomes(

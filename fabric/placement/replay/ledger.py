@@ -30,11 +30,12 @@ from fabric.core.kernels import Kernel, compiled
 from fabric.placement.replay.lessons import Lesson, weighed
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.shadows import EPOCH_DAYS, KINDS, Columns, Gate, Told, advance, reconsider, state
-from fabric.placement.replay.tariff import Tariff
+from fabric.placement.replay.tariff import Prices, Tariff
 from fabric.placement.replay.trace import Past, Trace
 
 COLD_MOST = 4  # plain classes below the hot one
 BLOCK = 1 << 15  # objects worked on at a time
+HUGE = 1 << 62  # bytes that no object has
 FIGURES = 6  # f, l, c, t, score and confidence of a demotion
 FORMAT = 2
 UNCOMPILED_VISITS = 10_000  # of objects, about 0.2 ms each; compiling takes many seconds the first time
@@ -46,15 +47,21 @@ RULES = np.array(
         (2.0, 3.0, 3.0, 1.4, 3.0, 3.0),  # stay in the hot class or the managed tier for long
         (2.0, 1.0, 0.8, 1.4, 1.0, 0.75),  # patient with the young
         (2.0, 1.0, 0.25, 1.4, 1.0, 0.75),  # eager
+        (2.0, 1.25, 0.8, 1.4, 1.25, 0.8),  # even: break even, for who has nobody to learn from
     ]
 )
-RULE_NAMES = ("stay", "patient", "eager")
-FIRST_RULE = 0
-COPIES = len(RULES) + 1
+RULE_NAMES = ("stay", "patient", "eager", "even")
+STAY, EVEN = 0, 3
+PAPER = 3  # rules that paper copies obey, the first ones
+REAL = PAPER  # the copy that is none on paper
+COPIES = PAPER + 1
+FADING = 0.9868  # of what trials say, from one lesson to the next: a half-life of a year
+FLEET_LEAST = 30  # lives, below which a comparison of rules means nothing and the fleet breaks even
+FEE_MOST = 0.5  # of what a managed tier's deepest level could save, that its fee may be for the tier to be home
 
 RECORD = np.dtype(  # the counts of a copy are those of its day ``since``, before that day's night; see `stated`
     [
-        ("own", "f8", (len(RULES),)),  # USD that each paper copy has cost
+        ("own", "f8", (PAPER,)),  # USD that each paper copy has cost
         ("wait", "f4", (COPIES,)),  # factor on the waits before a demotion
         ("patience", "f4", (COPIES,)),  # factor on the waits before a promotion
         ("rent", "f4", (COPIES,)),  # USD paid by being cold, less the storage saved, not below 0; of this stay
@@ -89,10 +96,12 @@ class Fleet(msgspec.Struct):
     """What the whole fleet has learned, and how far it has lived."""
 
     day: int = 0  # the next to live
-    rule: int = FIRST_RULE  # index into RULES
+    rule: int = EVEN  # index into RULES
     sureness: float = 0.0  # standard errors by which the rule beat its predecessor when it was adopted
     adopted: list[tuple[int, int]] = []  # (day, rule), oldest first
-    tried: Table = msgspec.field(default_factory=_nothing)  # demotions on paper whose end is known
+    tried: Table = msgspec.field(
+        default_factory=_nothing
+    )  # demotions on paper whose end is known, older ones count less
     paid: Table = msgspec.field(default_factory=_nothing)  # those that paid for their way back
     trying: Table = msgspec.field(default_factory=_nothing)  # both since the last lesson
     paying: Table = msgspec.field(default_factory=_nothing)
@@ -127,6 +136,16 @@ class Judged:
     factors: NDArray[np.float32]
 
 
+def prices_of(tariff: Tariff) -> Prices:
+    """Return prices as the rule takes them: a managed tier is home to objects alone whose fee it can earn back."""
+    found = tariff.columns
+    if tariff.tier is None:
+        return found
+    saved = FEE_MOST * float(found.level_storage[0] - found.level_storage[-1])
+    least = found.monitoring / saved if saved > 0 else np.inf
+    return found._replace(floor_bytes=int(min(max(found.floor_bytes, least), HUGE)))
+
+
 class Ledger:
     """The records of all objects and what the fleet has learned. One thread at a time."""
 
@@ -141,7 +160,7 @@ class Ledger:
     ) -> None:
         if tariff.plain - 1 > COLD_MOST:
             raise ConfigError("the rule knows at most five plain classes", classes=",".join(tariff.names))
-        self.tariff = tariff
+        self.tariff, self.prices = tariff, prices_of(tariff)
         self.records = records
         self.fleet = fleet
         self.terms = terms or Terms()
@@ -187,29 +206,31 @@ class Ledger:
 
     def lesson(self, past: Past) -> Lesson:
         """Weigh every rule on all that the fleet has lived."""
-        costs, squares = np.zeros(len(RULES)), np.zeros((len(RULES), len(RULES)))
+        costs, squares = np.zeros(PAPER), np.zeros((PAPER, PAPER))
 
         def weigh(lo: int, block: Columns) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-            return weighed(past, lo, self.fleet.day, block, self.tariff.columns)
+            return weighed(past, lo, self.fleet.day, block, self.prices)
 
         for found in _each(weigh, self._blocks(self._born(past))):
             costs, squares = costs + found[0], squares + found[1]
-        now = self.fleet.rule
+        now = STAY if self.fleet.rule == EVEN else self.fleet.rule
         return Lesson(costs[now] - costs, np.sqrt(squares[now]))
 
     def stated(self, past: Past, life: int) -> NDArray[np.void]:
         """Return the record of a life, shape (1,), with every count as of the dawn of the next day to live."""
         found = self.records[life : life + 1].copy()
         one = Columns(*(found[name] for name in Columns._fields))
-        state(0, life, self.fleet.day, one, past, self.tariff.columns, self.tariff.plain)
+        state(0, life, self.fleet.day, one, past, self.prices, self.tariff.plain)
         return found
 
     def _learn(self, past: Past) -> None:
         fleet = self.fleet
-        fleet.tried = (np.array(fleet.tried) + np.array(fleet.trying)).tolist()
-        fleet.paid = (np.array(fleet.paid) + np.array(fleet.paying)).tolist()
+        fleet.tried = (np.array(fleet.tried) * FADING + np.array(fleet.trying)).tolist()
+        fleet.paid = (np.array(fleet.paid) * FADING + np.array(fleet.paying)).tolist()
         fleet.trying, fleet.paying = _nothing(), _nothing()
-        rule, sureness = self.lesson(past).best(self.fleet.rule)
+        if self._born(past) < FLEET_LEAST:
+            return
+        rule, sureness = self.lesson(past).best(STAY if fleet.rule == EVEN else fleet.rule)
         if rule != self.fleet.rule:
             self.fleet.rule, self.fleet.sureness = rule, sureness
             self.fleet.adopted.append((self.fleet.day, rule))
@@ -220,12 +241,12 @@ class Ledger:
         kernel = self._kernel(reconsider, len(self.records))
         rule = self.fleet.rule
         for lo, block in self._blocks(self._born(past)):
-            kernel(past, lo, self.fleet.day, block, self.tariff.columns, self.tariff.plain, RULES, rule)
+            kernel(past, lo, self.fleet.day, block, self.prices, self.tariff.plain, RULES, rule)
 
     def _advance(self, past: Past, row: NDArray[np.int64], stop: int) -> list[Judged]:
         """Live up to ``stop``: find in each block whom something happens to, and let the kernel visit those."""
         begin, gate = self.fleet.day, self._gate()
-        rule, plain, prices = self.fleet.rule, self.tariff.plain, self.tariff.columns
+        rule, plain, prices = self.fleet.rule, self.tariff.plain, self.prices
 
         def live(lo: int, block: Columns) -> tuple[Judged, Gate]:
             rows = row[lo : lo + len(block.lived)]

@@ -34,7 +34,10 @@ MOST_HEATS = 255
 HORIZON_DAYS = 90  # after which a demotion is judged, unless a promotion ended it before
 WEEK_DECAY, MONTH_DECAY = 0.9057236642639067, 0.9771599684342459  # a day's share of half-lives of 7 and 30 days
 WEEK_RATE, MONTH_RATE = 1.0 - WEEK_DECAY, 1.0 - MONTH_DECAY
-KINDS = 6  # of demotions, see `kind_of`
+WAITS = 6  # kinds of one size, see `kind_of`
+SIZES = 5  # and how many sizes
+KINDS = WAITS * SIZES  # of demotions
+SIZE_LEAST, SIZE_STEP = float(1 << 20), 32.0  # bytes up to which the first kinds reach, and by how much the next
 TRIALS = 8  # a trial is its class plus this many times its kind
 F, L, C, T, SCORE, CONFIDENCE = range(6)  # columns of `Told.factors`
 
@@ -123,7 +126,7 @@ def advance(
         who: the objects to which something happens on these days, as `ledger.awake` finds them.
         row: shape (objects,); each one's first row that is not lived yet. Moved on.
         plain: how many plain classes there are.
-        rules: shape (rules, 6), thresholds as multiples of a price.
+        rules: shape (rules, 6), thresholds as multiples of a price; the first ones are those of paper copies.
         rule: the one that the real copies obey.
         told: has room for two moves per object and day.
     """
@@ -172,8 +175,9 @@ def visit(
         each = past.bytes[row[at]] / reads
         row[at] += 1
     soonest = LATER
-    for copy in range(len(rules) + 1):
-        real = copy == len(rules)
+    copies = block.held.shape[1]
+    for copy in range(copies):
+        real = copy == copies - 1
         obeyed = rule if real else copy
         teller = life if real else -1
         again = day + 1
@@ -472,15 +476,16 @@ def dawn(
         prices_waited = waited(at, copy, to, nights, size, hot, block, prices)
         if due >= NEVER or prices_waited < due:
             continue
+        kind = kind_of(prices_waited, size)
         if teller >= 0:
-            judge(at, prices_waited, due, to, day, block, gate, told)
+            judge(at, kind, prices_waited, due, to, day, block, gate, told)
             if gate.on and not opens(told.factors, told.made[0], gate):
                 closed = True
                 continue
         roll(at, copy, size, hot, day, block, prices, plain)
         if held == hot:
             end_hot_spell(at, copy, block)
-            block.trial[at, copy] = 0 if teller >= 0 else to + TRIALS * kind_of(prices_waited)
+            block.trial[at, copy] = 0 if teller >= 0 else to + TRIALS * kind
         pay(at, copy, prices.transition[to] + rest(at, copy, 0, size, block, prices), block)
         arrive(at, copy, to, block)
         write(teller, day, to, -1, told)
@@ -514,15 +519,18 @@ def reopens(
         last = waited(at, copy, to, lesson - 1 - since, size, hot, block, prices)
         if due >= NEVER or last < due:
             continue
-        if kind_of(waited(at, copy, to, day + 1 - since, size, hot, block, prices)) != kind_of(last):
+        kind = kind_of(last, size)
+        if kind_of(waited(at, copy, to, day + 1 - since, size, hot, block, prices), size) != kind:
             return day + 1
-        judge(at, last, due, to, lesson - 1, block, gate, told)
+        judge(at, kind, last, due, to, lesson - 1, block, gate, told)
         if opens(told.factors, told.made[0], gate):
             return day + 1
     return lesson
 
 
-def judge(at: int, prices_waited: float, due: float, to: int, day: int, block: Columns, gate: Gate, told: Told) -> None:
+def judge(
+    at: int, kind: int, prices_waited: float, due: float, to: int, day: int, block: Columns, gate: Gate, told: Told
+) -> None:
     """Write the figures of a demotion at a dawn into the row that is to come.
 
     f = (1 + 2 Q) / (2 + 2 Q), where Q = ``prices_waited`` is the saving forgone in prices there and back: 0.5 at none.
@@ -533,7 +541,6 @@ def judge(at: int, prices_waited: float, due: float, to: int, day: int, block: C
     row = told.made[0]
     nights = day - 1 - int(block.seen[at])
     week, month = float(block.week[at]) * power(WEEK_DECAY, nights), float(block.month[at]) * power(MONTH_DECAY, nights)
-    kind = kind_of(prices_waited)
     told.factors[row, F] = (1.0 + 2.0 * prices_waited) / (2.0 + 2.0 * prices_waited)
     told.factors[row, L] = gate.latency[to]
     told.factors[row, C] = 2.0 / (2.0 + due)
@@ -552,13 +559,24 @@ def opens(factors: NDArray[np.float32], at: int, gate: Gate) -> bool:
     return bool(float(factors[at, SCORE]) > gate.score and float(factors[at, CONFIDENCE]) > gate.confidence)
 
 
-def kind_of(waited: float) -> int:
-    """Return how long a demotion was waited for, in steps of prices there and back; a longer quiet promises more."""
-    if waited < 0.6:
-        return 0 if waited < 0.3 else 1
-    if waited < 1.6:
-        return 2 if waited < 1.0 else 3
-    return 4 if waited < 2.5 else 5
+def kind_of(prices_waited: float, size: float) -> int:
+    """Return the kind of a demotion: how long it was waited for, in steps of prices there and back, and its size.
+
+    A longer quiet promises more; small objects, which fees decide, are read otherwise than large ones.
+    """
+    if prices_waited < 0.6:
+        found = 0 if prices_waited < 0.3 else 1
+    elif prices_waited < 1.6:
+        found = 2 if prices_waited < 1.0 else 3
+    else:
+        found = 4 if prices_waited < 2.5 else 5
+    reached = SIZE_LEAST
+    for _ in range(SIZES - 1):
+        if size < reached:
+            return found
+        found += WAITS
+        reached *= SIZE_STEP
+    return found
 
 
 def settle(at: int, copy: int, paid: bool, block: Columns, gate: Gate) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabric.core.errors import BadInputError
-from fabric.placement.replay import gated, shadows, tune
+from fabric.placement.replay import gated, ledger, shadows, tune
 from fabric.placement.replay.ledger import Terms
 from fabric.placement.replay.tariff import Tariff, tariff_of
 from fabric.placement.replay.trace import Trace
@@ -81,6 +81,24 @@ def test_confidence_on_days_held_out_is_what_became_of_quiet_objects(tariff: Tar
     assert bins
     assert all(found.paid == 1.0 for found in bins)
     assert bins[-1].promised > 0.9
+    assert all(found.error >= 0 for found in bins)
+
+
+def test_old_trials_say_less_than_recent_ones(tariff: Tariff) -> None:
+    trace = quiet(lives=60, days=1200)
+    running = ledger.Ledger.fresh(tariff, trace.lives, gated.GATE)
+    running.live(trace.columns, 600)
+    known = np.array(running.fleet.tried).sum()
+    running.live(trace.columns, 1200)
+
+    assert 0 < np.array(running.fleet.tried).sum() < 0.5 * known
+
+
+def test_trials_of_small_objects_say_nothing_of_large_ones() -> None:
+    sizes = [2.0**exponent for exponent in (10, 20, 25, 30, 35, 50)]
+
+    assert [shadows.kind_of(0.1, size) // shadows.WAITS for size in sizes] == [0, 1, 2, 3, 4, 4]
+    assert shadows.kind_of(9.9, sizes[-1]) == shadows.KINDS - 1
 
 
 @pytest.mark.item(19)
