@@ -143,7 +143,6 @@ class Job(msgspec.Struct, frozen=True):
     bytes_per_second: float = 0.0
     litter: bool = False  # a copy was left behind at a store that did not answer
     ordered_by: str = ""  # who applied the plan; "" where placement's moves are carried out by themselves
-    proof: str = ""  # how the copy was proven: server_sha256 | read_back | media; "" before it was
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
