@@ -60,7 +60,8 @@ def send(
     sending = _Sending(edge, gate, state, save, reached, whole=whole)
     sending.all_parts()
     reached("upload.completing")
-    parts = tuple(Part(*entry) for entry in sending.state.parts)
+    summed = edge.target.capabilities.server_sha256  # who keeps a SHA-256 of each part is told it again
+    parts = tuple(Part(*entry[:3], entry[3] if summed else "") for entry in sending.state.parts)
     info = edge.target.complete(state.blob, state.upload_id, parts, only_if_absent=True)
     reached("copy.put")
     return Sent(sending.state, info, sending.sha256())

@@ -150,11 +150,7 @@ class S3Store:
         )
 
     def head(self, key: str) -> ObjectInfo:
-        import obstore
-
-        with self._translated("head", key):
-            result = obstore.get(self._clients.reads, self._prefix + check_key(key), options={"head": True})
-            return self._info_of_stream(key, result)
+        return self._info_of_head(key, self._head(check_key(key)))
 
     def _head(self, key: str) -> dict[str, Any]:
         with self._translated("head", key):
