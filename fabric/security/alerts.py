@@ -124,7 +124,10 @@ class Alerts:
             for measure in known:
                 if rule.matches(measure.name, measure.labels):
                     labels = dict(measure.labels)
-                    found[fingerprint(rule.name, labels)] = rule, labels, _figure(rule, measure, now)
+                    name = fingerprint(rule.name, labels)
+                    alert = self._alerts.get(name)
+                    counts = (alert is not None and alert.state in ACTIVE) or rule.still_shown(measure.at, now)
+                    found[name] = rule, labels, _figure(rule, measure, now) if counts else None
             for name, alert in self._alerts.items():
                 if alert.rule == rule.name and name not in found:
                     found[name] = rule, alert.labels, None

@@ -66,6 +66,10 @@ class Rule:
         """Say whether the alert holds: above the threshold, or, where ``active``, not yet back at the clear level."""
         return value > (self.clear if active else self.threshold)
 
+    def still_shown(self, at: float, now: float) -> bool:
+        """Say whether a figure counts towards ``for_seconds``: one burst long ago does not show that it goes on."""
+        return not self.for_seconds or now - at <= self.for_seconds / 2
+
     def fresh(self, at: float, now: float) -> bool:
         """Say whether a figure measured at ``at`` still counts."""
         return now - at <= self.stale_seconds

@@ -17,6 +17,7 @@ from fabric.app.applied import AppliedMoves
 from fabric.app.engine import Engine
 from fabric.core.config import MigrationSettings, PlacementSettings, PolicySettings, Settings, StoreSettings
 from fabric.core.words import Classification, Criticality, Mode
+from fabric.migration.ports import NOBODY, Order
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class World:
             plan = self.act(by, "plan").json()
             assert self.act(by, "apply", sha256=plan["sha256"]).status == 200
         else:
-            self.engine.applied.apply([move.id for move in self.engine.decisions.open_moves(10)], "")
+            self.engine.applied.apply({move.id: NOBODY for move in self.engine.decisions.open_moves(10)})
             self.engine.wake("migration")
         job = until(lambda: self.engine.jobs.of_key(head.key), what="the job")[0]
         assert (job.state, job.risk, job.ordered_by) == ("AWAITING_APPROVAL", "high", by)
@@ -132,8 +133,9 @@ def test_what_was_applied_before_orders_had_names_is_still_applied(tmp_path: Pat
     path = tmp_path / "applied.json"
     path.write_bytes(b'["one","two"]')
     applied = AppliedMoves(Feed(), path, automatic=False)
-    assert applied.ordered_by("one") == ""
-    applied.apply(["three"], "ann")
+    assert applied.order("one") == NOBODY
+    applied.apply({"three": Order("ann", "run", "hash")})
     applied.take(["one"])
-    assert msgspec.json.decode(path.read_bytes()) == {"two": "", "three": "ann"}
-    assert AppliedMoves(Feed(), path, automatic=False).ordered_by("three") == "ann"
+    assert set(msgspec.json.decode(path.read_bytes())) == {"two", "three"}
+    again = AppliedMoves(Feed(), path, automatic=False)
+    assert (again.order("two"), again.order("three")) == (NOBODY, Order("ann", "run", "hash"))

@@ -25,7 +25,7 @@ from fabric.consistency import replication
 from fabric.consistency.levels import Outcome
 from fabric.core.errors import FabricError, IntegrityError, NotFoundError
 from fabric.core.ids import new_id
-from fabric.migration import component, reap
+from fabric.migration import reap, schedule
 from fabric.plane.objects import PutOptions
 from fabric.storage.fault import Failure, Switch
 
@@ -236,7 +236,7 @@ def test_nothing_acknowledged_is_lost_while_everything_happens_to_the_same_keys_
     monkeypatch.setattr(replication, "READERS_SECONDS", 1.0)
     monkeypatch.setattr(replication, "STRAGGLER_SECONDS", 2.0)
     monkeypatch.setattr(reap, "RETRY_SECONDS", 0.5)
-    monkeypatch.setattr(component, "RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(schedule, "RETRY_SECONDS", 0.5)
     with opened(tmp_path) as (engine, switch):
         world = World(engine, switch)
         acts = [(put, 0.01)] * 3 + [(delete, 0.08), (read, 0.005), (read, 0.005), (move, 0.02), (meddle, 0.1)]

@@ -162,7 +162,8 @@ class Ledgers:
         unread = self._log.end - self._offset
         for name, book in self._books.items():
             old = book.days_behind(self._today) > BEHIND_DAYS_MOST
-            old &= more or self._clock.monotonic() - self._quiet_since[name] < PAST_QUIET_SECONDS
+            # whether more comes is asked of the store itself: others may be read and written for ever
+            old &= book.days_due() > 0 or self._clock.monotonic() - self._quiet_since[name] < PAST_QUIET_SECONDS
             if old or unread >= FEED_ROWS:
                 self._reading.add(name)
             elif not more or book.days_due() == 0:

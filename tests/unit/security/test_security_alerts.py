@@ -105,6 +105,15 @@ def transfer(watch: Watch, throughput: Throughput, rate: float, times: int, size
     return events
 
 
+def test_a_burst_that_was_slow_and_over_does_not_fire_while_nothing_more_is_asked(watch: Watch) -> None:
+    throughput = Throughput(watch.measures)
+    assert transfer(watch, throughput, 1e8, 60) == []
+    for _ in range(20):  # at once, between two looks
+        throughput.observe("nas", "put", "hdd", (1 << 20) / 5e7, 1 << 20, True)
+    assert [event for _ in range(60) for event in watch.look()] == []
+    assert transfer(watch, throughput, 5e7, 20) != []
+
+
 @pytest.mark.item(85)
 def test_a_throttled_store_fires_against_its_own_past_and_ends_when_it_is_back(watch: Watch) -> None:
     throughput = Throughput(watch.measures)
