@@ -168,11 +168,11 @@ class CrashWorld(World):
         version = Version(version_id, len(data), sealed.sha256, now, ("w", 1), {}, (replica,))
         return self.heads.commit(Head(key, policy, (version,), key_id=key_id))
 
-    def decide_all(self) -> None:
-        """Record the moves as placement does, in one transaction."""
+    def decide_all(self, *keys: str) -> None:
+        """Record the moves (of every object, without keys) as placement does, in one transaction."""
         asked: list[object] = []
         kept, self.decisions = self.decisions, type("Open", (), {"open": asked})()  # type: ignore[assignment]
-        for key in self.scenario.keys:
+        for key in keys or self.scenario.keys:
             self.decide(key, self.pair.target, source=self.pair.source)
         self.decisions = kept
         self.decisions.record(asked)  # type: ignore[attr-defined]
