@@ -153,12 +153,12 @@ class CrashWorld(World):
     def write_all(self) -> None:
         """Write the scenario's objects sealed, as the data plane does."""
         for key in self.scenario.keys:
-            self._write_sealed(key)
+            self.write_sealed(key, data_of(key, self.part_bytes))
 
-    def _write_sealed(self, key: str) -> Head:
-        place, now, data = Place.parse(self.pair.source), self.clock.now(), data_of(key, self.part_bytes)
+    def write_sealed(self, key: str, data: bytes) -> Head:
+        place, now = Place.parse(self.pair.source), self.clock.now()
         member, version_id = self.fleet.member(place.store), new_id(now)
-        policy = ObjectPolicy(OBJECTS[key], latency=LatencyClass.ANY)
+        policy = ObjectPolicy(OBJECTS.get(key, _PLAIN), latency=LatencyClass.ANY)
         key_id = "" if policy.classification is _PLAIN else self.vault.key_for(key, policy.classification)
         suite = self.vault.suite_for(policy.classification, member.address.zone)
         draft = Draft(key, version_id, now, ("w", 1), {}, policy, key_id=key_id)
