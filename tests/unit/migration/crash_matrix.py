@@ -58,6 +58,7 @@ class Case:
     scenario: str
     point: str = ""  # POINT#N
     share: float = -1.0
+    again: bool = True  # whether the start after it may be killed too
 
     @property
     def kind(self) -> str:
@@ -165,9 +166,12 @@ class Matrix:
 
     def run(self, case: Case) -> list[str]:
         """Carry out one case; return what is wrong."""
+        return self.told(case)[1]
+
+    def told(self, case: Case) -> tuple[dict[str, Any], list[str]]:
+        """Carry out one case; return what its processes told, and what is wrong."""
         before = len(self.tally.violations)
-        self._carry(case)
-        return self.tally.violations[before:]
+        return self._carry(case), self.tally.violations[before:]
 
     def _carry(self, case: Case) -> dict[str, Any]:
         self._number += 1
@@ -209,7 +213,7 @@ class _Run:
         heads = heads_in(self.folder)
         self.wrong += self._reader.without_copy(heads)
         self._count(told)
-        self._recovered()
+        told["again"] = self._recovered()
         heads = heads_in(self.folder)
         self.wrong += self._reader.without_copy(heads)
         self.wrong += self._reader.corrupt(heads)
@@ -231,9 +235,10 @@ class _Run:
             tally.not_killed[case.point.partition("#")[0] or "random"] += 1
         return told
 
-    def _recovered(self) -> None:
+    def _recovered(self) -> list[str]:
+        """Start again until everything has ended; return the points that the last start reached."""
         dice, tally = self._matrix._dice, self._matrix.tally
-        if self._case.point != "none" and dice.random() < SECOND_KILLS:
+        if self._case.again and self._case.point != "none" and dice.random() < SECOND_KILLS:
             told = self._ask("recover", kill="", after=dice.uniform(0.0, 0.3))
             tally.kills["recovery"] += told["code"] == SIGKILLED
             self.wrong += self._reader.without_copy(heads_in(self.folder))
@@ -244,6 +249,8 @@ class _Run:
         keys = Counter(key for key, _, _ in told["jobs"])
         tally.ends.update(state for _, state, _ in told["jobs"])
         self.wrong += [f"{key} was given {many} jobs: {told['jobs']}" for key, many in keys.items() if many > 1]
+        points: list[str] = told["points"]
+        return points
 
     def _ask(self, do: str, *, kill: str, after: float | None) -> dict[str, Any]:
         matrix, pair = self._matrix, self._case.pair

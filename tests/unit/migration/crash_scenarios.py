@@ -46,12 +46,15 @@ OBJECTS = {
     "anew": _ANEW,  # another suite on premise than in a cloud
     "large": _PLAIN,  # goes in three parts
     "bulk": _ANEW,  # as large; sealed anew it goes in one write, which the driver sends in parts
+    "long": _PLAIN,  # goes in LONG_PARTS parts
 }
+LONG_PARTS = 12
 
 
 def data_of(key: str, part_bytes: int) -> bytes:
     """Return the plain bytes of an object, the same in every process."""
-    size = 2 * part_bytes + 1000 if key in ("large", "bulk") else 2000 + len(key)
+    whole_parts = {"large": 2, "bulk": 2, "long": LONG_PARTS - 1}.get(key, 0)
+    size = whole_parts * part_bytes + 1000 + len(key)
     return random.Random(key).randbytes(size)
 
 
@@ -274,6 +277,7 @@ _COPIED = tuple(name for name, pair in PAIRS.items() if not pair.in_place)
 SCENARIOS = {
     "move": Scenario(move, *_MOVED),
     "bulk": Scenario(move, "bulk"),
+    "long": Scenario(move, "long", pairs=()),  # for one test alone
     "reap": Scenario(reap, "plain", "large", grace_days_between_stores=0.0, grace_days_inside_store=0.0),
     "undo": Scenario(undo, "anew", "large"),
     "spoilt": Scenario(spoilt, "plain", "large"),
