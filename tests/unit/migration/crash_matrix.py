@@ -71,7 +71,7 @@ class Tally:
 
     runs: Counter[str] = field(default_factory=Counter)  # PAIR KIND
     kills: Counter[str] = field(default_factory=Counter)  # of each point, and "random", "recovery"
-    reached: Counter[str] = field(default_factory=Counter)  # times a point was passed or died at
+    reached: Counter[tuple[str, str]] = field(default_factory=Counter)  # pair and point: times passed or died at
     ends: Counter[str] = field(default_factory=Counter)  # states of jobs
     not_killed: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
@@ -269,7 +269,7 @@ class _Run:
         tally, case = self._matrix.tally, self._case
         if case.point != "none" and told["code"] == SIGKILLED:
             tally.runs[f"{case.pair} {case.kind}"] += 1
-        tally.reached.update(told["points"])
+        tally.reached.update((case.pair, point) for point in told["points"])
 
     def wipe(self) -> None:
         for store in self._stores.values():
@@ -328,8 +328,13 @@ def summary(tally: Tally, seed: int, seconds: float) -> dict[str, Any]:
         "runs": sum(tally.runs.values()),
         "runs_by_pair": {pair: found for pair, found in by_pair.items() if found},
         "kills_by_point": dict(sorted(tally.kills.items())),
-        "points_never_reached": sorted(set(POINTS) - tally.reached.keys()),
-        "points_unnamed": sorted(tally.reached.keys() - set(POINTS)),
+        "points_never_reached": sorted(set(POINTS) - {point for _, point in tally.reached}),
+        "points_never_reached_by_pair": {
+            pair: sorted(set(POINTS) - {point for which, point in tally.reached if which == pair})
+            for pair, found in by_pair.items()
+            if found
+        },
+        "points_unnamed": sorted({point for _, point in tally.reached} - set(POINTS)),
         "not_killed": dict(tally.not_killed),
         "recovery_seconds_most": round(tally.recovery_seconds_most, 1),
         "jobs_ended": dict(tally.ends),
