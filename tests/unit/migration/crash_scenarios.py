@@ -129,7 +129,9 @@ class CrashWorld(World):
         self.hooks: list[Reached] = []
         parts.MIB = part_bytes  # part sizes are rounded up to it
         schedule.BACK_OFF_SECONDS = 0.05
-        s3.SINGLE_MOST_BYTES = azure.SINGLE_MOST_BYTES = pieces.PART_BYTES = part_bytes
+        driver = {"s3": s3, "azure": azure}.get(pair.kinds[pair.target[0]])
+        if driver is not None:  # what is sealed anew goes in parts too
+            driver.SINGLE_MOST_BYTES = pieces.PART_BYTES = part_bytes
         vault = Vault(KeyTable((folder / "keys1", folder / "keys2"), ROOT, SystemClock()))
         wraps = {name: lambda inner: Traced(inner, folder / "deletes.log") for name in stores}
         self.vault = vault
