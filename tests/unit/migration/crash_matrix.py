@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -351,6 +352,7 @@ def main() -> None:
     parser.add_argument("--runs-most", type=int, default=5000, help="of each pair")
     parser.add_argument("--folder", type=Path, default=None, help="where the runs' folders lie; memory where there is")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # servers end with this process
     pairs = given.pairs.split(",")
     base = given.folder or (Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
     folder, begun = Path(tempfile.mkdtemp(prefix="crash-", dir=base)), time.monotonic()

@@ -92,11 +92,13 @@ class Traced(Around):
         os.write(self._log, f"{what} {self.name} {key}\n".encode())
 
     def put(self, key: str, chunks: Chunks, **more: object) -> ObjectInfo:  # type: ignore[override]
+        self._say("putting", key)
         info = super().put(key, chunks, **more)  # type: ignore[arg-type]
         self._say("put", key)
         return info
 
     def complete(self, key: str, *rest: object, **more: object) -> ObjectInfo:  # type: ignore[override]
+        self._say("putting", key)
         info = super().complete(key, *rest, **more)  # type: ignore[arg-type]
         self._say("put", key)
         return info

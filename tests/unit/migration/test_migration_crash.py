@@ -107,7 +107,7 @@ def test_the_reader_finds_what_is_lost_damaged_left_or_deleted_twice(tmp_path: P
     assert list(reader.without_copy([])) == ["no head of ['k']"]
 
     log = tmp_path / "deletes.log"
-    log.write_text("deleting a objects/1\ndeleted a objects/1\nput a objects/1\ndeleting a objects/1\n")
+    log.write_text("deleting a objects/1\ndeleted a objects/1\nputting a objects/1\ndeleting a objects/1\n")
     assert list(double_deletes(log)) == []
     log.write_text("deleting a objects/1\ndeleting a objects/1\ndeleted a objects/1\ndeleting a objects/1\n")
     assert list(double_deletes(log)) == ["a objects/1"]
