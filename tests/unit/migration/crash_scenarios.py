@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from migration_world import World
+from migration_world import ENDED, World
 
 from fabric.core.config import MigrationSettings
 from fabric.migration.points import Reached, nothing
@@ -30,6 +30,28 @@ def copy_small(world: World) -> None:
     world.write("k", SMALL)
     world.decide("k", "b/cold")
     world.settle()
+
+
+FEW = tuple(f"k{number}" for number in range(8))
+
+
+def small(key: str) -> bytes:
+    return random.Random(key).randbytes(3000)
+
+
+def few(
+    world: World,
+    *,
+    before: Callable[[], object] = lambda: None,
+    until: tuple[str, ...] = ENDED,
+    cost: float = 0.0,
+) -> None:
+    """Move objects that are small and many enough to go together."""
+    for key in FEW:
+        world.write(key, small(key))
+        world.decide(key, "b/cold", cost=cost)
+    before()
+    world.tick_until(*until)
 
 
 def copy_parts(world: World) -> None:
@@ -101,6 +123,7 @@ def outage(world: World) -> None:
 
 SCENARIOS: dict[str, Callable[[World], None]] = {
     "copy_small": copy_small,
+    "few": few,
     "copy_parts": copy_parts,
     "in_place": in_place,
     "damaged": damaged,
