@@ -179,7 +179,7 @@ class Streaming:
     def _publish(self) -> None:
         facts = self._facts()
         self._measures.gauge("events_per_second", facts.rate)
-        self._measures.gauge("buffer_fill_percent", facts.fill_percent, stream="intake")
+        self._intake.show_fill()
         self._measures.gauge("circuit_open", float(facts.breaker is not BreakerState.CLOSED), sink="history")
         for store in self._measured_stores - set(facts.seen.latency_ms):
             self._measures.forget("read_latency_p99_ms", store=store)

@@ -100,7 +100,7 @@ class Intake:
         finally:
             with self._lock:
                 self._reserved -= rows
-            self._show_fill()
+            self.show_fill()
 
     def note(self, batch: AccessBatch) -> None:
         """Take the data plane's own accesses; they are in the log within NOTE_SECONDS.
@@ -190,13 +190,13 @@ class Intake:
         with self._lock:
             self._held.pop(offset, None)
             self._taken_to = max(self._taken_to, end)
-        self._show_fill()
+        self.show_fill()
 
     def observed(self, batch: AccessBatch) -> None:
         """Say that a batch from `fresh` has been looked at."""
         with self._lock:
             self._unobserved -= len(batch)
-        self._show_fill()
+        self.show_fill()
 
     @property
     def waiting_rows(self) -> int:
@@ -208,6 +208,11 @@ class Intake:
         """How full the buffer is; above 100 only by notes, which are never refused."""
         with self._lock:
             return 100.0 * self._filled() / self._rows_most
+
+    def show_fill(self) -> None:
+        """Measure how full the buffer is."""
+        with self._lock:  # over the figure and its measure, so that an older figure never comes last
+            self._measures.gauge("buffer_fill_percent", 100.0 * self._filled() / self._rows_most, stream="intake")
 
     @property
     def quarantined(self) -> int:
@@ -293,10 +298,6 @@ class Intake:
     def _let_go(self, rows: int) -> None:
         with self._note_lock:
             self._note_rows -= rows
-
-    def _show_fill(self) -> None:
-        with self._lock:  # over the figure and its measure, so that an older figure never comes last
-            self._measures.gauge("buffer_fill_percent", 100.0 * self._filled() / self._rows_most, stream="intake")
 
     def _run(self) -> None:
         while not self._stopping:
