@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -26,6 +27,17 @@ _UPDATE = (
 _STORED = "SELECT id, state, epoch FROM jobs WHERE id IN (SELECT value FROM json_each(:listed))"
 
 
+_INSERT = (
+    "INSERT INTO jobs (id, key, state, risk, bytes, epoch, due, record)"
+    " VALUES (:id, :key, :state, :risk, :bytes, :epoch, :due, :record)"
+)
+_OF_RUN = "INSERT INTO run_jobs (run_id, job_id) VALUES (:run, :job) ON CONFLICT DO NOTHING"
+_OPEN = (
+    "SELECT key, id FROM jobs WHERE key IN (SELECT value FROM json_each(:listed)) AND state IN"
+    " ('PENDING','AWAITING_APPROVAL','VALIDATING','IN_PROGRESS','PAUSED','VERIFYING','ROLLING_BACK')"
+)
+
+
 class JobStep(msgspec.Struct, frozen=True):
     """How one job changes, through one state or several."""
 
@@ -33,6 +45,36 @@ class JobStep(msgspec.Struct, frozen=True):
     after: Job
     lines: tuple[Line, ...]  # its journal rows
     copy: Checkpoint
+
+
+def add_all(connection: Connection, fresh: Sequence[tuple[Job, dict[str, Any]]]) -> dict[str, str]:
+    """Record new jobs, each with its first journal row and its details.
+
+    Returns:
+        For each job that was left out, its id and the job that moves its object already.
+    """
+    moving = dict(run(connection, _OPEN, listed([job.key for job, _ in fresh])).fetchall())
+    taken: list[tuple[Job, dict[str, Any]]] = []
+    refused: dict[str, str] = {}
+    for job, details in fresh:
+        if job.key in moving:
+            refused[job.id] = moving[job.key]
+        else:
+            moving[job.key] = job.id
+            taken.append((job, details))
+    if taken:
+        _insert(connection, taken)
+    return refused
+
+
+def _insert(connection: Connection, fresh: Sequence[tuple[Job, dict[str, Any]]]) -> None:
+    tally = Tally()
+    for job, _ in fresh:
+        tally.add(job, job.state, 1)
+    journal(connection, *((job.id, job.created, "", job.state, "created", details) for job, details in fresh))
+    run_many(connection, _INSERT, [job_row(job) for job, _ in fresh])
+    run_many(connection, _OF_RUN, [{"run": job.run_id, "job": job.id} for job, _ in fresh])
+    tally.write(connection)
 
 
 def unchanged(connection: Connection, steps: Sequence[JobStep]) -> list[JobStep]:

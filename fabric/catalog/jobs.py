@@ -16,9 +16,9 @@ from sqlalchemy import Connection, text
 
 from fabric.catalog.database import Database
 from fabric.catalog.jobcounts import Tally, count, spend
-from fabric.catalog.jobgroups import JobStep, affordable, change_all, unchanged
+from fabric.catalog.jobgroups import JobStep, add_all, affordable, change_all, unchanged
 from fabric.catalog.jobjournal import journal
-from fabric.catalog.jobreads import OPEN_JOBS, JobReads, decode_job
+from fabric.catalog.jobreads import JobReads, decode_job
 from fabric.catalog.jobrecords import Checkpoint, Job, JournalRow, LostLeaseError, SpendCapError, job_row
 from fabric.catalog.plain import run
 from fabric.core.errors import ConflictError
@@ -28,10 +28,6 @@ __all__ = ["Checkpoint", "Job", "JobStep", "Jobs", "JournalRow", "LostLeaseError
 _encode = msgspec.msgpack.Encoder().encode
 
 # Prepared text: these run for every transition and every part.
-_INSERT = (
-    "INSERT INTO jobs (id, key, state, risk, bytes, epoch, due, record)"
-    " VALUES (:id, :key, :state, :risk, :bytes, :epoch, :due, :record)"
-)
 _UPDATE = (
     "UPDATE jobs SET state = :state, risk = :risk, epoch = :epoch, due = :due, record = :record"
     " WHERE id = :id AND epoch = :was_epoch AND state = :was"
@@ -56,18 +52,21 @@ class Jobs(JobReads):
 
     def add(self, job: Job, **details: Any) -> Job:
         """Record a new job with its first journal row; `ConflictError` when the key already has an unended one."""
-        return self.submit(job, **details).result()
+        if refused := self.add_all([(job, details)]):
+            raise ConflictError("another job already moves this object", key=job.key, job=refused[job.id])
+        return job
 
-    def submit(self, job: Job, **details: Any) -> Future[Job]:
-        """Hand in a new job without waiting for its commit, so that many share one; otherwise as `add`."""
+    def add_all(self, fresh: Sequence[tuple[Job, dict[str, Any]]]) -> dict[str, str]:
+        """Record new jobs with their details in one transaction, each as `add`.
 
-        def work(connection: Connection) -> Job:
-            _add(connection, job, details)
-            return job
-
-        future = self._database.submit(work)
-        future.add_done_callback(lambda done: None if done.exception() else self._written(job))
-        return future
+        Returns:
+            For each job that was left out, its id and the job that moves its object already.
+        """
+        refused = self._database.write(lambda connection: add_all(connection, fresh))
+        for job, _ in fresh:
+            if job.id not in refused:
+                self._written(job)
+        return refused
 
     def change(
         self, before: Job, after: Job, act: str, *, copy: Checkpoint | None = None, soon: bool = False, **details: Any
@@ -176,16 +175,6 @@ class Jobs(JobReads):
         if self._after_write is not None:
             self._after_write(job)
         return job
-
-
-def _add(connection: Connection, job: Job, details: dict[str, Any]) -> None:
-    other = run(connection, OPEN_JOBS, {"key": job.key}).fetchone()
-    if other is not None:
-        raise ConflictError("another job already moves this object", key=job.key, job=other[0])
-    journal(connection, (job.id, job.created, "", job.state, "created", details))
-    run(connection, _INSERT, job_row(job))
-    count(connection, job, {job.state: 1})
-    run(connection, _OF_RUN, {"run": job.run_id, "job": job.id})
 
 
 def _list_by_run(connection: Connection) -> None:

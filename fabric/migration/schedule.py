@@ -28,6 +28,7 @@ from fabric.migration.work import Worker
 logger = logging.getLogger(__name__)
 
 STORE_JOBS_MOST = 8  # jobs at once that touch one store
+SCAN_SECONDS = 1.0  # then the oldest are looked at again
 SCAN_MOST = 512  # waiting jobs looked at in one tick
 BACK_OFF_SECONDS = 2.0  # before a job that could not go on is tried again
 THREADS_MOST = 256  # beside those that work: they wait for their turn, or for a request that hangs
@@ -58,7 +59,7 @@ class Schedule:
         self._stalls = Stalls(tools)
         self._not_before: dict[str, float] = {}
         self._alone: set[str] = set()  # jobs that have left a batch
-        self._scan_after = ""
+        self._scan_after, self._scanned = "", float("-inf")
 
     def _open_pool(self) -> None:
         self._turns = Turns(self.tools.settings.workers)
@@ -78,23 +79,33 @@ class Schedule:
     def _start_jobs(self) -> int:
         """Start waiting jobs as far as threads, stores, hours and back-off allow; return how many."""
         tools, started = self.tools, 0
-        again = tools.jobs.in_states([State.VALIDATING, State.IN_PROGRESS, State.VERIFYING, State.ROLLING_BACK])
+        again = tools.jobs.in_states(
+            [State.VALIDATING, State.IN_PROGRESS, State.VERIFYING, State.ROLLING_BACK], but=self._tasks
+        )
         for job in again:
             started += self._try(job, lambda found: found)
         if self._turns_asked() >= self._tasks_most:
             return started  # no need to look who waits
         off_peak = is_off_peak(tools.clock.now(), tools.settings.off_peak_hours)
         risks = [level.value for level in Level if off_peak or level is not Level.MEDIUM]
-        waiting = tools.jobs.in_states([State.PENDING], risks=risks, after=self._scan_after, limit=SCAN_MOST)
-        self._scan_after = waiting[-1].id if len(waiting) == SCAN_MOST else ""
+        waiting = self._waiting(risks)
         held = self._phases.held(waiting)
-        free = [job for job in waiting if job.id not in held and job.id not in self._tasks]
+        free = [job for job in waiting if job.id not in held]
         for group in grouped(free, self._alone, workers=tools.settings.workers):
             if self._turns_asked() >= self._tasks_most:
-                self._scan_after = ""
+                self._scan_after = before(waiting, group[0])
                 break
             started += self._try_group(group) if group[1:] else self._try(group[0], lambda found: found)
         return started
+
+    def _waiting(self, risks: Sequence[str]) -> list[Job]:
+        """Return waiting jobs that no task has taken, from where the last look ended or, now and then, the first."""
+        now = self.tools.clock.monotonic()
+        if now - self._scanned >= SCAN_SECONDS:
+            self._scanned, self._scan_after = now, ""
+        found = self.tools.jobs.in_states([State.PENDING], risks=risks, after=self._scan_after, limit=SCAN_MOST)
+        self._scan_after = found[-1].id if len(found) == SCAN_MOST else ""
+        return [job for job in found if job.id not in self._tasks]
 
     def _turns_asked(self) -> int:
         return len({task.turn for task in self._tasks.values()})
@@ -257,6 +268,11 @@ class Schedule:
         job = self.tools.jobs.get(job_id)
         if not isinstance(error, FabricError) and job.state in (State.IN_PROGRESS, State.VERIFYING, State.VALIDATING):
             self.tools.go(job, State.FAILED, reason=f"a fault of the program: {error!r}", ended=self.tools.clock.now())
+
+
+def before(waiting: Sequence[Job], job: Job) -> str:
+    """Return the id after which a look finds ``job`` and those behind it."""
+    return max((other.id for other in waiting if other.id < job.id), default="")
 
 
 def _in_turn(turns: Turns, name: str, work: Callable[[], object]) -> object:
