@@ -104,7 +104,7 @@ class Batches:
         """Journal the start of all in one commit, before the first byte is written; who may not begin waits on."""
         tools, now = self._tools, self._tools.clock.now()
         caps = {run_id: tools.cap_usd(run_id) for run_id in {move.job.run_id for move in moves}}
-        steps = {move.job.id: batchrows.begin(move, now, caps[move.job.run_id]) for move in moves}
+        steps = {move.job.id: batchrows.begin(move, now, caps[move.job.run_id], tools.holder) for move in moves}
         self._reach("in_progress.before", len(moves))
         begun = tools.jobs.begin_all(list(steps.values()), caps) if steps else set()
         for job_id in begun:

@@ -34,11 +34,17 @@ class Move(msgspec.Struct, frozen=True):
     target_sha256: str = ""
 
 
-def begin(move: Move, now: float, cap_usd: float) -> JobStep:
+def begin(move: Move, now: float, cap_usd: float, holder: str) -> JobStep:
     """Return the start of a waiting job: claimed, validated, begun."""
     job = move.job
     after = replace(
-        job, state=State.IN_PROGRESS.value, epoch=job.epoch + 1, updated=now, started=job.started or now, reason=""
+        job,
+        state=State.IN_PROGRESS.value,
+        epoch=job.epoch + 1,
+        updated=now,
+        started=job.started or now,
+        reason="",
+        holder=holder,
     )
     lines = (
         _line(job, now, State.PENDING, State.VALIDATING, {"epoch": after.epoch}),

@@ -7,7 +7,6 @@ comes, so that the flushes find little left to do, and every folder is opened on
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,12 +18,11 @@ from typing import TypeVar
 from fabric.core.errors import ConflictError, FabricError, PreconditionError
 from fabric.storage.folders import folder, folder_error, open_root, stat_file, step, write_all
 from fabric.storage.keys import WORK_FOLDER
+from fabric.storage.leftovers import make_held
 
 Found = os.stat_result | FabricError
 Segments = tuple[str, ...]
 T = TypeVar("T")
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +120,7 @@ class GroupWriter:
         return None
 
     def _write(self, stack: ExitStack, temp: int, file: NewFile) -> _Written:
-        name = secrets.token_hex(12)
-        handle = os.open(name, _NEW, 0o644, dir_fd=temp)
+        name, handle = make_held(temp, self._store)
         stack.callback(os.unlink, name, dir_fd=temp)
         stack.callback(os.close, handle)
         write_all(handle, file.data)
