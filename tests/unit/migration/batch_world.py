@@ -17,7 +17,7 @@ from migration_world import ENDED, World
 from fabric.core.config import MigrationSettings
 
 FEW = tuple(f"k{number}" for number in range(8))
-SETTINGS = MigrationSettings(workers=2, pause_limit_seconds=0.05, probe_seconds=0.02)
+SETTINGS = MigrationSettings(workers=1, pause_limit_seconds=0.05, probe_seconds=0.02)
 
 
 def small(key: str) -> bytes:

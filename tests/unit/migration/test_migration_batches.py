@@ -65,7 +65,7 @@ def test_every_job_of_a_batch_has_the_rows_and_the_journal_of_one_that_went_alon
     few(world, before=commits.clear)
 
     others_are_moved(world)
-    assert len(commits) <= 6  # two for each of two batches, one for the run and one for the jobs; alone, three for each
+    assert len(commits) == 4  # run, jobs, start, end; alone, each job waits for three
     for key in FEW:
         job, journal = world.job(key), world.jobs.journal_of(world.job(key).id)
         assert world.states(job) == STEPS
