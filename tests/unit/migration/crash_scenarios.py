@@ -48,7 +48,7 @@ OBJECTS = {
     "bulk": _ANEW,  # as large; sealed anew it goes in one write, which the driver sends in parts
     "long": _PLAIN,  # goes in LONG_PARTS parts
 }
-FEW = tuple(f"few{number}" for number in range(6))  # small, of one edge, enough to be carried together
+FEW = tuple(f"small{number}" for number in range(6))  # enough to go together
 OBJECTS |= dict.fromkeys(FEW, _PLAIN)
 LONG_PARTS = 12
 
@@ -282,7 +282,7 @@ _MOVED = ("plain", "sealed", "anew", "large")
 _COPIED = tuple(name for name, pair in PAIRS.items() if not pair.in_place)
 SCENARIOS = {
     "move": Scenario(move, *_MOVED),
-    "batch": Scenario(move, *FEW, "large"),
+    "together": Scenario(move, *FEW, "large"),
     "bulk": Scenario(move, "bulk"),
     "long": Scenario(move, "long", pairs=()),  # for one test alone
     "reap": Scenario(reap, "plain", "large", grace_days_between_stores=0.0, grace_days_inside_store=0.0),
