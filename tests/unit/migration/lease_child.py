@@ -14,7 +14,6 @@ from crash_scenarios import CrashWorld
 
 from fabric.migration import grouping
 
-
 WAIT_SECONDS = 20.0
 
 
