@@ -31,6 +31,7 @@ from fabric.storage.azure_clients import AzureTarget
 from fabric.storage.connect import connect
 from fabric.storage.fleet import Fleet
 from fabric.storage.probe import probe
+from fabric.storage.remote import Condition
 from fabric.storage.scan import scan
 from fabric.storage.wrappers import Retry
 
@@ -96,7 +97,7 @@ def test_an_upload_goes_on_in_another_process(store: AzureStore, azurite_server:
 def test_a_completed_upload_whose_record_was_left_behind_is_over(store: AzureStore) -> None:
     upload = store.begin("k")
     part = store.put_part("k", upload, 1, b"whole")
-    store._commit(store._unfinished.get("k", upload), (part,), {})  # and the process dies
+    store._commit(store._unfinished.get("k", upload), (part,), Condition())  # and the process dies
     assert list(store.uploads()) == [("k", upload)]
     with pytest.raises(NotFoundError, match="no such upload"):
         store.list_parts("k", upload)
