@@ -68,8 +68,8 @@ from fabric.security.throughput import Throughput
 from fabric.security.tokens import Tokens
 from fabric.security.vault import Vault
 from fabric.security.webhook import webhook_for
+from fabric.storage.atime import atime_trust
 from fabric.storage.fleet import Fleet, Wrap
-from fabric.storage.scan import atime_trust
 from fabric.storage.secrets import resolve
 from fabric.streaming.component import Streaming
 from fabric.streaming.intake import Intake

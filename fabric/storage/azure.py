@@ -29,11 +29,20 @@ from fabric.core.errors import (
 )
 from fabric.storage.azure_clients import AzureClients, AzureTarget
 from fabric.storage.azure_errors import translated
-from fabric.storage.keys import OpenReading, check_class, check_key, check_part_number, check_tag, nothing_to_close
+from fabric.storage.keys import (
+    DEFAULT_TYPE,
+    Condition,
+    OpenReading,
+    check_class,
+    check_key,
+    check_part_number,
+    check_tag,
+    nothing_to_close,
+)
 from fabric.storage.obstore_reading import bare_tag, read
 from fabric.storage.parts import Upload
 from fabric.storage.recorded import RecordedStore
-from fabric.storage.remote import DEFAULT_TYPE, Condition, Options, Outgoing, Workers
+from fabric.storage.remote import Options, Outgoing, Workers
 from fabric.storage.sending import UPLOAD_THREADS, Sending, send_parts
 from fabric.storage.store import ObjectInfo, Part
 

@@ -23,7 +23,8 @@ from fabric.storage.folders import folder_error
 from fabric.storage.gcs import GcsStore
 from fabric.storage.gcs_clients import GcsTarget
 from fabric.storage.hold import Check, Hold
-from fabric.storage.local import LocalStore, clear_old_writes
+from fabric.storage.local import LocalStore
+from fabric.storage.local_work import clear_old_writes
 from fabric.storage.memory import MemoryStore
 from fabric.storage.meter import LatencyView, Meter, Observe
 from fabric.storage.probe import Findings, probe

@@ -22,10 +22,18 @@ from fabric.core.errors import BadInputError, FabricError, NotFoundError
 from fabric.storage.gcs_clients import GcsTarget
 from fabric.storage.gcs_requests import Requests
 from fabric.storage.gcs_writes import Writes, said_of
-from fabric.storage.keys import OpenReading, check_class, check_key, check_part_number, check_tag
+from fabric.storage.keys import (
+    DEFAULT_TYPE,
+    Condition,
+    OpenReading,
+    check_class,
+    check_key,
+    check_part_number,
+    check_tag,
+)
 from fabric.storage.parts import Upload
 from fabric.storage.recorded import RecordedStore
-from fabric.storage.remote import DEFAULT_TYPE, Condition, Options, Outgoing, Workers
+from fabric.storage.remote import Options, Outgoing, Workers
 from fabric.storage.store import CHUNK_BYTES, ObjectInfo, Part
 from fabric.storage.unfinished import folder, is_id
 

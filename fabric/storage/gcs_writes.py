@@ -11,8 +11,9 @@ from typing import Any
 from fabric.core.errors import FabricError, UnavailableError
 from fabric.core.failing import undoing
 from fabric.storage.gcs_requests import Requests
+from fabric.storage.keys import DEFAULT_TYPE, Condition
 from fabric.storage.pieces import even
-from fabric.storage.remote import DEFAULT_TYPE, SINGLE_MOST_BYTES, Condition, Outgoing
+from fabric.storage.remote import SINGLE_MOST_BYTES, Outgoing
 from fabric.storage.store import Part
 
 COMPOSE_MOST = 32  # objects that one request makes one

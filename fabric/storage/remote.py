@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
 from fabric.core.clock import Clock, SystemClock
-from fabric.core.errors import NotFoundError, PreconditionError, RangeError
+from fabric.core.errors import NotFoundError, RangeError
 from fabric.storage.keys import (
+    Condition,
     OpenReading,
     check_class,
+    check_condition,
     check_key,
     check_metadata,
     check_tag,
@@ -30,7 +32,6 @@ from fabric.storage.room import Reservation, Room
 from fabric.storage.store import Capabilities, ObjectInfo
 
 SINGLE_MOST_BYTES = 8 << 20  # what one request sends; a multiple of the 256 KiB that Google's sessions ask for
-DEFAULT_TYPE = "application/octet-stream"
 
 
 class Options(TypedDict, total=False):
@@ -46,17 +47,6 @@ class Options(TypedDict, total=False):
     classes: tuple[str, ...]
     capacity_bytes: int | None
     clock: Clock | None
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What must hold for a write to happen: the key is free, or its tag is this one."""
-
-    only_if_absent: bool = False
-    only_if_tag: str | None = None
-
-    def __bool__(self) -> bool:
-        return self.only_if_absent or self.only_if_tag is not None
 
 
 @dataclass(slots=True)
@@ -210,9 +200,7 @@ class RemoteStore(ABC):
         if not condition:
             return
         found = self._seen(key)
-        if condition.only_if_absent and found is not None:
-            raise PreconditionError("the key exists already", store=self.name, key=key)
-        check_tag(self.name, key, condition.only_if_tag, "" if found is None else found.tag)
+        check_condition(self.name, key, condition, None if found is None else found.tag)
 
     def _seen(self, key: str) -> ObjectInfo | None:
         """Return what stands under ``key``, if anything does."""

@@ -17,10 +17,19 @@ from urllib.parse import urlencode
 
 from fabric.core.errors import ConflictError, FabricError, NotFoundError
 from fabric.storage import s3_sums as sums
-from fabric.storage.keys import OpenReading, check_class, check_key, check_part_number, check_tag, nothing_to_close
+from fabric.storage.keys import (
+    DEFAULT_TYPE,
+    Condition,
+    OpenReading,
+    check_class,
+    check_key,
+    check_part_number,
+    check_tag,
+    nothing_to_close,
+)
 from fabric.storage.obstore_reading import bare_tag, read
 from fabric.storage.parts import Upload
-from fabric.storage.remote import DEFAULT_TYPE, Condition, Options, Outgoing, RemoteStore, Workers
+from fabric.storage.remote import Options, Outgoing, RemoteStore, Workers
 from fabric.storage.s3_clients import Clients, Target
 from fabric.storage.s3_errors import translated
 from fabric.storage.sending import UPLOAD_THREADS, Sending, send_parts

@@ -30,8 +30,8 @@ from fabric.storage.azure import AzureStore
 from fabric.storage.azure_clients import AzureTarget
 from fabric.storage.connect import connect
 from fabric.storage.fleet import Fleet
+from fabric.storage.keys import Condition
 from fabric.storage.probe import probe
-from fabric.storage.remote import Condition
 from fabric.storage.scan import scan
 from fabric.storage.wrappers import Retry
 

@@ -22,7 +22,8 @@ from fabric.core.errors import (
     PreconditionError,
     UnavailableError,
 )
-from fabric.storage.local import LocalStore, clear_old_writes
+from fabric.storage.local import LocalStore
+from fabric.storage.local_work import WorkFolder, clear_old_writes
 
 NOBODY = 65534
 
@@ -123,7 +124,7 @@ def test_a_full_disk_is_a_capacity_error_and_leaves_nothing(tmp_path: Path, monk
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_really_full_device_is_a_capacity_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore("nas", tmp_path, adopted=True)
-    monkeypatch.setattr(LocalStore, "_temporary", lambda _: (os.open("/dev/full", os.O_WRONLY), tmp_path / "not there"))
+    monkeypatch.setattr(WorkFolder, "_create", lambda _: (os.open("/dev/full", os.O_WRONLY), tmp_path / "not there"))
     with pytest.raises(CapacityError):
         store.put("k", [b"x"])
 

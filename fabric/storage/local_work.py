@@ -1,0 +1,102 @@
+"""The fabric's own files in a local store: writes that have no name yet, and the locks that order a key's writers."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from fabric.core.failing import undoing
+from fabric.core.files import sync_directory
+from fabric.storage.folders import folder, translated, write_all
+from fabric.storage.keys import WORK_FOLDER
+from fabric.storage.local_notes import Notes, write_notes
+from fabric.storage.room import Reservation
+
+
+class WorkFolder:
+    """Writes below ``root/.fabric/``; what its folders need is made by the first write."""
+
+    def __init__(self, root: Path, store: str) -> None:
+        self._root = root
+        self._store = store
+        self._temp = root / WORK_FOLDER / "temp"
+
+    def write(self, key: str, chunks: Iterable[bytes | memoryview], notes: Notes, room: Reservation) -> Path:
+        """Write ``chunks`` durably beside the objects; what ``chunks`` raises passes through and leaves nothing."""
+        with translated(store=self._store, path=self._root, key=key):
+            handle, path = self._create()
+        source = iter(chunks)
+        written = 0
+        with ExitStack() as done, undoing(lambda: path.unlink(missing_ok=True)):
+            done.callback(os.close, handle)
+            while (piece := next(source, None)) is not None:
+                written += len(piece)
+                room.grow(written)
+                with translated(store=self._store, path=self._root, key=key):
+                    write_all(handle, piece)
+            with translated(store=self._store, path=self._root, key=key):
+                self._finish(handle, notes)
+        return path
+
+    def _create(self) -> tuple[int, Path]:
+        with folder(self._root, self._store, [WORK_FOLDER, "temp"], create=True) as handle:
+            name = secrets.token_hex(12)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(name, flags, 0o644, dir_fd=handle), self._temp / name
+
+    def _finish(self, handle: int, notes: Notes) -> None:
+        write_notes(handle, notes, store=self._store)
+        now = time.time_ns()  # the kernel's own stamp is too coarse to tell two quick writes apart
+        os.utime(handle, ns=(now, now))
+        os.fsync(handle)
+
+    @contextmanager
+    def taken(self, data: Path, size_bytes: int, notes: Notes) -> Iterator[Path]:
+        """Take a file of the same root over, cut to ``size_bytes``; where the block fails it is as it was."""
+        with folder(self._root, self._store, [WORK_FOLDER, "temp"], create=True) as handle:
+            temporary = self._temp / secrets.token_hex(12)
+            os.rename(data, temporary.name, dst_dir_fd=handle)  # from here on no part can be written into it
+        with undoing(lambda: os.rename(temporary, data)):
+            self._finish_cut(temporary, size_bytes, notes)
+            yield temporary
+        temporary.unlink(missing_ok=True)
+
+    def _finish_cut(self, path: Path, size_bytes: int, notes: Notes) -> None:
+        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.ftruncate(handle, size_bytes)
+            self._finish(handle, notes)
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Order writers of one key, across threads and processes."""
+        stripe = hashlib.blake2b(key.encode(), digest_size=1).hexdigest()  # one of 256 files
+        with folder(self._root, self._store, [WORK_FOLDER, "locks"], create=True) as locks:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(stripe, flags, 0o644, dir_fd=locks)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def clear_old_writes(root: Path, *, before: float) -> int:
+    """Remove unfinished writes last touched before ``before`` (UTC seconds), left by a crash; return how many."""
+    temporary = root / WORK_FOLDER / "temp"
+    if not temporary.is_dir():
+        return 0
+    old = [entry.path for entry in os.scandir(temporary) if entry.stat(follow_symlinks=False).st_mtime < before]
+    for path in old:
+        Path(path).unlink(missing_ok=True)
+    if old:
+        sync_directory(temporary)
+    return len(old)
