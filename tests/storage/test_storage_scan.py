@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import servers
 
 from fabric.catalog.adopted import Adopted
-from fabric.catalog.database import Database
 from fabric.core.clock import SystemClock
 from fabric.core.config import Settings, StoreSettings
 from fabric.core.errors import ForbiddenError, UnavailableError
@@ -27,16 +25,6 @@ from fabric.storage.scan import Progress, scan
 from fabric.storage.store import Store
 
 CLOCK = SystemClock()
-
-
-@pytest.fixture
-def book(tmp_path: Path) -> Iterator[Adopted]:
-    folder = tmp_path / "catalog"
-    folder.mkdir()
-    database = Database(folder / "catalog.sqlite")
-    database.start()
-    yield Adopted(database)
-    database.stop()
 
 
 @pytest.fixture
