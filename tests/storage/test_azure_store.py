@@ -131,6 +131,7 @@ def test_a_writer_whose_blocks_were_discarded_by_another_is_told_so(store: Azure
         def chunks() -> Iterator[bytes]:
             yield PART * 2
             yield PART
+            yield PART  # two parts are under way: the first is staged when the next piece is asked for
             store.put("k", [b"o" * (9 << 20)])
             yield PART
 
