@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from fabric.core.errors import UnavailableError
 from fabric.core.failing import undoing
-from fabric.core.files import sync_directory
 from fabric.storage.folders import folder, translated, write_all
 from fabric.storage.keys import WORK_FOLDER
+from fabric.storage.leftovers import HELD_MARK, HOLD_TRIES, hold
 from fabric.storage.local_notes import Notes, write_notes
 from fabric.storage.room import Reservation
 
@@ -46,9 +47,15 @@ class WorkFolder:
 
     def _create(self) -> tuple[int, Path]:
         with folder(self._root, self._store, [WORK_FOLDER, "temp"], create=True) as handle:
-            name = secrets.token_hex(12)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            return os.open(name, flags, 0o644, dir_fd=handle), self._temp / name
+            for _ in range(HOLD_TRIES):
+                name = _temporary_name()
+                made = os.open(name, flags, 0o644, dir_fd=handle)
+                if hold(made):
+                    return made, self._temp / name
+                os.close(made)
+        work = str(self._root / WORK_FOLDER)
+        raise UnavailableError("unfinished writes are removed at once", store=self._store, path=work)
 
     def _finish(self, handle: int, notes: Notes) -> None:
         write_notes(handle, notes, store=self._store)
@@ -58,22 +65,23 @@ class WorkFolder:
 
     @contextmanager
     def taken(self, data: Path, size_bytes: int, notes: Notes) -> Iterator[Path]:
-        """Take a file of the same root over, cut to ``size_bytes``; where the block fails it is as it was."""
-        with folder(self._root, self._store, [WORK_FOLDER, "temp"], create=True) as handle:
-            temporary = self._temp / secrets.token_hex(12)
-            os.rename(data, temporary.name, dst_dir_fd=handle)  # from here on no part can be written into it
-        with undoing(lambda: os.rename(temporary, data)):
-            self._finish_cut(temporary, size_bytes, notes)
-            yield temporary
-        temporary.unlink(missing_ok=True)
+        """Move an upload's file, held and cut to ``size_bytes``, to where no part can be written into it.
 
-    def _finish_cut(self, path: Path, size_bytes: int, notes: Notes) -> None:
-        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        Where the block fails it is put back.
+        """
+        held = os.open(data, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.ftruncate(handle, size_bytes)
-            self._finish(handle, notes)
+            hold(held)
+            with folder(self._root, self._store, [WORK_FOLDER, "temp"], create=True) as handle:
+                temporary = self._temp / _temporary_name()
+                os.rename(data, temporary.name, dst_dir_fd=handle)
+            with undoing(lambda: os.rename(temporary, data)):
+                os.ftruncate(held, size_bytes)
+                self._finish(held, notes)
+                yield temporary
         finally:
-            os.close(handle)
+            os.close(held)
+        temporary.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
@@ -89,14 +97,5 @@ class WorkFolder:
             os.close(handle)
 
 
-def clear_old_writes(root: Path, *, before: float) -> int:
-    """Remove unfinished writes last touched before ``before`` (UTC seconds), left by a crash; return how many."""
-    temporary = root / WORK_FOLDER / "temp"
-    if not temporary.is_dir():
-        return 0
-    old = [entry.path for entry in os.scandir(temporary) if entry.stat(follow_symlinks=False).st_mtime < before]
-    for path in old:
-        Path(path).unlink(missing_ok=True)
-    if old:
-        sync_directory(temporary)
-    return len(old)
+def _temporary_name() -> str:
+    return secrets.token_hex(12) + HELD_MARK
