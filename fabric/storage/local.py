@@ -17,12 +17,13 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fabric.core.errors import BadInputError, ConflictError, PreconditionError
-from fabric.storage.folders import file_tag, folder, open_root, sorted_files, stat_file, translated
+from fabric.core.errors import BadInputError, ConflictError, FabricError, PreconditionError
+from fabric.storage.folders import file_tag, folder, open_root, replace, sorted_files, stat_file, translated
+from fabric.storage.group import Outcome, Put
 from fabric.storage.keys import (
     DEFAULT_TYPE,
     WORK_FOLDER,
@@ -37,9 +38,10 @@ from fabric.storage.keys import (
     missing,
     span,
 )
-from fabric.storage.local_notes import Notes, info_of, read_notes
+from fabric.storage.local_notes import Notes, info_of, read_notes, write_notes
 from fabric.storage.local_work import WorkFolder
-from fabric.storage.parts import Upload, Uploads, one_file
+from fabric.storage.localgroup import GroupWriter, NewFile
+from fabric.storage.parts import Upload, Uploads, one_file, pieces_of
 from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
 from fabric.storage.sums import NoSums
@@ -185,6 +187,35 @@ class LocalStore(NoSums):
             written = _Written(key, self._work.write(key, chunks, notes, room), wanted, notes, room)
             return self._publish(written, condition)
 
+    def writes_groups(self) -> bool:
+        return True
+
+    def put_group(self, puts: Sequence[Put]) -> Sequence[Outcome]:
+        """Write new objects; as `Grouping.put_group`."""
+        with ExitStack() as stack, translated(store=self.name, path=self.root, key=""):
+            notes = {put.key: Notes(check_metadata(put.metadata), put.content_type or DEFAULT_TYPE) for put in puts}
+            files = [self._new_file(put) for put in puts]
+            room = stack.enter_context(self._room.reserved())
+            room.grow(sum(len(put.data) for put in puts))
+            if len(self.classes) > 1:  # a key may lie in any class, so its writers are ordered
+                stack.enter_context(self._work.locks(put.key for put in puts))
+            found = GroupWriter(
+                self.root, self.name, lambda handle, key: write_notes(handle, notes[key], store=self.name)
+            ).write(files)
+            room.used(sum(state.st_size for state in found.values() if isinstance(state, os.stat_result)))
+            return [self._outcome(put, found[put.key], notes[put.key]) for put in puts]
+
+    def _new_file(self, put: Put) -> NewFile:
+        self._check_writable_key(put.key)
+        wanted, parents = check_class(self.name, self.classes, put.storage_class), put.key.split("/")[:-1]
+        others = [self._segments(other, parents) for other in self.classes if other != wanted]
+        return NewFile(put.key, put.data, self._segments(wanted, parents), tuple(others))
+
+    def _outcome(self, put: Put, found: os.stat_result | FabricError, notes: Notes) -> Outcome:
+        if isinstance(found, FabricError):
+            return found
+        return info_of(put.key, found, put.storage_class or self.classes[0], notes)
+
     def _check_before(self, key: str, condition: Condition) -> None:
         """Refuse at once what would be refused after the bytes were sent; the answer that counts comes later."""
         if condition:
@@ -225,7 +256,7 @@ class LocalStore(NoSums):
                 except FileExistsError:
                     raise PreconditionError("the key exists already", store=self.name, key=key) from None
             else:
-                _replace(temporary, name, handle)
+                replace(temporary, name, handle)
             os.fsync(handle)
 
     @contextmanager
@@ -316,7 +347,7 @@ class LocalStore(NoSums):
         else:
             info = self.put(
                 key,
-                _pieces(chosen),
+                pieces_of(chosen),
                 only_if_absent=only_if_absent,
                 storage_class=upload.storage_class,
                 metadata=upload.metadata,
@@ -371,26 +402,12 @@ class LocalStore(NoSums):
     def _folder(
         self, storage_class: str, parents: Sequence[str], *, create: bool = False
     ) -> AbstractContextManager[int]:
-        segments = parents if self.flat else [storage_class, *parents]
-        return folder(self.root, self.name, segments, create=create)
+        return folder(self.root, self.name, self._segments(storage_class, parents), create=create)
+
+    def _segments(self, storage_class: str, parents: Sequence[str]) -> tuple[str, ...]:
+        return tuple(parents) if self.flat else (storage_class, *parents)
 
     def _check_writable_key(self, key: str) -> None:
         first_two = "/".join(check_key(key).split("/")[:2])
         if first_two in _PRIVATE or key == WORK_FOLDER:
             raise BadInputError("the key lies in the fabric's own folder", hint="choose another key", key=key)
-
-
-def _replace(temporary: Path, name: str, handle: int) -> None:
-    try:
-        os.rename(temporary, name, dst_dir_fd=handle)
-    except IsADirectoryError:
-        os.rmdir(name, dir_fd=handle)  # succeeds only where the folder is empty, so holds no object
-        os.rename(temporary, name, dst_dir_fd=handle)
-
-
-def _pieces(chosen: Sequence[tuple[Path, int, int]]) -> Iterator[bytes]:
-    for path, start, size in chosen:
-        with path.open("rb", buffering=0) as file:
-            file.seek(start)
-            while piece := file.read(min(CHUNK_BYTES, start + size - file.tell())):
-                yield piece

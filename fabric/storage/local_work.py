@@ -5,17 +5,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fabric.core.errors import UnavailableError
 from fabric.core.failing import undoing
 from fabric.storage.folders import folder, translated, write_all
 from fabric.storage.keys import WORK_FOLDER
-from fabric.storage.leftovers import HELD_MARK, HOLD_TRIES, hold
+from fabric.storage.leftovers import held_name, hold, make_held
 from fabric.storage.local_notes import Notes, write_notes
 from fabric.storage.room import Reservation
 
@@ -47,15 +45,8 @@ class WorkFolder:
 
     def _create(self) -> tuple[int, Path]:
         with folder(self._root, self._store, [WORK_FOLDER, "temp"], create=True) as handle:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            for _ in range(HOLD_TRIES):
-                name = _temporary_name()
-                made = os.open(name, flags, 0o644, dir_fd=handle)
-                if hold(made):
-                    return made, self._temp / name
-                os.close(made)
-        work = str(self._root / WORK_FOLDER)
-        raise UnavailableError("unfinished writes are removed at once", store=self._store, path=work)
+            name, made = make_held(handle, self._store)
+            return made, self._temp / name
 
     def _finish(self, handle: int, notes: Notes) -> None:
         write_notes(handle, notes, store=self._store)
@@ -73,7 +64,7 @@ class WorkFolder:
         try:
             hold(held)
             with folder(self._root, self._store, [WORK_FOLDER, "temp"], create=True) as handle:
-                temporary = self._temp / _temporary_name()
+                temporary = self._temp / held_name()
                 os.rename(data, temporary.name, dst_dir_fd=handle)
             with undoing(lambda: os.rename(temporary, data)):
                 os.ftruncate(held, size_bytes)
@@ -86,16 +77,24 @@ class WorkFolder:
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Order writers of one key, across threads and processes."""
-        stripe = hashlib.blake2b(key.encode(), digest_size=1).hexdigest()  # one of 256 files
         with folder(self._root, self._store, [WORK_FOLDER, "locks"], create=True) as locks:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(stripe, flags, 0o644, dir_fd=locks)
+            handle = os.open(_stripe(key), flags, 0o644, dir_fd=locks)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)
 
+    @contextmanager
+    def locks(self, keys: Iterable[str]) -> Iterator[None]:
+        """Order writers of many keys, in an order that is the same for all."""
+        with ExitStack() as stack:
+            for _, key in sorted({_stripe(key): key for key in keys}.items()):
+                stack.enter_context(self.lock(key))
+            yield
 
-def _temporary_name() -> str:
-    return secrets.token_hex(12) + HELD_MARK
+
+def _stripe(key: str) -> str:
+    """Return the name of the key's lock file, one of 256."""
+    return hashlib.blake2b(key.encode(), digest_size=1).hexdigest()
