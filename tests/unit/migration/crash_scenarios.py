@@ -46,6 +46,7 @@ OBJECTS = {
     "anew": _ANEW,  # another suite on premise than in a cloud
     "large": _PLAIN,  # goes in three parts
     "bulk": _ANEW,  # as large; sealed anew it goes in one write, which the driver sends in parts
+    **{f"small{number}": _PLAIN for number in range(6)},  # enough to go together
 }
 
 
@@ -280,4 +281,5 @@ SCENARIOS = {
     "outage": Scenario(outage, "large", pairs=_COPIED, pause_limit_seconds=0.05),
     "hiccup": Scenario(hiccup, "plain", "large"),
     "approved": Scenario(move, "plain", "sealed", high_risk_bytes=1),
+    "together": Scenario(move, *(name for name in OBJECTS if name.startswith("small"))),
 }
