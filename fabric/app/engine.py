@@ -44,6 +44,7 @@ from fabric.events.log import EventLog
 from fabric.migration.component import Migration
 from fabric.migration.sealing import VaultSealer
 from fabric.placement.component import Placement
+from fabric.placement.live.elsewhere import ChildPast
 from fabric.placement.live.keeper import Ledgers
 from fabric.placement.live.stores import tariffs_of, terms_of
 from fabric.placement.places import PlaceChooser
@@ -197,8 +198,9 @@ class Engine:
         tariffs = tariffs_of(self.settings.stores, self.prices) if by_ledger else {}
         terms = terms_of(self.settings.placement)
         scanners = self.settings.placement.scanners
+        path = self.folder.path / "placement"
         self.ledgers = Ledgers(
-            self.folder.path / "placement", tariffs, self.log, self.clock, terms=terms, unlearned=scanners
+            path, tariffs, self.log, self.clock, terms=terms, unlearned=scanners, elsewhere=ChildPast(path)
         )
         opened.callback(self.ledgers.close)
         self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)

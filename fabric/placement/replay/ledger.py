@@ -156,7 +156,7 @@ class Ledger:
         fleet: Fleet,
         terms: Terms | None = None,
         *,
-        uncompiled: bool = False,  # however much there is to do: compiling takes hundreds of MB of memory
+        compiling: bool | None = None,  # None: where there is much to do; it takes hundreds of MB of memory
     ) -> None:
         if tariff.plain - 1 > COLD_MOST:
             raise ConfigError("the rule knows at most five plain classes", classes=",".join(tariff.names))
@@ -164,7 +164,7 @@ class Ledger:
         self.records = records
         self.fleet = fleet
         self.terms = terms or Terms()
-        self.uncompiled = uncompiled
+        self.compiling = compiling
 
     @classmethod
     def fresh(cls, tariff: Tariff, lives: int, terms: Terms | None = None) -> Self:
@@ -265,7 +265,8 @@ class Ledger:
         return [judged for judged, _ in done]
 
     def _kernel(self, kernel: Kernel, visits: int) -> Kernel:
-        return kernel if self.uncompiled or visits <= UNCOMPILED_VISITS else compiled(kernel, lean=True)
+        much = visits > UNCOMPILED_VISITS if self.compiling is None else self.compiling
+        return compiled(kernel, lean=True) if much else kernel
 
     def _born(self, past: Past, day: int | None = None) -> int:
         """Return before which life all are that were born before a day, as far as the order tells."""
