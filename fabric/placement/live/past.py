@@ -7,7 +7,6 @@ it is, and leaves ``read.snapshot``: what the engine would have come to. It ends
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fabric.core.child import NICENESS, bound_memory, end_with_parent
+from fabric.core.child import bound_memory, end_with_parent
 from fabric.core.errors import CapacityError, FabricError
 from fabric.core.files import write_whole
 from fabric.events.reading import LogReader
@@ -105,7 +104,6 @@ def _say(folder: Path, shelf: Shelf, today: int) -> None:
 
 def main(folder: Path) -> int:
     """Answer the question in ``folder``, or leave the reason; return the exit code."""
-    os.nice(NICENESS)
     bound_memory(MEMORY_BYTES_MOST)
     end_with_parent()
     try:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from fabric.core.errors import BadInputError, ConfigError
 from fabric.core.files import write_whole
-from fabric.core.kernels import Kernel, compiled
+from fabric.core.kernels import Kernel, compiled, plain
 from fabric.placement.replay.lessons import Lesson, weighed
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.shadows import EPOCH_DAYS, KINDS, Columns, Gate, Told, advance, reconsider, state
@@ -266,7 +266,7 @@ class Ledger:
 
     def _kernel(self, kernel: Kernel, visits: int) -> Kernel:
         much = visits > UNCOMPILED_VISITS if self.compiling is None else self.compiling
-        return compiled(kernel, lean=True) if much else kernel
+        return compiled(kernel, lean=True) if much else plain(kernel)
 
     def _born(self, past: Past, day: int | None = None) -> int:
         """Return before which life all are that were born before a day, as far as the order tells."""
