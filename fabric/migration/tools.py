@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,9 +191,9 @@ class Tools:
         self.meter.add(size_bytes)
         self.measures.count("migration_bytes_total", float(size_bytes), store=store)
 
-    def saver(self, job: Job) -> Callable[[Checkpoint], None]:
+    def saver(self, job: Job) -> Callable[[Checkpoint], Future[None]]:
         """Return what records this job's checkpoints."""
-        return lambda checkpoint: self.jobs.save(job, checkpoint)
+        return lambda checkpoint: self.jobs.saving(job, checkpoint)
 
     def grace_until(self, job: Job) -> float:
         """Return until when the source copy of a move that ends now is kept, UTC seconds."""
