@@ -21,6 +21,7 @@ from fabric.core.words import Place
 from fabric.migration import machine
 from fabric.migration.copy import Edge
 from fabric.migration.gate import Gate
+from fabric.migration.lanes import Lanes
 from fabric.migration.machine import State
 from fabric.migration.pointer import OverwrittenError, find_version, replica_at
 from fabric.migration.points import Reached, nothing
@@ -82,6 +83,7 @@ class Tools:
     stopping: threading.Event
     throttle: Throttle
     meter: Meter
+    lanes: Lanes
     holder: str = ""  # this process's own mark, another at each start
     reached: Reached = nothing
     wishes: dict[str, str] = field(default_factory=dict)  # job id -> pause | cancel, until it is done or the job ends
