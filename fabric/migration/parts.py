@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fabric.migration.copy import Edge
 
 PARTS_MOST = 10_000
-PARTS_WANTED = 64  # a larger blob has larger parts: fewer flushes and rows
+PARTS_WANTED = 4  # of a blob that is not larger than they may be: each part costs flushes and a row
 STREAMS_MOST = 2  # parts of one blob under way at once
 BUFFERED_MOST_BYTES = 96 << 20  # of one blob
 MIB = 1 << 20
