@@ -20,6 +20,7 @@ from fabric.core.errors import BadInputError, ConflictError, FabricError, Frozen
 from fabric.migration import machine, report
 from fabric.migration.approval import approve
 from fabric.migration.intake import job_of
+from fabric.migration.lanes import Lanes
 from fabric.migration.machine import State
 from fabric.migration.points import Reached, nothing
 from fabric.migration.ports import (
@@ -113,6 +114,7 @@ class Migration(Schedule):
                 settings.bandwidth_bytes_per_second, clock, stopping, timetable=settings.bandwidth_timetable
             ),
             meter=Meter(),
+            lanes=Lanes(clock, start=settings.workers, most=settings.store_jobs_most),
             holder=secrets.token_hex(HOLDER_BYTES),
             reached=reached,
         )
@@ -327,6 +329,7 @@ class Migration(Schedule):
             jobs=tools.jobs.page(limit=report.ROWS_MOST),
             journal=tools.jobs.journal_page(limit=report.ROWS_MOST),
             series=list(self._series),
+            lanes=tools.lanes.rows(),
         )
 
     def _run_rows(self, page: tuple[Sequence[Run], int]) -> tuple[list[dict[str, Any]], int]:
