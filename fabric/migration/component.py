@@ -15,7 +15,9 @@ from fabric.catalog.runs import Run, Runs
 from fabric.core.clock import Clock
 from fabric.core.config import MigrationSettings
 from fabric.core.errors import BadInputError, ConflictError, FabricError, FrozenError, NotFoundError
+from fabric.core.words import ObjectPolicy
 from fabric.migration import machine, report
+from fabric.migration.adoptedacts import AdoptedMove, adopted_job
 from fabric.migration.approval import approve
 from fabric.migration.intake import job_of
 from fabric.migration.machine import State
@@ -247,6 +249,20 @@ class Migration(Schedule):
             fresh = begin_undo(self.tools, job, who)
             self._submit(fresh)
             return fresh
+
+    def order_adopted(
+        self, moves: Sequence[AdoptedMove], order: Order, policy_for: Callable[[str], ObjectPolicy]
+    ) -> list[dict[str, str]]:
+        """Record a job for each move of an adopted object; return those that got none, and why."""
+        failed = []
+        for move in moves:
+            try:
+                job = adopted_job(self.tools, move, policy_for(move.key), order, self._read_rate(move.key))
+                self.tools.jobs.add(job, kind=move.kind, who=order.who, risk=list(job.risk_reasons))
+            except FabricError as error:
+                failed.append({"key": move.key, "why": str(error)})
+        self.tools.reached("job.recorded")
+        return failed
 
     def quote(self, about: str) -> Quote:
         """Say what undoing a run, a job or an object's last move costs, takes and leaves; as `quote.quote`."""

@@ -21,6 +21,7 @@ from fabric.core.errors import (
 )
 from fabric.core.ids import new_id
 from fabric.core.words import DEADLINE_MS
+from fabric.migration.adoptedacts import adopted_steps
 from fabric.migration.copy import Copied, Edge, begun_copy, change_class, copy_between
 from fabric.migration.gate import Gate, Halt
 from fabric.migration.machine import ENDED, RUNNING, State
@@ -50,6 +51,7 @@ class Worker:
             State.VERIFYING: self._verify_and_switch,
             State.ROLLING_BACK: lambda job: roll_back(tools, job),
         }
+        self._adopted = adopted_steps(tools).table()
 
     def run(self, job: Job) -> Job:
         """Claim the job if it waits, and carry it until it ends, waits or the engine stops; return its last row.
@@ -78,7 +80,7 @@ class Worker:
 
     def _step(self, job: Job) -> Job:
         try:
-            return self._steps[State(job.state)](job)
+            return (self._adopted if job.kind else self._steps)[State(job.state)](job)
         except Halt as halt:
             return self._after_halt(job, halt.kind)
         except LostLeaseError:

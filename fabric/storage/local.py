@@ -51,7 +51,7 @@ DEFAULT_TYPE = "application/octet-stream"
 ATTRIBUTE = "user.fabric.object"
 LOCK_STRIPES = 256
 LOOKUPS_MOST = 8  # passes over the classes: an object may move between two looks
-_PRIVATE = frozenset(f"{WORK_FOLDER}/{name}" for name in ("temp", "locks", "uploads"))
+_PRIVATE = frozenset(f"{WORK_FOLDER}/{name}" for name in ("temp", "locks", "uploads", "moves"))
 _NO_ATTRIBUTE = frozenset({errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOENT})
 
 
