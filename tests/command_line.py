@@ -14,7 +14,7 @@ from fabric.demos.sample import Sample
 
 def fabric(folder: Path, *words: object) -> Result:
     """Run one command over ``folder / "data"``; a fault that is no refusal rises."""
-    found = CliRunner().invoke(cli, ["--data-dir", str(folder / "data"), *map(str, words)], obj=Sample())
+    found = CliRunner().invoke(cli, ["--data-dir", str(folder / "data"), *map(str, words)], obj=Sample)
     if found.exception is not None and not isinstance(found.exception, SystemExit):
         raise found.exception
     return found

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fabric.app.engine import Engine
-from fabric.app.web import pages
-from fabric.app.worlds import SampleWorld, settings_of
 from fabric.core.clock import SystemClock
 from fabric.core.config import Settings
-from fabric.dashboard.ports import Exposure
 from fabric.runtime.folder import DataFolder, EngineMark, read_engine
+
+if TYPE_CHECKING:
+    from fabric.app.worlds import SampleWorld
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,9 @@ class InProcess:
 
 
 @contextmanager
-def reach(data_dir: Path, own: Settings | None, *, sample: SampleWorld) -> Iterator[EngineMark | InProcess]:
+def reach(
+    data_dir: Path, own: Settings | None, *, sample: Callable[[], SampleWorld]
+) -> Iterator[EngineMark | InProcess]:
     """Give the running engine's mark, or take the lease and be the engine until the block ends.
 
     Raises:
@@ -37,17 +38,29 @@ def reach(data_dir: Path, own: Settings | None, *, sample: SampleWorld) -> Itera
     if running is not None:
         yield running
         return
-    world, settings = settings_of(data_dir, own, sample)
+    from fabric.app.worlds import settings_of  # the engine's parts take a second to import
+
+    world, settings = settings_of(data_dir, own, sample())
     folder = DataFolder(data_dir, world, SystemClock())
     folder.take_lease()
     try:
-        engine = Engine(settings, folder, SystemClock(), author="command line")
-        try:
-            token = engine.publish("in-process").token
-            dashboard = pages(engine, Exposure.LOOPBACK)
-            dashboard.hub.push()  # the last engine's reports, as old as they are
-            yield InProcess(dashboard.app, token)
-        finally:
-            engine.stop()
+        with _as_engine(settings, folder) as engine:
+            yield engine
     finally:
         folder.release()
+
+
+@contextmanager
+def _as_engine(settings: Settings, folder: DataFolder) -> Iterator[InProcess]:
+    from fabric.app.engine import Engine
+    from fabric.app.web import pages
+    from fabric.dashboard.ports import Exposure
+
+    engine = Engine(settings, folder, SystemClock(), author="command line")
+    try:
+        token = engine.publish("in-process").token
+        dashboard = pages(engine, Exposure.LOOPBACK)
+        dashboard.hub.push()  # the last engine's reports, as old as they are
+        yield InProcess(dashboard.app, token)
+    finally:
+        engine.stop()

@@ -146,6 +146,7 @@ class Job(msgspec.Struct, frozen=True):
     canary: dict[str, float] = {}  # reads at the new place after the switch: reads, errors, first_byte_p50_ms, …_p99_ms
     ordered_by: str = ""  # who applied the plan; "" where placement's moves are carried out by themselves
     kind: str = ""  # of an adopted object's move: class | link | copy; version_id is then the source's tag; "": managed
+    holder: str = ""  # the process that claimed or changed it last; "" in rows of earlier releases
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

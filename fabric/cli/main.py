@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,9 @@ class Session:
     """What the options before the command say; opens the engine when a command asks for it."""
 
     def __init__(
-        self, data_dir: Path, config: Path | None, stores: tuple[str, ...], *, as_json: bool, hooks: Any
+        self, data_dir: Path, config: Path | None, stores: tuple[str, ...], *, as_json: bool, sample: Callable[[], Any]
     ) -> None:
-        self.data_dir, self.config, self.stores, self.as_json, self.hooks = data_dir, config, stores, as_json, hooks
+        self.data_dir, self.config, self.stores, self.as_json, self.sample = data_dir, config, stores, as_json, sample
 
     def own_settings(self) -> Settings | None:
         """Return the settings of ``--config`` and ``--store``; None when neither is given."""
@@ -49,7 +49,7 @@ class Session:
         """Give the running engine, or this process as the engine for one command."""
         from fabric.app.client import InProcess, reach
 
-        with reach(self.data_dir, self.own_settings(), sample=self.hooks) as engine:
+        with reach(self.data_dir, self.own_settings(), sample=self.sample) as engine:
             if isinstance(engine, InProcess):
                 yield LocalClient(engine.application, engine.token)
             else:
@@ -100,7 +100,7 @@ def cli(context: click.Context, data_dir: Path, config: Path | None, stores: tup
     """Look at where data lies, what it costs, and move it as far as it is trusted."""
     if context.invoked_subcommand != "run":
         start_logging("ERROR" if as_json else "WARNING")
-    context.obj = Session(data_dir, config, stores, as_json=as_json, hooks=context.obj)
+    context.obj = Session(data_dir, config, stores, as_json=as_json, sample=context.obj)
 
 
 @cli.command()
@@ -115,7 +115,7 @@ def run(session: Session, no_browser: bool, duration: float | None, no_workload:
     return run_engine(
         session.data_dir,
         session.own_settings(),
-        sample=session.hooks,
+        sample=session.sample(),
         browser=not no_browser,
         duration=duration,
         workload=not no_workload,
@@ -316,13 +316,13 @@ def rebuild(session: Session) -> None:
     """Make the catalog anew from the stores, the key table and the head log; the engine must be stopped."""
     from fabric.app.maintenance import rebuild_catalog
 
-    session.show(rebuild_catalog(session.data_dir, session.own_settings(), sample=session.hooks), "rebuild")
+    session.show(rebuild_catalog(session.data_dir, session.own_settings(), sample=session.sample()), "rebuild")
 
 
 for command in (token, erase, key, audit, config, replay, lint, apply, plan, jobs, undo, showback, tune):
     cli.add_command(command)
 
 
-def main(sample: object) -> None:
-    """Run the command line; ``sample`` is what makes the sample world when no store is named."""
+def main(sample: Callable[[], object]) -> None:
+    """Run the command line; ``sample`` makes the sample world when no store is named."""
     cli.main(args=sys.argv[1:], obj=sample)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,7 @@ PUBLISH_SECONDS = 0.25  # between two reports while jobs run
 SERIES_SECONDS = 5.0
 SERIES_POINTS = 240
 STOP_SECONDS = 1.8
+HOLDER_BYTES = 4
 
 
 def _receipt_undo_cost(decision: Decision) -> float | None:
@@ -112,6 +114,7 @@ class Migration(Schedule):
                 settings.bandwidth_bytes_per_second, clock, stopping, timetable=settings.bandwidth_timetable
             ),
             meter=Meter(),
+            holder=secrets.token_hex(HOLDER_BYTES),
             reached=reached,
         )
         super().__init__(tools)

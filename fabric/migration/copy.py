@@ -17,7 +17,7 @@ from fabric.catalog.jobs import Checkpoint
 from fabric.core.errors import ConflictError, IntegrityError, ModeError, NotFoundError
 from fabric.core.words import Suite
 from fabric.migration.gate import Gate
-from fabric.migration.parts import Save, send
+from fabric.migration.parts import Save, abandon_uploads, send
 from fabric.migration.points import Reached
 from fabric.migration.ports import Sealer
 from fabric.storage.store import ObjectInfo, Store
@@ -98,7 +98,10 @@ def copy_between(
     if again and (left := _left_behind(edge, begun)) is not None:
         if checkpoint.upload_id:
             edge.target.abort(begun.blob, checkpoint.upload_id)  # completed just before a crash: nothing, or its rest
+        abandon_uploads(edge.target, begun.blob)
         return Copied(replace(begun, parts=checkpoint.parts, tag=left.tag, done_bytes=left.size_bytes), "")
+    if again and not checkpoint.upload_id:
+        abandon_uploads(edge.target, begun.blob)  # a put may have gone in parts that no checkpoint names
     if not edge.verbatim:
         return _sealed_anew(edge, sealer, gate, begun, reached=reached)
     if edge.replica.blob_bytes >= part_bytes and edge.target.capabilities.multipart:

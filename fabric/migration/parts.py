@@ -154,6 +154,7 @@ class _Sending:
 
     def _send(self, number: int, piece: memoryview, buffer: bytearray) -> Entry:
         try:
+            self._reached("part.sending")
             part = self._edge.target.put_part(self.state.blob, self.state.upload_id, number, piece)
             self._reached("part.put")
             self._gate.moved(len(piece))

@@ -55,8 +55,10 @@ class Schedule:
         self._stalls = Stalls(tools)
         self._not_before: dict[str, float] = {}
         self._scan_after = ""
+        self._opened = float("-inf")  # UTC seconds
 
     def _open_pool(self) -> None:
+        self._opened = self.tools.clock.now()
         self._turns = Turns(self.tools.settings.workers)
         self._pool = ThreadPoolExecutor(THREADS_MOST, thread_name_prefix="migration")
 
@@ -75,7 +77,7 @@ class Schedule:
         """Start waiting jobs as far as threads, stores, hours and back-off allow; return how many."""
         tools, started = self.tools, 0
         again = tools.jobs.in_states([State.VALIDATING, State.IN_PROGRESS, State.VERIFYING, State.ROLLING_BACK])
-        for job in again:
+        for job in filter(tools.holds, again):
             started += self._try(job, lambda found: found)
         if len(self._tasks) >= self._tasks_most:
             return started  # no need to look who waits
@@ -136,6 +138,8 @@ class Schedule:
         tools, started = self.tools, 0
         most = tools.settings.workers + len(self._stranded)  # whose requests hang hold up no other
         for job in tools.jobs.due(tools.clock.now(), limit=most):
+            if self._is_anothers(job):
+                continue
             if job.state == State.COMPLETED and job.risk == Level.HIGH and not job.canary:
                 started += self._try_tidy(job, partial(self._try_out, job))
             elif job.state == State.FAILED:
@@ -143,10 +147,16 @@ class Schedule:
             else:
                 started += self._try_tidy(job, partial(tidy, tools, job))
         for job_id, store, blob in tools.jobs.litter(limit=most):
-            if tools.health.healthy(store):
-                job = tools.jobs.get(job_id)
+            job = tools.jobs.get(job_id)
+            if tools.health.healthy(store) and not self._is_anothers(job):
                 started += self._try_tidy(job, partial(sweep, tools, job, store, blob))
         return started
+
+    def _is_anothers(self, job: Job) -> bool:
+        """Say whether another process is at an ended job: it changed it since this one started, and just now."""
+        if self.tools.holds(job) or job.updated < self._opened:
+            return False
+        return self.tools.clock.now() - job.updated < RETRY_SECONDS
 
     def _try_out(self, job: Job) -> Job:
         tried = try_out(self.tools, job)

@@ -81,6 +81,7 @@ class Tools:
     stopping: threading.Event
     throttle: Throttle
     meter: Meter
+    holder: str = ""  # this process's own mark, another at each start
     reached: Reached = nothing
     wishes: dict[str, str] = field(default_factory=dict)  # job id -> pause | cancel, until it is done or the job ends
     gates: dict[str, Gate] = field(default_factory=dict)  # job id -> its open gate, for progress
@@ -105,11 +106,19 @@ class Tools:
         """
         machine.check(job.id, State(job.state), state, undo=job.wish == "undo" or changes.get("wish") == "undo")
         now = self.clock.now()
-        after = replace(job, state=state.value, updated=now, reason=reason, **changes)
+        after = replace(job, state=state.value, updated=now, reason=reason, holder=self.holder, **changes)
         self.reached(f"{state.value.lower()}.before")
         self.jobs.change(job, after, "transition", copy=copy, soon=soon, **_facts(reason, who, changes))
         self.announce(after, state, reason=reason, who=who)
         return after
+
+    def claimed(self, job: Job) -> Job:
+        """Return the row by which this process takes a job over in the state it is in."""
+        return replace(job, epoch=job.epoch + 1, updated=self.clock.now(), holder=self.holder)
+
+    def holds(self, job: Job) -> bool:
+        """Say whether this process claimed the job last; what another holds is another's to carry on."""
+        return job.holder in ("", self.holder)
 
     def announce(self, job: Job, state: State, *, reason: str = "", who: str = "") -> None:
         """Log and audit a transition that has been committed."""

@@ -27,9 +27,8 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.core.errors import BadInputError, ConflictError, PreconditionError
+from fabric.core.errors import BadInputError, ConflictError, PreconditionError, UnavailableError
 from fabric.core.failing import undoing
-from fabric.core.files import sync_directory
 from fabric.storage.folders import file_tag, folder, open_root, sorted_files, stat_file, translated, write_all
 from fabric.storage.keys import (
     WORK_FOLDER,
@@ -42,6 +41,7 @@ from fabric.storage.keys import (
     missing,
     span,
 )
+from fabric.storage.leftovers import HELD_MARK, HOLD_TRIES, hold
 from fabric.storage.parts import Upload, Uploads, one_file
 from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
@@ -222,9 +222,14 @@ class LocalStore(NoSums):
 
     def _temporary(self) -> tuple[int, Path]:
         with folder(self.root, self.name, [WORK_FOLDER, "temp"], create=True) as handle:
-            name = secrets.token_hex(12)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            return os.open(name, flags, 0o644, dir_fd=handle), self._work / "temp" / name
+            for _ in range(HOLD_TRIES):
+                name = _temporary_name()
+                made = os.open(name, flags, 0o644, dir_fd=handle)
+                if hold(made):
+                    return made, self._work / "temp" / name
+                os.close(made)
+        raise UnavailableError("unfinished writes are removed at once", store=self.name, path=str(self._work))
 
     def _finish(self, handle: int, notes: _Notes) -> None:
         if notes != _Notes():
@@ -395,24 +400,27 @@ class LocalStore(NoSums):
         self._check_before(key, only_if_absent=only_if_absent, only_if_tag=None)
         with self._room.reserved() as room, translated(store=self.name, path=self.root, key=key):
             room.grow(size)
-            with folder(self.root, self.name, [WORK_FOLDER, "temp"], create=True) as handle:
-                temporary = self._work / "temp" / secrets.token_hex(12)
-                os.rename(data, temporary.name, dst_dir_fd=handle)  # from here on no part can be written into it
-            with undoing(lambda: os.rename(temporary, data)):
-                self._finish_cut(temporary, size, notes)
+            with self._taken(data) as (temporary, handle), undoing(lambda: os.rename(temporary, data)):
+                os.ftruncate(handle, size)
+                self._finish(handle, notes)
                 info = self._place_checked(
                     key, temporary, upload.storage_class, notes, room, only_if_absent=only_if_absent, only_if_tag=None
                 )
             temporary.unlink(missing_ok=True)
         return info
 
-    def _finish_cut(self, path: Path, size: int, notes: _Notes) -> None:
-        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    @contextmanager
+    def _taken(self, data: Path) -> Iterator[tuple[Path, int]]:
+        """Move an upload's file, held, to where no part can be written into it."""
+        held = os.open(data, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.ftruncate(handle, size)
-            self._finish(handle, notes)
+            hold(held)
+            with folder(self.root, self.name, [WORK_FOLDER, "temp"], create=True) as handle:
+                temporary = self._work / "temp" / _temporary_name()
+                os.rename(data, temporary.name, dst_dir_fd=handle)
+            yield temporary, held
         finally:
-            os.close(handle)
+            os.close(held)
 
     def abort(self, key: str, upload_id: str) -> None:
         check_key(key)
@@ -480,6 +488,10 @@ def _replace(temporary: Path, name: str, handle: int) -> None:
         os.rename(temporary, name, dst_dir_fd=handle)
 
 
+def _temporary_name() -> str:
+    return secrets.token_hex(12) + HELD_MARK
+
+
 def _pieces(chosen: Sequence[tuple[Path, int, int]]) -> Iterator[bytes]:
     for path, start, size in chosen:
         with path.open("rb", buffering=0) as file:
@@ -516,16 +528,3 @@ def _info(key: str, state: os.stat_result, storage_class: str, notes: _Notes) ->
         notes.metadata,
         notes.content_type,
     )
-
-
-def clear_old_writes(root: Path, *, before: float) -> int:
-    """Remove unfinished writes last touched before ``before`` (UTC seconds), left by a crash; return how many."""
-    temporary = root / WORK_FOLDER / "temp"
-    if not temporary.is_dir():
-        return 0
-    old = [entry.path for entry in os.scandir(temporary) if entry.stat(follow_symlinks=False).st_mtime < before]
-    for path in old:
-        Path(path).unlink(missing_ok=True)
-    if old:
-        sync_directory(temporary)
-    return len(old)

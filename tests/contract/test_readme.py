@@ -78,20 +78,15 @@ def test_every_block_is_of_a_kind_that_says_whether_it_is_executed() -> None:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a user has after cloning, without data of his own."""
+    """A copy of what a user has after cloning and a first run, without data of his own."""
     copy = tmp_path_factory.mktemp("readme") / "fabric"
-    left_out = shutil.ignore_patterns(".git", ".venv", "data", "node_modules", "tests", "__pycache__", ".*_cache")
     copy.mkdir()
     for entry in ROOT.iterdir():
         if entry.is_file():
             shutil.copy2(entry, copy)
     for name in ("fabric", "web", "docs"):
-        shutil.copytree(ROOT / name, copy / name, ignore=left_out if name != "fabric" else _all_but_caches)
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.tmp.*"))
     return copy
-
-
-def _all_but_caches(_folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name == "__pycache__"]
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ port_last = {first + 9}
         handlers = logging.getLogger().handlers[:]
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                cli.main(args=[*options, *arguments], obj=Sample())
+                cli.main(args=[*options, *arguments], obj=Sample)
         except SystemExit as ended:
             code = int(str(ended.code or 0))
         finally:

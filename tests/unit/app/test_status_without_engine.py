@@ -17,7 +17,7 @@ def test_without_an_engine_the_status_is_that_of_the_last_reports(tmp_path: Path
     own, data = Settings(stores={"nas": StoreSettings(str(tmp_path / "nas"))}), tmp_path / "data"
 
     def status() -> dict[str, dict[str, object]]:
-        with reach(data, own, sample=Sample()) as engine:
+        with reach(data, own, sample=Sample) as engine:
             assert isinstance(engine, InProcess)
             found: dict[str, dict[str, object]] = engine.application.test_client().get("/api/status").get_json()
             return found

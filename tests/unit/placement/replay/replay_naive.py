@@ -138,6 +138,10 @@ def bill(version: Version, moves: list[Move], price: dict[str, ClassRate], days:
         by_day[move[0]].append(move)
     end = days if version.end is None else version.end
     for day in range(version.birth, min(end, days - 1) + 1):
+        if day not in version.reads and day not in by_day:  # nothing happens but the day's end
+            if day < end:
+                store(price[held], version.size, day - last_read, lines)
+            continue
         n, moved = version.reads.get(day, (0, 0.0))
         done = 0
         for _, target, after in [*by_day.get(day, []), (day, None, n)]:
