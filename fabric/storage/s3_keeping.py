@@ -3,21 +3,22 @@
 The class is changed by a copy of the object onto itself inside the server, with metadata, type, headers, tags and
 encryption restated. A write by somebody else that comes between is never lost: the copy is finished only under
 ``If-Match``. Where the server compares that on CopyObject (tried once, on an object of the fabric's own), the copy is
-one request and keeps the form of its ETag. Else, and above 5 GiB, it is an upload of copied parts, whose completion
-carries the condition; its ETag has the form of an upload.
+one request and keeps the form of its ETag. Else, and above 5 GiB, it is an upload of copied parts, where the server
+compares the condition at its completion (tried once, too); its ETag has the form of an upload. A small object may also
+be sent again under the condition. Where none of these is possible the change is refused.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from fabric.core.errors import FabricError, ForbiddenError, NotFoundError, PreconditionError, UnavailableError
 from fabric.core.failing import undoing
 from fabric.storage import hazards as hz
-from fabric.storage.hazards import Hazard, Kept, RefusedError
+from fabric.storage.hazards import Hazard, Kept
 from fabric.storage.keys import check_tag
 from fabric.storage.store import ObjectInfo
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 COPY_MOST_BYTES = 5 << 30  # one CopyObject, one UploadPartCopy
 PART_BYTES = 1 << 30
+RESENT_MOST_BYTES = 8 << 20  # of an object that is read and put again
 PROBE_KEY = ".fabric/probe-copy"
 UNREADABLE = frozenset({"glacier_flexible", "glacier_deep"})
 _NOT_SET = frozenset(
@@ -46,7 +48,7 @@ class S3Keeper:
     def __init__(self, store: S3Store, *, part_bytes: int = PART_BYTES, copy_most_bytes: int = COPY_MOST_BYTES) -> None:
         self._store, self._part_bytes, self._copy_most_bytes = store, part_bytes, copy_most_bytes
         self._lock = threading.Lock()
-        self._guards: bool | None = None  # whether CopyObject compares If-Match; None: not tried yet
+        self._guards: dict[str, bool] = {}  # "copy", "completion" -> whether it compares If-Match; tried when asked for
 
     # --- looking
 
@@ -157,14 +159,14 @@ class S3Keeper:
         if before.storage_class == storage_class:
             return before
         said = self._restated(key, found) | {"StorageClass": store.server_class(storage_class)}
-        if before.size_bytes <= self._copy_most_bytes and self.guards_copies():
+        if before.size_bytes <= self._copy_most_bytes and self._is_guarded("copy"):
             self._copy_once(key, tag, said)
-        elif not store.capabilities.compare_and_set:
-            hz.refuse((hz.UNGUARDED,), store=store.name, key=key)
-        elif before.size_bytes:
+        elif before.size_bytes and self._is_guarded("completion"):
             self._copy_parts(key, tag, before.size_bytes, said)
+        elif before.size_bytes <= RESENT_MOST_BYTES and store.capabilities.compare_and_set:
+            self._put_again(key, tag, said)
         else:
-            self._put_empty(key, tag, said)
+            hz.refuse((hz.UNGUARDED,), store=store.name, key=key)
         return store.head(key)
 
     def _restated(self, key: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -191,10 +193,12 @@ class S3Keeper:
                 TaggingDirective="REPLACE",
             )
 
-    def _put_empty(self, key: str, tag: str, said: dict[str, Any]) -> None:
+    def _put_again(self, key: str, tag: str, said: dict[str, Any]) -> None:
         store = self._store
+        with store.open(key, tag=tag) as reading:
+            data = b"".join(bytes(piece) for piece in reading)
         with store.translating("set_class", key, conditional=True):
-            store.boto.put_object(**store.at(key), **said, Body=b"", IfMatch=f'"{tag}"')
+            store.boto.put_object(**store.at(key), **said, Body=data, IfMatch=f'"{tag}"')
 
     def _copy_parts(self, key: str, tag: str, size: int, said: dict[str, Any]) -> None:
         """Copy the object onto itself in parts; completed only while the content is still ``tag``."""
@@ -223,27 +227,40 @@ class S3Keeper:
                 )
             yield {"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]}
 
-    def guards_copies(self) -> bool:
-        """Say whether CopyObject compares If-Match here: tried once, on an object under ``.fabric/``."""
+    def _is_guarded(self, act: str) -> bool:
+        """Say whether ``copy`` or ``completion`` compares If-Match: tried once, on an object under ``.fabric/``."""
         with self._lock:
-            if self._guards is None:
-                self._guards = self._try_guard()
-            return self._guards
+            if act not in self._guards:
+                self._guards[act] = self._is_refused(self._wrong_copy if act == "copy" else self._wrong_completion)
+            return self._guards[act]
 
-    def _try_guard(self) -> bool:
+    def _is_refused(self, attempt: Callable[[str], object]) -> bool:
+        """Say whether the server refuses what names a wrong tag; whatever else it answers is no guard."""
         store = self._store
         store.put(PROBE_KEY, [b"copied onto itself"])
-        source, wrong = store.at(PROBE_KEY), f'"{"0" * 32}"'
         try:
             with store.translating("set_class", PROBE_KEY):
-                store.boto.copy_object(**source, CopySource=source, IfMatch=wrong, MetadataDirective="REPLACE")
+                attempt(f'"{"0" * 32}"')
         except (PreconditionError, NotFoundError):
             return True
-        except (RefusedError, FabricError):
+        except FabricError:
             return False
         finally:
+            for upload in list(store.uploads(PROBE_KEY)):
+                store.abort(*upload)
             store.delete(PROBE_KEY)
         return False
+
+    def _wrong_copy(self, wrong: str) -> None:
+        at = self._store.at(PROBE_KEY)
+        self._store.boto.copy_object(**at, CopySource=at, IfMatch=wrong, MetadataDirective="REPLACE")
+
+    def _wrong_completion(self, wrong: str) -> None:
+        boto, at = self._store.boto, self._store.at(PROBE_KEY)
+        upload_id = boto.create_multipart_upload(**at)["UploadId"]
+        answer = boto.upload_part_copy(**at, UploadId=upload_id, PartNumber=1, CopySource=at)
+        parts = [{"PartNumber": 1, "ETag": answer["CopyPartResult"]["ETag"]}]
+        boto.complete_multipart_upload(**at, UploadId=upload_id, MultipartUpload={"Parts": parts}, IfMatch=wrong)
 
 
 def _prefix_of(rule: dict[str, Any]) -> str:
