@@ -15,7 +15,7 @@ import msgspec
 
 from fabric.catalog.jobs import Checkpoint, Job
 from fabric.core.clock import SECONDS_PER_DAY
-from fabric.core.errors import ConflictError, NotFoundError, UnavailableError
+from fabric.core.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from fabric.core.words import Place
 from fabric.migration.gate import Gate
 from fabric.migration.machine import State
@@ -55,12 +55,13 @@ class Ends:
     target_class: str
 
 
-def ends_of(tools: Tools, job: Job) -> Ends:
+def ends_of(tools: Tools, job: Job, copy: Checkpoint | None = None) -> Ends:
     """Return the job's two ends; NotFoundError for a store that is not known any more."""
     source, target = Place.parse(job.source), Place.parse(job.target)
     members = tools.fleet.member(source.store), tools.fleet.member(target.store)
     classes = source.storage_class, target.storage_class
-    return Ends(job, tools.jobs.checkpoint(job.id), own_key(job), job.version_id, *members, *classes)
+    found = tools.jobs.checkpoint(job.id) if copy is None else copy
+    return Ends(job, found, own_key(job), job.version_id, *members, *classes)
 
 
 def require_same(ends: Ends) -> ObjectInfo:
@@ -141,13 +142,19 @@ class AdoptedSteps:
         for member in (ends.source, ends.target):
             if not tools.health.healthy(member.name):
                 raise UnavailableError("the store does not answer", store=member.name, hint="the move waits for it")
-        begun = self._acts[job.kind].check(ends)
+        begun = self.check(job)
         now = tools.clock.now()
         after = replace(job, state=State.IN_PROGRESS.value, updated=now, started=job.started or now, reason="")
         tools.reached("in_progress.before")
         tools.jobs.begin(job, after, begun, cap_usd=tools.cap_usd(job.run_id))
         tools.announce(after, State.IN_PROGRESS)
         return after
+
+    def check(self, job: Job) -> Checkpoint:
+        """Raise unless the job may begin; return what is recorded before anything is written."""
+        ends = ends_of(self._tools, job, Checkpoint())
+        _check_policy(self._tools, ends)
+        return self._acts[job.kind].check(ends)
 
     def _bring(self, job: Job) -> Job:
         tools, ends = self._tools, ends_of(self._tools, job)
@@ -206,6 +213,16 @@ class AdoptedSteps:
                 job, State.ROLLING_BACK, reason=str(error), wish="undo", epoch=job.epoch + 1, grace_until=0.0
             )
             return self._roll_back(again), str(error)
+
+
+def _check_policy(tools: Tools, ends: Ends) -> None:
+    """Raise ForbiddenError where the object's policy keeps it out of the target's region or zone."""
+    if ends.source.name == ends.target.name:
+        return
+    policy, address = tools.policy_for(ends.key), ends.target.address
+    if policy.regions and address.region not in policy.regions:
+        raise ForbiddenError("the object may not leave its regions", key=ends.key, region=address.region)
+    tools.sealer.suite_for(policy.classification, address.zone)
 
 
 def _grace_days(tools: Tools, job: Job) -> float:

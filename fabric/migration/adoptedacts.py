@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from fabric.catalog.jobs import Job
+from fabric.core.errors import FabricError
 from fabric.core.ids import new_id
-from fabric.core.words import ObjectPolicy, Place
+from fabric.core.words import Place
 from fabric.migration.adopted import CLASS, COPY, LINK, AdoptedSteps, job_key
 from fabric.migration.adoptedclass import ClassChange
 from fabric.migration.adoptedcopy import VerifiedCopy
@@ -43,9 +44,21 @@ def kind_of(source: str, target: str, *, folders: bool) -> str:
     return LINK if folders else COPY
 
 
-def adopted_job(tools: Tools, move: AdoptedMove, policy: ObjectPolicy, order: Order, reads_per_hour: float) -> Job:
+def refusal(tools: Tools, move: AdoptedMove) -> FabricError | None:
+    """Look at the object as its job would before it begins; return what forbids the move. Leaves nothing behind."""
+    now = tools.clock.now()
+    job = Job("", job_key(Place.parse(move.source).store, move.key), move.tag, move.source, move.target, 0, now)
+    try:
+        adopted_steps(tools).check(msgspec.structs.replace(job, kind=move.kind))
+    except FabricError as error:
+        return error
+    return None
+
+
+def adopted_job(tools: Tools, move: AdoptedMove, order: Order, reads_per_hour: float) -> Job:
     """Return the job that carries out one move; its risk is judged as any other's."""
     source, target = Place.parse(move.source).store, Place.parse(move.target).store
+    policy = tools.policy_for(move.key)
     facts = Facts(
         size_bytes=move.size_bytes,
         classification=policy.classification,

@@ -39,6 +39,7 @@ class LinkedMove:
             )
         seen = self._look(source, ends)
         refuse_taken(ends)
+        self._tools.freeze.check()  # the probe writes
         client = ends.source.settings.client_path
         links.probe_links(source, target, Path(client) if client else None)
         _check_room(ends, seen.size_bytes)

@@ -70,6 +70,7 @@ class Migration(Schedule):
         read_rate: reads per hour of a key, for the risk; 0 where nothing is known.
         order: who ordered that a decision (its id) be carried out, with which run and cost.
         four_eyes: whether a high-risk job needs a second person.
+        policy_for: the policy of an adopted object's key.
         reached: called at the named points of `points`; for crash tests.
     """
 
@@ -95,6 +96,7 @@ class Migration(Schedule):
         order: Callable[[str], Order] = lambda _decision: NOBODY,
         four_eyes: Callable[[], bool] = lambda: False,
         reached: Reached = nothing,
+        policy_for: Callable[[str], ObjectPolicy] = lambda _key: ObjectPolicy(),
     ) -> None:
         stopping = threading.Event()
         tools = Tools(
@@ -116,6 +118,7 @@ class Migration(Schedule):
             meter=Meter(),
             holder=secrets.token_hex(HOLDER_BYTES),
             reached=reached,
+            policy_for=policy_for,
         )
         super().__init__(tools)
         self._decisions = decisions
@@ -253,14 +256,12 @@ class Migration(Schedule):
             self._submit(fresh)
             return fresh
 
-    def order_adopted(
-        self, moves: Sequence[AdoptedMove], order: Order, policy_for: Callable[[str], ObjectPolicy]
-    ) -> list[dict[str, str]]:
+    def order_adopted(self, moves: Sequence[AdoptedMove], order: Order) -> list[dict[str, str]]:
         """Record a job for each move of an adopted object; return those that got none, and why."""
         failed = []
         for move in moves:
             try:
-                job = adopted_job(self.tools, move, policy_for(move.key), order, self._read_rate(move.key))
+                job = adopted_job(self.tools, move, order, self._read_rate(move.key))
                 self.tools.jobs.add(job, kind=move.kind, who=order.who, risk=list(job.risk_reasons))
             except FabricError as error:
                 failed.append({"key": move.key, "why": str(error)})

@@ -25,7 +25,7 @@ class Kept(msgspec.Struct, frozen=True):
     """What a move of an object must bring along or leave as it is, beyond `ObjectInfo`."""
 
     tags: dict[str, str] = {}
-    noncurrent: bool = False  # the act leaves an older version behind, kept and billed until a rule removes it
+    noncurrent_days: float = 0.0  # an act leaves an older version behind, billed until a rule ends it; 0: it does not
     hazards: tuple[Hazard, ...] = ()
 
 

@@ -64,16 +64,17 @@ class S3Keeper:
             if "InvalidRequest" in str(error) or "400" in str(error):  # a customer's key must be sent along
                 return Kept(hazards=(hz.CUSTOMER_KEY,))
             raise
-        noncurrent = self._asked("get_bucket_versioning").get("Status") == "Enabled"
-        return Kept(self._tags(key, found), noncurrent, tuple(self._hazards(key, found, noncurrent=noncurrent)))
+        versioned = self._asked("get_bucket_versioning").get("Status") in ("Enabled", "Suspended")
+        days = self._noncurrent_days(key) if versioned else 0.0
+        return Kept(self._tags(key, found), days, tuple(self._hazards(key, found, endless=versioned and not days)))
 
-    def _hazards(self, key: str, found: dict[str, Any], *, noncurrent: bool) -> Iterator[Hazard]:
+    def _hazards(self, key: str, found: dict[str, Any], *, endless: bool) -> Iterator[Hazard]:
         if found.get("ObjectLockMode") or found.get("ObjectLockLegalHoldStatus") == "ON":
             yield hz.OBJECT_LOCK
         locked = self._asked("get_object_lock_configuration").get("ObjectLockConfiguration", {})
         if locked.get("Rule", {}).get("DefaultRetention"):
             yield hz.LOCKED_BUCKET
-        if noncurrent and not self._ends_noncurrent(key):
+        if endless:
             yield hz.VERSIONED
         if found.get("SSECustomerAlgorithm"):
             yield hz.CUSTOMER_KEY
@@ -98,15 +99,18 @@ class S3Keeper:
                 raise
         return answer
 
-    def _ends_noncurrent(self, key: str) -> bool:
-        rules = self._asked("get_bucket_lifecycle_configuration").get("Rules", ())
-        return any(
-            rule.get("Status") == "Enabled"
+    def _noncurrent_days(self, key: str) -> float:
+        """Return for how many days a version that was replaced is kept; 0 where no rule ends it."""
+        found = [
+            float(rule["NoncurrentVersionExpiration"].get("NoncurrentDays", 1))
+            for rule in self._asked("get_bucket_lifecycle_configuration").get("Rules", ())
+            if rule.get("Status") == "Enabled"
             and "NoncurrentVersionExpiration" in rule
             and self._store.at(key)["Key"].startswith(_prefix_of(rule))
             and not _narrowed(rule)
-            for rule in rules
-        )
+            and not rule["NoncurrentVersionExpiration"].get("NewerNoncurrentVersions")
+        ]
+        return min(found, default=0.0)
 
     def _may_decrypt(self, key: str, found: dict[str, Any]) -> bool:
         """Read one byte: the server asks the key service for it."""

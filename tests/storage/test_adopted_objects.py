@@ -296,7 +296,7 @@ def test_an_object_that_was_written_since_the_plan_is_left_alone(moto: mw.World)
     _put(moto)
     moto.migration.start()
     move = AdoptedMove("a/film", FROM, TO, "class", "an-older-tag", len(DATA))
-    moto.migration.order_adopted([move], Order("ann", "run"), lambda _key: mw.ObjectPolicy())
+    moto.migration.order_adopted([move], Order("ann", "run"))
     moto.settle()
     job = moto.job("own://a/film")
     assert job.state == "FAILED"

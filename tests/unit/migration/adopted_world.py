@@ -11,7 +11,7 @@ import migration_world as mw
 
 from fabric.catalog.jobs import Job
 from fabric.core.config import MigrationSettings, StoreSettings, store_address
-from fabric.core.words import Mode, ObjectPolicy, Place
+from fabric.core.words import Mode, Place
 from fabric.migration.adoptedacts import AdoptedMove, kind_of
 from fabric.migration.ports import Order
 from fabric.storage.local import LocalStore
@@ -56,7 +56,7 @@ def order(world: mw.World, key: str, source: str = "nas/hdd", target: str = "big
     info = here.store.head(key)
     kind = more.pop("kind", kind_of(source, target, folders=links))
     move = AdoptedMove(key, source, target, kind, info.tag, info.size_bytes, **more)
-    failed = world.migration.order_adopted([move], Order("ann", "run", "hash"), lambda _key: ObjectPolicy())
+    failed = world.migration.order_adopted([move], Order("ann", "run", "hash"))
     assert not failed, failed
 
 

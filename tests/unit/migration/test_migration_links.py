@@ -86,7 +86,7 @@ def test_a_socket_is_refused_by_name(world: mw.World) -> None:
         server.bind(str(root / "door"))
         move = AdoptedMove("door", "nas/hdd", "big/hdd", "link", "tag", 0)
         world.migration.start()
-        world.migration.order_adopted([move], Order("ann", "run"), lambda _key: mw.ObjectPolicy())
+        world.migration.order_adopted([move], Order("ann", "run"))
         world.settle()
     assert "a socket, a device or a pipe" in world.job("nas://door").reason
 
