@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from fabric.catalog.decisions import Decision
+from fabric.catalog.heads import Head
 from fabric.catalog.jobs import Job, Jobs, JournalRow
 from fabric.catalog.runs import Run, Runs
 from fabric.core.clock import Clock
@@ -48,7 +49,7 @@ from fabric.runtime.measures import Measures
 
 logger = logging.getLogger(__name__)
 
-TAKE_MOST = 100  # decisions made into jobs in one tick
+TAKE_MOST = 256  # decisions made into jobs in one tick
 BUSY_SECONDS = 0.02
 PUBLISH_SECONDS = 0.25  # between two reports while jobs run
 SERIES_SECONDS = 5.0
@@ -290,21 +291,25 @@ class Migration(Schedule):
         decisions = self._decisions.open_moves(TAKE_MOST)
         if not decisions:
             return
-        handed_in = [self._hand_in(decision) for decision in decisions]
-        for decision, future in zip(decisions, handed_in, strict=True):
-            _log_refusal(decision, future)
+        heads = self.tools.heads.get_many([decision.key for decision in decisions])
+        fresh = [new for each in decisions if (new := self._job_of(each, heads.get(each.key)))]
+        refused = self.tools.jobs.add_all(fresh) if fresh else {}
+        for job, details in fresh:
+            if job.id in refused:
+                _log_refusal(details["decision"], f"another job already moves this object: {refused[job.id]}")
         self.tools.reached("job.recorded")
         self._decisions.take([decision.id for decision in decisions])
 
-    def _hand_in(self, decision: Decision) -> Future[Job]:
+    def _job_of(self, decision: Decision, head: Head | None) -> tuple[Job, dict[str, Any]] | None:
         """Make a job of a decision; one that cannot be carried out now is dropped: placement decides anew."""
         try:
-            job, reasons = job_of(self.tools, decision, self._order(decision.id), self._undo_cost, self._read_rate)
+            job, reasons = job_of(
+                self.tools, decision, head, self._order(decision.id), self._undo_cost, self._read_rate
+            )
         except FabricError as error:
-            refused: Future[Job] = Future()
-            refused.set_exception(error)
-            return refused
-        return self.tools.jobs.submit(job, decision=decision.id, rule=decision.rule, risk=list(reasons))
+            _log_refusal(decision.id, str(error))
+            return None
+        return job, {"decision": decision.id, "rule": decision.rule, "risk": list(reasons)}
 
     # ---------------------------------------------------------------- reporting
 
@@ -371,9 +376,5 @@ def _journal_cursor(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _log_refusal(decision: Decision, future: Future[Job]) -> None:
-    """Wait for the commit; say why there is no job where there is none."""
-    try:
-        future.result()
-    except FabricError as error:
-        logger.warning("a decision was not carried out", extra={"decision": decision.id, "why": str(error)})
+def _log_refusal(decision: str, why: str) -> None:
+    logger.warning("a decision was not carried out", extra={"decision": decision, "why": why})

@@ -46,16 +46,16 @@ class Meter:
         self.carried_most = 0
 
     @contextmanager
-    def carrying(self) -> Iterator[None]:
-        """Count one job as being carried."""
+    def carrying(self, jobs: int = 1) -> Iterator[None]:
+        """Count jobs as being carried."""
         with self._lock:
-            self.carried += 1
+            self.carried += jobs
             self.carried_most = max(self.carried_most, self.carried)
         try:
             yield
         finally:
             with self._lock:
-                self.carried -= 1
+                self.carried -= jobs
 
     def add(self, size_bytes: int) -> None:
         """Count bytes that were written at a target."""
@@ -143,7 +143,10 @@ class Tools:
             OverwrittenError: the version or its replica is not current any more.
             ForbiddenError: the object's class may not lie in the target's zone.
         """
-        head = self.heads.get(job.key)
+        return self.edge_of(job, self.heads.get(job.key))
+
+    def edge_of(self, job: Job, head: Head | None) -> Edge:
+        """Return the job's edge as ``head`` has it; raises as `edge`."""
         version = find_version(head, job.version_id)
         assert head is not None
         here, there = replica_at(version, job.source), replica_at(version, job.target)
@@ -177,13 +180,14 @@ class Tools:
             freeze=self.freeze,
             health=self.health,
             clock=self.clock,
-            count=lambda size: self._count(target, size),
+            count=lambda size: self.count(target, size),
         )
         gate.done_bytes = gate.resumed_bytes = checkpoint.done_bytes
         self.gates[job.id] = gate
         return gate
 
-    def _count(self, store: str, size_bytes: int) -> None:
+    def count(self, store: str, size_bytes: int) -> None:
+        """Count bytes that were written at a target."""
         self.meter.add(size_bytes)
         self.measures.count("migration_bytes_total", float(size_bytes), store=store)
 

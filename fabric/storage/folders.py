@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def folder(root: Path, store: str, segments: Sequence[str], *, create: bool = Fa
     handle = open_root(root, store)
     try:
         for segment in segments:
-            below = _step(handle, segment, create=create)
+            below = step(handle, segment, create=create)
             os.close(handle)
             handle = below
         yield handle
@@ -87,7 +87,8 @@ def folder(root: Path, store: str, segments: Sequence[str], *, create: bool = Fa
         os.close(handle)
 
 
-def _step(handle: int, segment: str, *, create: bool) -> int:
+def step(handle: int, segment: str, *, create: bool, made: Callable[[int], object] = os.fsync) -> int:
+    """Open the folder ``segment`` of a folder; ``made`` is told of the one above where it had to be made."""
     try:
         return os.open(segment, _FOLDER, dir_fd=handle)
     except FileNotFoundError:
@@ -95,7 +96,7 @@ def _step(handle: int, segment: str, *, create: bool) -> int:
             raise
     try:
         os.mkdir(segment, 0o755, dir_fd=handle)
-        os.fsync(handle)
+        made(handle)
     except FileExistsError:
         pass  # another writer made it
     return os.open(segment, _FOLDER, dir_fd=handle)

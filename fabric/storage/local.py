@@ -19,7 +19,6 @@ import fcntl
 import hashlib
 import heapq
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -27,9 +26,10 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.core.errors import BadInputError, ConflictError, PreconditionError, UnavailableError
+from fabric.core.errors import BadInputError, ConflictError, FabricError, PreconditionError
 from fabric.core.failing import undoing
 from fabric.storage.folders import file_tag, folder, open_root, sorted_files, stat_file, translated, write_all
+from fabric.storage.group import Outcome, Put
 from fabric.storage.keys import (
     WORK_FOLDER,
     OpenReading,
@@ -41,7 +41,8 @@ from fabric.storage.keys import (
     missing,
     span,
 )
-from fabric.storage.leftovers import HELD_MARK, HOLD_TRIES, hold
+from fabric.storage.leftovers import held_name, hold, make_held
+from fabric.storage.localgroup import GroupWriter, NewFile
 from fabric.storage.parts import Upload, Uploads, one_file
 from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
@@ -187,6 +188,36 @@ class LocalStore(NoSums):
                 key, temporary, wanted, notes, room, only_if_absent=only_if_absent, only_if_tag=only_if_tag
             )
 
+    def writes_groups(self) -> bool:
+        return True
+
+    def put_group(self, puts: Sequence[Put]) -> Sequence[Outcome]:
+        """Write new objects; as `Grouping.put_group`."""
+        with ExitStack() as stack, translated(store=self.name, path=self.root, key=""):
+            notes = {put.key: _Notes(check_metadata(put.metadata), put.content_type or DEFAULT_TYPE) for put in puts}
+            files = [self._new_file(put) for put in puts]
+            room = stack.enter_context(self._room.reserved())
+            room.grow(sum(len(put.data) for put in puts))
+            if len(self.classes) > 1:  # a key may lie in any class, so its writers are ordered
+                for _, key in sorted({_stripe(put.key): put.key for put in puts}.items()):
+                    stack.enter_context(self._lock(key))
+            found = GroupWriter(self.root, self.name, lambda handle, key: _keep(handle, notes[key], self.name)).write(
+                files
+            )
+            room.used(sum(state.st_size for state in found.values() if isinstance(state, os.stat_result)))
+            return [self._outcome(put, found[put.key], notes[put.key]) for put in puts]
+
+    def _new_file(self, put: Put) -> NewFile:
+        self._check_writable_key(put.key)
+        wanted, parents = check_class(self.name, self.classes, put.storage_class), put.key.split("/")[:-1]
+        others = [self._segments(other, parents) for other in self.classes if other != wanted]
+        return NewFile(put.key, put.data, self._segments(wanted, parents), tuple(others))
+
+    def _outcome(self, put: Put, found: os.stat_result | FabricError, notes: _Notes) -> Outcome:
+        if isinstance(found, FabricError):
+            return found
+        return _info(put.key, found, put.storage_class or self.classes[0], notes)
+
     def _check_before(self, key: str, *, only_if_absent: bool, only_if_tag: str | None) -> None:
         """Refuse at once what would be refused after the bytes were sent; the answer that counts comes later."""
         if not only_if_absent and only_if_tag is None:
@@ -222,22 +253,11 @@ class LocalStore(NoSums):
 
     def _temporary(self) -> tuple[int, Path]:
         with folder(self.root, self.name, [WORK_FOLDER, "temp"], create=True) as handle:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            for _ in range(HOLD_TRIES):
-                name = _temporary_name()
-                made = os.open(name, flags, 0o644, dir_fd=handle)
-                if hold(made):
-                    return made, self._work / "temp" / name
-                os.close(made)
-        raise UnavailableError("unfinished writes are removed at once", store=self.name, path=str(self._work))
+            name, made = make_held(handle, self.name)
+            return made, self._work / "temp" / name
 
     def _finish(self, handle: int, notes: _Notes) -> None:
-        if notes != _Notes():
-            try:
-                os.setxattr(handle, ATTRIBUTE, msgspec.json.encode(notes))
-            except OSError as error:
-                hint = "put it without metadata and content type, or use a file system that keeps attributes"
-                raise ConflictError("the file system keeps no attributes", hint=hint, store=self.name) from error
+        _keep(handle, notes, self.name)
         now = time.time_ns()  # the kernel's own stamp is too coarse to tell two quick writes apart
         os.utime(handle, ns=(now, now))
         os.fsync(handle)
@@ -416,7 +436,7 @@ class LocalStore(NoSums):
         try:
             hold(held)
             with folder(self.root, self.name, [WORK_FOLDER, "temp"], create=True) as handle:
-                temporary = self._work / "temp" / _temporary_name()
+                temporary = self._work / "temp" / held_name()
                 os.rename(data, temporary.name, dst_dir_fd=handle)
             yield temporary, held
         finally:
@@ -458,8 +478,10 @@ class LocalStore(NoSums):
     def _folder(
         self, storage_class: str, parents: Sequence[str], *, create: bool = False
     ) -> AbstractContextManager[int]:
-        segments = parents if self.flat else [storage_class, *parents]
-        return folder(self.root, self.name, segments, create=create)
+        return folder(self.root, self.name, self._segments(storage_class, parents), create=create)
+
+    def _segments(self, storage_class: str, parents: Sequence[str]) -> tuple[str, ...]:
+        return tuple(parents) if self.flat else (storage_class, *parents)
 
     def _check_writable_key(self, key: str) -> None:
         first_two = "/".join(check_key(key).split("/")[:2])
@@ -469,15 +491,29 @@ class LocalStore(NoSums):
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:
         """Order writers of one key, across threads and processes."""
-        stripe = hashlib.blake2b(key.encode(), digest_size=1).hexdigest()
         with folder(self.root, self.name, [WORK_FOLDER, "locks"], create=True) as locks:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(stripe, flags, 0o644, dir_fd=locks)
+            handle = os.open(_stripe(key), flags, 0o644, dir_fd=locks)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)
+
+
+def _stripe(key: str) -> str:
+    return hashlib.blake2b(key.encode(), digest_size=1).hexdigest()
+
+
+def _keep(handle: int, notes: _Notes, store: str) -> None:
+    """Write what is kept beside the bytes, where it is not what is taken for granted."""
+    if notes == _Notes():
+        return
+    try:
+        os.setxattr(handle, ATTRIBUTE, msgspec.json.encode(notes))
+    except OSError as error:
+        hint = "put it without metadata and content type, or use a file system that keeps attributes"
+        raise ConflictError("the file system keeps no attributes", hint=hint, store=store) from error
 
 
 def _replace(temporary: Path, name: str, handle: int) -> None:
@@ -486,10 +522,6 @@ def _replace(temporary: Path, name: str, handle: int) -> None:
     except IsADirectoryError:
         os.rmdir(name, dir_fd=handle)  # succeeds only where the folder is empty, so holds no object
         os.rename(temporary, name, dst_dir_fd=handle)
-
-
-def _temporary_name() -> str:
-    return secrets.token_hex(12) + HELD_MARK
 
 
 def _pieces(chosen: Sequence[tuple[Path, int, int]]) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import stamina
 
 from fabric.core.errors import FabricError
+from fabric.storage.group import PassesGroups
 from fabric.storage.keys import OpenReading
 from fabric.storage.store import Capabilities, ObjectInfo, Part, Reading, Store
 
@@ -153,11 +154,12 @@ class Around:
         self.inner.close()
 
 
-class Retry(Around):
+class Retry(PassesGroups, Around):
     """Repeats what failed retryably and is safe to repeat.
 
-    Never repeated: a write under a condition or a completion (a repeat could meet its own first success), and a write
-    whose source was already read from. A read is repeated until its first byte; a listing goes on after its last key.
+    Never repeated: a group, a write under a condition or a completion (a repeat could meet its own first success), and
+    a write whose source was already read from. A read is repeated until its first byte; a listing goes on after its
+    last key.
     """
 
     def __init__(self, inner: Store, *, attempts: int = RETRY_ATTEMPTS) -> None:

@@ -12,11 +12,14 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from crash_pairs import PAIRS, settings_of
 from crash_scenarios import CrashWorld
 
+from fabric.migration import grouping
+
 WAIT_SECONDS = 20.0
 
 
 def main(folder: str, me: str, other: str) -> None:
     base = Path(folder)
+    grouping.BATCH_LEAST = grouping.BATCH_MOST = 2  # so that one cannot take all at once
 
     def reached(point: str) -> None:
         if point != "in_progress.after" or (base / f"begun-{me}").exists():

@@ -22,7 +22,7 @@ from fabric.core.errors import (
     PreconditionError,
     UnavailableError,
 )
-from fabric.storage import leftovers, local
+from fabric.storage import leftovers
 from fabric.storage.leftovers import clear_unfinished
 from fabric.storage.local import LocalStore
 
@@ -307,13 +307,14 @@ def test_a_write_whose_file_a_cleaner_took_before_it_was_held_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
+    hold = leftovers.hold
 
     def late(handle: int) -> bool:
         if not taken:
             taken.append(clear_unfinished(tmp_path / ".fabric", before=0.0))
-        return leftovers.hold(handle)
+        return hold(handle)
 
-    monkeypatch.setattr(local, "hold", late)
+    monkeypatch.setattr(leftovers, "hold", late)
     store = LocalStore("nas", tmp_path)
     store.put("k", [b"bytes"])
     assert (taken, read(store, "k")) == ([1], b"bytes")
