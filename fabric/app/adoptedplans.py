@@ -69,7 +69,11 @@ class AdoptedPlans:
     """Makes plans for adopted objects and applies them by their hash."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self._folder = engine, engine.folder.path / "plans"
+        self._engine = engine
+
+    @property
+    def _folder(self) -> Path:
+        return self._engine.folder.path / "plans"
 
     def make(self, store: str, prefix: str, target: str, *, spend_cap_usd: float | None) -> Facts:
         """Look at up to MOVES_MOST objects below ``prefix`` and plan their move to the place ``target``.

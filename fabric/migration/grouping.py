@@ -14,16 +14,19 @@ BATCH_MOST_BYTES = 16 << 20  # held in memory
 BATCH_LEAST = 4  # fewer go side by side, each alone
 
 
-def grouped(waiting: Sequence[Job], alone: Collection[str], *, workers: int) -> list[list[Job]]:
+def grouped(
+    waiting: Sequence[Job], alone: Collection[str], *, workers: int, part_bytes: int = SMALL_BYTES + 1
+) -> list[list[Job]]:
     """Return the jobs in groups, in the order of each group's first; a group of one goes alone.
 
     Args:
         alone: ids of jobs that go alone whatever their size.
         workers: share the small jobs of an edge among so many, where there are few.
+        part_bytes: what goes in parts goes alone.
     """
     edges: dict[tuple[str, str], list[Job]] = {}
     for job in waiting:
-        if job.id not in alone and _is_plain(job):
+        if job.id not in alone and job.bytes < part_bytes and _is_plain(job):
             edges.setdefault((job.source, job.target), []).append(job)
     groups = {job.id: [job] for job in waiting}
     for jobs in edges.values():

@@ -93,7 +93,7 @@ class Schedule:
         waiting = self._waiting(risks)
         held = self._phases.held(waiting)
         free = [job for job in waiting if job.id not in held]
-        for group in grouped(free, self._alone, workers=tools.settings.workers):
+        for group in grouped(free, self._alone, workers=tools.settings.workers, part_bytes=tools.settings.part_bytes):
             if self._turns_asked() >= self._tasks_most:
                 self._scan_after = before(waiting, group[0])
                 break

@@ -303,7 +303,7 @@ class Worker:
     def _is_overwritten(self, job: Job, error: FabricError) -> bool:
         if isinstance(error, OverwrittenError):
             return True
-        if not isinstance(error, (NotFoundError, PreconditionError)):
+        if job.kind or not isinstance(error, (NotFoundError, PreconditionError)):
             return False
         try:
             self._tools.edge(job)

@@ -191,3 +191,12 @@ def _state(entry: os.DirEntry[str]) -> os.stat_result | None:
         return entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def replace(temporary: Path, name: str, handle: int) -> None:
+    """Give the file ``temporary`` the name ``name`` in an open folder, in the place of whatever file has it."""
+    try:
+        os.rename(temporary, name, dst_dir_fd=handle)
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=handle)  # succeeds only where the folder is empty, so holds no object
+        os.rename(temporary, name, dst_dir_fd=handle)

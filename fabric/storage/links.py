@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from fabric.core.errors import PreconditionError
+from fabric.core.errors import NotFoundError, PreconditionError
 from fabric.storage.folders import file_tag, folder, translated, write_all
 from fabric.storage.hazards import Hazard, RefusedError, refuse
 from fabric.storage.keys import WORK_FOLDER, check_key
@@ -124,8 +124,11 @@ def _seen(state: os.stat_result) -> Seen:
 
 def find(root: Root, key: str) -> Seen | None:
     """Return what regular file lies under ``key``, None where there is none (a link is none)."""
-    with root.parent(key) as (handle, name):
-        return _find(handle, name)
+    try:
+        with root.parent(key) as (handle, name):
+            return _find(handle, name)
+    except NotFoundError:  # not even its folder
+        return None
 
 
 def _find(handle: int, name: str) -> Seen | None:
@@ -253,7 +256,7 @@ def forget_copy(target: Root, key: str, job: str, *, keep: bool) -> None:
         if made is None:
             return
         if not keep:
-            with suppress(FileNotFoundError), target.parent(key) as (handle, name):
+            with suppress(NotFoundError), target.parent(key) as (handle, name):
                 found = _find(handle, name)
                 if found is not None and found.inode == made.inode:
                     os.unlink(name, dir_fd=handle)

@@ -154,6 +154,13 @@ class Around:
         self.inner.close()
 
 
+def innermost(store: Store) -> Store:
+    """Return the driver that ``store`` is wrapped around."""
+    while isinstance(store, Around):
+        store = store.inner
+    return store
+
+
 class Retry(PassesGroups, Around):
     """Repeats what failed retryably and is safe to repeat.
 

@@ -197,7 +197,7 @@ class Reader:
 
 
 def double_deletes(log: Path) -> Iterator[str]:
-    """Yield objects that were deleted again after a delete that had been answered, with no write between."""
+    """Yield objects that were deleted again after a delete that had been answered, with no write begun between."""
     gone: set[str] = set()
     for line in log.read_text().splitlines() if log.exists() else ():
         what, _, which = line.partition(" ")
@@ -205,5 +205,5 @@ def double_deletes(log: Path) -> Iterator[str]:
             yield which
         elif what == "deleted":
             gone.add(which)
-        elif what == "put":
+        elif what == "putting":
             gone.discard(which)

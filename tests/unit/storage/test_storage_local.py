@@ -25,6 +25,7 @@ from fabric.core.errors import (
 from fabric.storage import leftovers
 from fabric.storage.leftovers import clear_unfinished
 from fabric.storage.local import LocalStore
+from fabric.storage.local_work import WorkFolder
 
 NOBODY = 65534
 
@@ -125,7 +126,7 @@ def test_a_full_disk_is_a_capacity_error_and_leaves_nothing(tmp_path: Path, monk
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_really_full_device_is_a_capacity_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore("nas", tmp_path, adopted=True)
-    monkeypatch.setattr(LocalStore, "_temporary", lambda _: (os.open("/dev/full", os.O_WRONLY), tmp_path / "not there"))
+    monkeypatch.setattr(WorkFolder, "_create", lambda _: (os.open("/dev/full", os.O_WRONLY), tmp_path / "not there"))
     with pytest.raises(CapacityError):
         store.put("k", [b"x"])
 
