@@ -54,9 +54,12 @@ _KEEPERS: WeakKeyDictionary[S3Store, S3Keeper] = WeakKeyDictionary()
 def keeper_of(store: Store) -> Keeping | None:
     """Return the abilities of the driver behind ``store``, None where it has none of its own."""
     driver = driver_of(store)
-    if not isinstance(driver, S3Store):
-        return None
-    return Keeping(store, _KEEPERS.setdefault(driver, S3Keeper(driver)))
+    return Keeping(store, keeper_at(driver)) if isinstance(driver, S3Store) else None
+
+
+def keeper_at(driver: S3Store) -> S3Keeper:
+    """Return the driver's one keeper, which remembers what was tried."""
+    return _KEEPERS.setdefault(driver, S3Keeper(driver))
 
 
 def folder_of(store: Store) -> LocalStore | None:

@@ -307,6 +307,10 @@ class S3Store(RemoteStore):
     # --- for objects that are not the fabric's own (`s3_keeping`)
 
     @property
+    def target(self) -> Target:
+        return self._target
+
+    @property
     def bucket(self) -> str:
         return self._target.bucket
 

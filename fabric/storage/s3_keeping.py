@@ -173,6 +173,10 @@ class S3Keeper:
             hz.refuse((hz.UNGUARDED,), store=store.name, key=key)
         return store.head(key)
 
+    def carried(self, key: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Return what a copy must say to be like the object: metadata, type, headers, tags and encryption."""
+        return self._restated(key, found)
+
     def _restated(self, key: str, found: dict[str, Any]) -> dict[str, Any]:
         """Return everything that a copy onto itself would lose."""
         said = self._store.restated(key, found)

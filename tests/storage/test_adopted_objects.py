@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit/migration"))
 
 import adopted_world as aw
 import migration_world as mw
+import msgspec
 import servers
 
 from fabric.core.config import MigrationSettings
@@ -21,7 +22,9 @@ from fabric.core.errors import PreconditionError, UnavailableError
 from fabric.migration.adoptedacts import AdoptedMove
 from fabric.migration.ports import Order
 from fabric.storage.hazards import RefusedError
+from fabric.storage.keeping import keeper_at
 from fabric.storage.s3 import S3Store
+from fabric.storage.s3_between import server_copy
 from fabric.storage.s3_clients import Target
 from fabric.storage.s3_keeping import S3Keeper
 from fabric.storage.secrets import Credentials
@@ -183,6 +186,46 @@ def test_a_copy_to_another_bucket_brings_metadata_type_and_tags_and_leaves_the_s
     assert (job.state, job.kind) == ("COMPLETED", "copy"), job.reason
     assert _said(own, name="other")[:4] == _said(own)[:4]
     assert _s3(own, "other").head("a/film").storage_class == "standard_ia"
+
+
+def test_a_copy_between_buckets_of_one_server_sends_no_byte_through_this_machine(own: mw.World) -> None:
+    _put(own, Tagging="team=film")
+    reads, target = [], _s3(own, "other")
+    put = target.put
+    target.put = lambda *args, **more: (reads.append(args[0]), put(*args, **more))[1]
+    copy = server_copy(_s3(own), target)
+    assert copy is not None
+    job = aw.moved(own, "a/film", FROM, "other/standard")
+    assert (job.state, job.proof) == ("COMPLETED", "read_back"), job.reason
+    assert "a/film" not in reads
+    assert list(target.uploads()) == []
+
+
+def test_a_managed_blob_goes_between_buckets_of_one_server_with_its_tags(
+    seaweed_server: servers.Server, tmp_path: Path
+) -> None:
+    members = [_bucket(seaweed_server, name) for name in ("one", "two")]
+    for each in members:
+        each.settings = msgspec.structs.replace(each.settings, kind="managed")
+    world = mw.World(tmp_path / "world", fleet_given=mw.Fleet({each.name: each for each in members}))
+    world.migration.start()
+    head = world.write("k", DATA * 60, place="one/standard")
+    blob = head.current.replicas[0].blob
+    keeper_at(_s3(world, "one")).set_tags(blob, {"team": "film"})
+    world.decide("k", "two/standard_ia", source="one/standard")
+    world.settle()
+    tags = keeper_at(_s3(world, "two")).look(blob).tags
+    found = (world.job("k").state, world.job("k").proof, tags, world.read("k") == DATA * 60)
+    world.close()
+    assert found == ("COMPLETED", "read_back", {"team": "film"}, True)
+
+
+def test_stores_of_two_accounts_do_not_copy_inside_a_server(moto_server: servers.Server) -> None:
+    one, other = (
+        S3Store("x", Target("x", endpoint=moto_server.endpoint, credentials=Credentials(name, "secret")))
+        for name in ("ann", "bob")
+    )
+    assert server_copy(one, other) is None
 
 
 def test_an_undone_copy_is_removed_and_its_source_is_as_before(own: mw.World) -> None:
