@@ -17,9 +17,12 @@ from fabric.catalog.runs import Run, Runs
 from fabric.core.clock import Clock
 from fabric.core.config import MigrationSettings
 from fabric.core.errors import BadInputError, ConflictError, FabricError, FrozenError, NotFoundError
+from fabric.core.words import ObjectPolicy
 from fabric.migration import machine, report
+from fabric.migration.adoptedacts import AdoptedMove, adopted_job
 from fabric.migration.approval import approve
 from fabric.migration.intake import job_of
+from fabric.migration.lanes import Lanes
 from fabric.migration.machine import State
 from fabric.migration.points import Reached, nothing
 from fabric.migration.ports import (
@@ -69,6 +72,7 @@ class Migration(Schedule):
         read_rate: reads per hour of a key, for the risk; 0 where nothing is known.
         order: who ordered that a decision (its id) be carried out, with which run and cost.
         four_eyes: whether a high-risk job needs a second person.
+        policy_for: the policy of an adopted object's key.
         reached: called at the named points of `points`; for crash tests.
     """
 
@@ -94,6 +98,7 @@ class Migration(Schedule):
         order: Callable[[str], Order] = lambda _decision: NOBODY,
         four_eyes: Callable[[], bool] = lambda: False,
         reached: Reached = nothing,
+        policy_for: Callable[[str], ObjectPolicy] = lambda _key: ObjectPolicy(),
     ) -> None:
         stopping = threading.Event()
         tools = Tools(
@@ -113,8 +118,10 @@ class Migration(Schedule):
                 settings.bandwidth_bytes_per_second, clock, stopping, timetable=settings.bandwidth_timetable
             ),
             meter=Meter(),
+            lanes=Lanes(clock, start=settings.workers, most=settings.store_jobs_most),
             holder=secrets.token_hex(HOLDER_BYTES),
             reached=reached,
+            policy_for=policy_for,
         )
         super().__init__(tools)
         self._decisions = decisions
@@ -252,6 +259,18 @@ class Migration(Schedule):
             self._submit(fresh)
             return fresh
 
+    def order_adopted(self, moves: Sequence[AdoptedMove], order: Order) -> list[dict[str, str]]:
+        """Record a job for each move of an adopted object; return those that got none, and why."""
+        failed = []
+        for move in moves:
+            try:
+                job = adopted_job(self.tools, move, order, self._read_rate(move.key))
+                self.tools.jobs.add(job, kind=move.kind, who=order.who, risk=list(job.risk_reasons))
+            except FabricError as error:
+                failed.append({"key": move.key, "why": str(error)})
+        self.tools.reached("job.recorded")
+        return failed
+
     def quote(self, about: str) -> Quote:
         """Say what undoing a run, a job or an object's last move costs, takes and leaves; as `quote.quote`."""
         return quote(self.tools, about)
@@ -327,6 +346,7 @@ class Migration(Schedule):
             jobs=tools.jobs.page(limit=report.ROWS_MOST),
             journal=tools.jobs.journal_page(limit=report.ROWS_MOST),
             series=list(self._series),
+            lanes=tools.lanes.rows(),
         )
 
     def _run_rows(self, page: tuple[Sequence[Run], int]) -> tuple[list[dict[str, Any]], int]:
