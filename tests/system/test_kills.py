@@ -94,7 +94,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     first = Program(folder, *QUIET, COST_THRESHOLD="0.0001").ready()
     try:
         clients = Clients(first)
-        wait_for(lambda: {"IN_PROGRESS", "COMPLETED"} <= set(_states(folder).values()), 150, "no job ran")  # the past comes first
+        wait_for(
+            lambda: {"IN_PROGRESS", "COMPLETED"} <= set(_states(folder).values()), 150, "no job ran"
+        )  # the past comes first
         alert = wait_for(lambda: _open_alert(first), 30, "the bill raised no alert")
         done = first.send("/api/acts/acknowledge", json.dumps({"id": alert}).encode(), Content_Type="application/json")
         assert done.status == 200, done.body
