@@ -6,7 +6,7 @@ RUN_STAMP := $(VENV)/.run-packages
 DEV_STAMP := $(VENV)/.dev-packages
 EXTRA_STAMP := $(VENV)/.extras
 
-.PHONY: setup run test check picture bench demo clean
+.PHONY: setup run test check crash picture bench demo clean
 .DEFAULT_GOAL := run
 
 $(RUN_STAMP): requirements.txt constraints.txt
@@ -39,6 +39,10 @@ check: $(DEV_STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+# SIGKILL of a separate process at every named point and at random times, on five pairs of stores; about half an hour.
+crash: $(EXTRA_STAMP)
+	$(BIN)/python tests/unit/migration/crash_matrix.py
 
 picture: $(EXTRA_STAMP)
 	FABRIC_SCREENSHOT=1 $(BIN)/python -m pytest -q tests/browser/test_real_engine.py -k picture

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what some tests need, when the machine lets it: Chromium, axe-core and azurite. Never fails the set-up:
+# Installs what some tests need, when the machine lets it: Chromium, strace, axe-core and azurite. Never fails the set-up:
 # a test that lacks its part skips and says so.
 if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/null 2>&1; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -7,6 +7,14 @@ if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/
             >/dev/null || echo "Chromium was not installed: browser tests will skip" >&2
     else
         echo "Chromium is not here and this user may not install it: browser tests will skip" >&2
+    fi
+fi
+if ! command -v strace >/dev/null 2>&1; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends strace \
+            >/dev/null || echo "strace was not installed: the tests of the order on disk will skip" >&2
+    else
+        echo "strace is not here and this user may not install it: the tests of the order on disk will skip" >&2
     fi
 fi
 if command -v npm >/dev/null 2>&1; then

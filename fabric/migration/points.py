@@ -8,11 +8,14 @@ Reached = Callable[[str], None]
 
 POINTS = (
     "job.recorded",  # the job exists, nothing else
+    "pending.before",  # approved, or held up before anything was written
+    "pending.after",
     "validating.before",
     "validating.after",
     "in_progress.before",
     "in_progress.after",
     "upload.begun",  # an upload exists at the target that no row names yet
+    "part.sending",
     "part.put",  # a part lies at the target that no checkpoint names yet
     "part.saved",
     "upload.completing",

@@ -7,7 +7,6 @@ import logging
 from fabric.catalog.jobs import Job
 from fabric.core.errors import FabricError, FrozenError, NotFoundError
 from fabric.migration.machine import RUNNING, State
-from fabric.migration.pointer import replace
 from fabric.migration.tools import CANCELLED_BY_A_PERSON, PAUSED_BY_A_PERSON, Tools
 from fabric.migration.validate import store_names
 
@@ -33,7 +32,7 @@ def recover(tools: Tools) -> list[Job]:
 
 
 def _recover_one(tools: Tools, job: Job) -> Job:
-    claimed = replace(job, epoch=job.epoch + 1, updated=tools.clock.now())
+    claimed = tools.claimed(job)
     tools.jobs.change(job, claimed, "recovered", state=job.state)
     if job.state == State.VALIDATING:
         return tools.go(claimed, State.PENDING, reason="the engine was restarted before anything was written")

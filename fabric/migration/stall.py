@@ -15,7 +15,7 @@ from typing import Any
 from fabric.catalog.jobs import Job, LostLeaseError
 from fabric.core.errors import ConflictError
 from fabric.migration.machine import ENDED, State
-from fabric.migration.tools import CANCELLED_BY_A_PERSON, PAUSED_BY_A_PERSON, Tools, replace
+from fabric.migration.tools import CANCELLED_BY_A_PERSON, PAUSED_BY_A_PERSON, Tools
 
 STALL_SECONDS = 2.0  # a worker that is not stuck has seen by then that the store is not healthy
 NO_ANSWER = "the store does not answer"
@@ -60,8 +60,7 @@ def _let_wait(tools: Tools, job: Job) -> bool:
     state = State(job.state)
     changes: dict[str, Any] = {"reason": NO_ANSWER, "epoch": job.epoch + 1, "attempts": job.attempts + 1}
     if state is State.ROLLING_BACK:
-        claimed = replace(job, epoch=job.epoch + 1, updated=tools.clock.now())
-        tools.jobs.change(job, claimed, "stalled", why=NO_ANSWER)
+        tools.jobs.change(job, tools.claimed(job), "stalled", why=NO_ANSWER)
     elif state not in (State.VALIDATING, State.IN_PROGRESS, State.VERIFYING):
         return False
     elif tools.wishes.get(job.id) == "cancel":

@@ -19,11 +19,13 @@ from fabric.core.words import Mode, Place
 from fabric.storage import secrets
 from fabric.storage.azure import AzureStore
 from fabric.storage.azure_clients import AzureTarget
-from fabric.storage.folders import folder_error
+from fabric.storage.folders import folder_error, translated
 from fabric.storage.gcs import GcsStore
 from fabric.storage.gcs_clients import GcsTarget
 from fabric.storage.hold import Check, Hold
-from fabric.storage.local import LocalStore, clear_old_writes
+from fabric.storage.keys import WORK_FOLDER
+from fabric.storage.leftovers import clear_unfinished
+from fabric.storage.local import LocalStore
 from fabric.storage.memory import MemoryStore
 from fabric.storage.meter import LatencyView, Meter, Observe
 from fabric.storage.probe import Findings, probe
@@ -34,7 +36,7 @@ from fabric.storage.wrappers import Around, Retry
 
 logger = logging.getLogger(__name__)
 
-UNFINISHED_SECONDS = SECONDS_PER_DAY  # a crash's unfinished writes are cleared when they are this old
+UNFINISHED_SECONDS = SECONDS_PER_DAY  # unfinished writes that may be someone's are cleared when they are this old
 ATTACHED_AT_ONCE = 8  # stores probed side by side at the start
 LEAST_MODE = {"list": Mode.LOOK, "read": Mode.COPY, "write": Mode.COPY, "delete": Mode.MOVE}
 _ORDER = tuple(Mode)
@@ -136,7 +138,10 @@ class Fleet:
 
         While a freeze is in force nothing is done: call it again when that is lifted. What was probed stays as it is.
         """
-        waiting = [m for m in self.members if m.settings.mode.may_write and m.name not in self._findings]
+        writable = [m for m in self.members if m.settings.mode.may_write]
+        for member in writable:
+            self._clear_or_tell(member)
+        waiting = [m for m in writable if m.name not in self._findings]
         with ThreadPoolExecutor(ATTACHED_AT_ONCE, "attach") as pool:
             list(pool.map(self._attach_or_tell, waiting))
 
@@ -164,8 +169,22 @@ class Fleet:
             root = Path(member.address.path)
             if not member.adopted:
                 _make(root, member.name)
-            clear_old_writes(root, before=self._clock.now() - UNFINISHED_SECONDS)
         self.probe(member.name)
+
+    def _clear_or_tell(self, member: Member) -> None:
+        """Remove what writers that died left in a folder."""
+        if member.address.scheme != "file":
+            return
+        root = Path(member.address.path)
+        try:
+            self._hold()
+            with translated(store=member.name, path=root, key=""):
+                cleared = clear_unfinished(root / WORK_FOLDER, before=self._clock.now() - UNFINISHED_SECONDS)
+        except FabricError as error:
+            logger.warning("unfinished writes are left", extra={"store": member.name, "why": str(error)})
+            return
+        if cleared:
+            logger.info("unfinished writes removed", extra={"store": member.name, "files": cleared})
 
 
 def _make(root: Path, store: str) -> None:

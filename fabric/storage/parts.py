@@ -12,20 +12,21 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from fabric.core.errors import BadInputError, NotFoundError
+from fabric.core.errors import BadInputError, NotFoundError, UnavailableError
 from fabric.core.files import sync_directory, write_whole
 from fabric.storage.folders import write_at
-from fabric.storage.store import Part
+from fabric.storage.leftovers import HOLD_TRIES, RECORD, hold
+from fabric.storage.store import CHUNK_BYTES, Part
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _MARK = re.compile(r"(\d{5})-(\d+)-([0-9a-f]{16})")  # of a part in the shared file
 _SHARED = re.compile(r"data-(\d+)")
-_RECORD = "upload.json"
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -46,12 +47,28 @@ class Uploads:
         self._lock = threading.Lock()
 
     def begin(self, upload: Upload) -> str:
-        upload_id = secrets.token_hex(16)
-        path = self._base / upload_id
+        for _ in range(HOLD_TRIES):
+            upload_id = secrets.token_hex(16)
+            with self._made(self._base / upload_id) as held:
+                if held:
+                    write_whole(self._base / upload_id / RECORD, msgspec.json.encode(upload), durable=True)
+                    sync_directory(self._base)
+                    return upload_id
+        raise UnavailableError("folders of uploads are removed at once", store=self._store, path=str(self._base))
+
+    @contextmanager
+    def _made(self, path: Path) -> Iterator[bool]:
+        """Make an upload's folder and hold it until its record is written; False where a cleaner removed it."""
         path.mkdir(parents=True)
-        write_whole(path / _RECORD, msgspec.json.encode(upload), durable=True)
-        sync_directory(self._base)
-        return upload_id
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield False
+            return
+        try:
+            yield hold(handle)
+        finally:
+            os.close(handle)
 
     def get(self, key: str, upload_id: str) -> Upload:
         """Return what was said at the start; NotFoundError when there is no such upload of ``key``."""
@@ -126,8 +143,11 @@ class Uploads:
         return path / f"data-{shared}", (part.number - 1) * shared, part.size_bytes
 
     def forget(self, upload_id: str) -> None:
+        """Remove an upload, its record first: what a crash leaves of it then is known to be nobody's."""
         if _ID.fullmatch(upload_id):
-            shutil.rmtree(self._base / upload_id, ignore_errors=True)
+            path = self._base / upload_id
+            (path / RECORD).unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
 
     def all(self, prefix: str) -> Iterator[tuple[str, str]]:
         if not self._base.is_dir():
@@ -139,7 +159,7 @@ class Uploads:
 
     def _read(self, upload_id: str) -> Upload | None:
         try:
-            return msgspec.json.decode((self._base / upload_id / _RECORD).read_bytes(), type=Upload)
+            return msgspec.json.decode((self._base / upload_id / RECORD).read_bytes(), type=Upload)
         except FileNotFoundError:
             return None
 
@@ -152,6 +172,15 @@ def one_file(chosen: list[tuple[Path, int, int]]) -> tuple[Path, int] | None:
             return None
         end += size
     return chosen[0][0], end
+
+
+def pieces_of(chosen: Sequence[tuple[Path, int, int]]) -> Iterator[bytes]:
+    """Yield the bytes of the chosen parts."""
+    for path, start, size in chosen:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            while piece := file.read(min(CHUNK_BYTES, start + size - file.tell())):
+                yield piece
 
 
 def _own_part(path: Path) -> Part:

@@ -1,87 +1,113 @@
-"""SIGKILL of a separate process at every named point, then a new start over what it left."""
+"""SIGKILL of a separate process at every named point, each on one pair of stores, then a new start over what it left.
+
+The whole matrix (all pairs, every part, random times) is `make crash`.
+"""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
+import hashlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import moto.s3.models
 import pytest
-from crash_scenarios import LARGE, SMALL, make_world
+from crash_matrix import Case, Matrix, started
+from crash_pairs import PAIRS
+from crash_reader import RawFolder, Reader, double_deletes, heads_in
+from crash_scenarios import LONG_PARTS, SCENARIOS
+from migration_world import World
+from servers import AZURITE, fake_gcs_program
 
+from fabric.migration.parts import STREAMS_MOST
 from fabric.migration.points import POINTS
 
-CHILD = Path(__file__).with_name("crash_child.py")
-ROOT = Path(__file__).parents[3]
-CASES = [
-    *(("copy_small", point) for point in ("job.recorded", "validating.before", "validating.after")),
-    *(("copy_small", point) for point in ("in_progress.before", "in_progress.after", "copy.put")),
-    *(("copy_small", point) for point in ("verifying.before", "verifying.after", "shadow.put", "verified")),
-    *(("copy_small", point) for point in ("switch.before", "switch.done", "completed.before", "completed.after")),
-    *(("copy_parts", point) for point in ("upload.begun", "part.put#2", "part.saved", "upload.completing", "copy.put")),
-    *(("in_place", point) for point in ("class.changed", "switch.done")),
-    *(("damaged", point) for point in ("failed.before", "failed.after", "rolling_back.before", "rolling_back.after")),
-    *(("damaged", point) for point in ("copy.removed", "rolled_back.before", "rolled_back.after")),
-    *(("undo", point) for point in ("rolling_back.after", "switch_back.done")),
-    *(("undo_in_place", point) for point in ("copy.removed", "switch_back.done")),
-    *(("outage", point) for point in ("paused.before", "paused.after")),
-    *(("reap", point) for point in ("reap.noted", "reap.unlisted", "reap.deleted")),
-]
+LEARNT_ON = "local-local"  # what a copy reaches there it reaches between any two stores
+IN_PLACE = "s3-class"
 
 
-def test_every_named_point_is_tried() -> None:
-    assert {point.partition("#")[0] for _, point in CASES} == set(POINTS)
+def _pairs() -> list[str]:
+    """Return the pairs whose servers are installed."""
+    lacking = set() if AZURITE.exists() and shutil.which("node") else {"azure"}
+    lacking |= set() if fake_gcs_program() else {"gcs"}
+    return [name for name, pair in PAIRS.items() if not lacking & set(pair.kinds.values())]
 
 
-@pytest.mark.item(24)
-@pytest.mark.parametrize(("scenario", "point"), CASES)
-def test_a_kill_at_any_point_ends_completed_or_rolled_back_with_every_byte(
-    scenario: str, point: str, tmp_path: Path
+COPYING = [name for name in _pairs() if name != IN_PLACE]
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    """Run over servers that keep everything in memory; one of them takes small parts for once."""
+    folder = tmp_path_factory.mktemp("crash")
+    kinds = {kind for name in _pairs() for kind in PAIRS[name].kinds.values()} - {"local"}
+    with pytest.MonkeyPatch.context() as patch, started(kinds, quick=True) as running:
+        patch.setattr(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1)
+        made = Matrix(folder, running, seed=1)
+        yield made
+        made.close()
+
+
+def _case(matrix: Matrix, point: str) -> Case:
+    """Return a case that reaches ``point``: each point on one pair, the pairs in turn."""
+    if point == "class.changed":
+        return Case(IN_PLACE, "move", f"{point}#2")
+    pair = COPYING[POINTS.index(point) % len(COPYING)]
+    for scenario in SCENARIOS:
+        if times := matrix.trace(LEARNT_ON, scenario)["points"].count(point):
+            return Case(pair, scenario, f"{point}#{(times + 1) // 2}")
+    raise AssertionError(f"no scenario reaches {point}")
+
+
+@pytest.mark.server
+@pytest.mark.item(24, 29)
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_any_point_loses_no_object_and_leaves_nothing_behind(matrix: Matrix, point: str) -> None:
+    killed = matrix.tally.kills[point]
+    assert matrix.run(_case(matrix, point)) == []
+    assert matrix.tally.kills[point] == killed + 1, "the process was not killed there"
+
+
+@pytest.mark.server
+@pytest.mark.item(29)
+def test_a_kill_at_any_time_loses_no_object_and_leaves_nothing_behind(matrix: Matrix) -> None:
+    for case in matrix.at_random(LEARNT_ON, 4):
+        assert matrix.run(case) == []
+
+
+@pytest.mark.server
+@pytest.mark.item(22)
+@pytest.mark.parametrize("parts_there", [2, 7])
+def test_a_move_killed_inside_an_object_sends_at_most_one_part_of_each_stream_again(
+    matrix: Matrix, parts_there: int
 ) -> None:
-    folder = tmp_path / scenario
-    ended = subprocess.run(
-        [sys.executable, str(CHILD), str(folder), scenario, point], cwd=ROOT, env=_environment(), capture_output=True
-    )
-    assert ended.returncode == -signal.SIGKILL, (point, ended.stderr.decode()[-2000:])
-
-    world = make_world(folder)
-    world.migration.start()
-    try:
-        world.settle()
-        _idle(world)
-        job = world.job("k")
-        assert job.state in ("COMPLETED", "ROLLED_BACK"), (job.state, job.reason)
-        if scenario != "damaged":
-            assert world.read("k") == (LARGE if scenario in ("copy_parts", "outage") else SMALL)
-        assert _strays(world) == []
-        assert world.jobs.verify_journal() == len(world.jobs.journal_of(job.id)) + 1  # the run's own row
-        assert len(world.jobs.of_key("k")) == 1
-    finally:
-        world.close()
+    told, wrong = matrix.told(Case("local-s3", "long", f"part.saved#{parts_there}", again=False))
+    sent = [points.count("part.sending") for points in (told["points"], told["again"])]
+    assert wrong == []
+    assert sent[1] <= LONG_PARTS - parts_there
+    assert LONG_PARTS <= sum(sent) <= LONG_PARTS + STREAMS_MOST
 
 
-def _environment() -> dict[str, str]:
-    return {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+def test_the_reader_finds_what_is_lost_damaged_left_or_deleted_twice(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    blob = world.write("k", b"bytes").current.replicas[0].blob
+    world.close()
+    (stored,) = tmp_path.glob(f"a/*/{blob}")
+    reader = Reader({"a": RawFolder(tmp_path / "a")}, {"k": hashlib.sha256(b"bytes").hexdigest()}, {})
+    heads = heads_in(tmp_path)
+    assert list(reader.strays(heads)) == []
 
+    (tmp_path / "a" / ".fabric" / "temp" / "half").touch()
+    shutil.copy(stored, stored.with_name("other"))
+    assert len(list(reader.strays(heads))) == 3  # one of them twice: as unfinished, and as not listed
+    stored.write_bytes(b"Bytes")
+    assert list(reader.without_copy(heads)) == ["k has no verified copy among ['a/hot']"]
+    stored.unlink()
+    assert list(reader.corrupt(heads)) == ["k at a/hot (live) is not what was written"]
+    assert list(reader.without_copy([])) == ["no head of ['k']"]
 
-def _idle(world: object) -> None:
-    """Let the reaper and the sweeper finish."""
-    for _ in range(100):
-        world.migration.tick()
-        world.migration.tools.stopping.wait(0.002)
-        if not world.busy() and not world.jobs.due(world.clock.now()) and not world.jobs.litter():
-            return
-
-
-def _strays(world: object) -> list[str]:
-    """Return blobs that no head lists, shadows and unfinished uploads, in any store."""
-    head = world.heads.get("k")
-    listed = {(replica.store, replica.blob) for replica in head.current.replicas}
-    found = []
-    for name in ("a", "b", "c"):
-        store = world.store(name)
-        found += [f"{name}:{info.key}" for info in store.list("objects/") if (name, info.key) not in listed]
-        found += [f"{name}:upload {key}" for key, _ in store.uploads()]
-        found += [f"{name}:{info.key}" for info in store.list(".fabric/shadow/")]
-    return found
+    log = tmp_path / "deletes.log"
+    log.write_text("deleting a objects/1\ndeleted a objects/1\nputting a objects/1\ndeleting a objects/1\n")
+    assert list(double_deletes(log)) == []
+    log.write_text("deleting a objects/1\ndeleting a objects/1\ndeleted a objects/1\ndeleting a objects/1\n")
+    assert list(double_deletes(log)) == ["a objects/1"]

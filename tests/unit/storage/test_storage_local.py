@@ -22,7 +22,10 @@ from fabric.core.errors import (
     PreconditionError,
     UnavailableError,
 )
-from fabric.storage.local import LocalStore, clear_old_writes
+from fabric.storage import leftovers
+from fabric.storage.leftovers import clear_unfinished
+from fabric.storage.local import LocalStore
+from fabric.storage.local_work import WorkFolder
 
 NOBODY = 65534
 
@@ -123,7 +126,7 @@ def test_a_full_disk_is_a_capacity_error_and_leaves_nothing(tmp_path: Path, monk
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_really_full_device_is_a_capacity_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore("nas", tmp_path, adopted=True)
-    monkeypatch.setattr(LocalStore, "_temporary", lambda _: (os.open("/dev/full", os.O_WRONLY), tmp_path / "not there"))
+    monkeypatch.setattr(WorkFolder, "_create", lambda _: (os.open("/dev/full", os.O_WRONLY), tmp_path / "not there"))
     with pytest.raises(CapacityError):
         store.put("k", [b"x"])
 
@@ -258,7 +261,7 @@ def test_an_upload_survives_the_process_that_began_it(tmp_path: Path) -> None:
     assert read(store, "big") == b"onetwo"
 
 
-def test_a_killed_write_leaves_the_old_object_and_is_cleared_later(tmp_path: Path) -> None:
+def test_a_killed_write_leaves_the_old_object_and_is_cleared_at_the_next_start(tmp_path: Path) -> None:
     store = LocalStore("nas", tmp_path, adopted=True)
     store.put("k", [b"old"])
     code = (
@@ -269,9 +272,53 @@ def test_a_killed_write_leaves_the_old_object_and_is_cleared_later(tmp_path: Pat
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
     assert read(store, "k") == b"old"
     assert [info.key for info in store.list()] == ["k"]
-    assert clear_old_writes(tmp_path, before=0.0) == 0
-    assert clear_old_writes(tmp_path, before=9e9) == 1
+    assert clear_unfinished(tmp_path / ".fabric", before=0.0) == 1
     assert os.listdir(tmp_path / ".fabric" / "temp") == []
+
+
+def test_what_a_living_writer_writes_is_never_cleared_as_unfinished(tmp_path: Path) -> None:
+    store, cleared = LocalStore("nas", tmp_path), []
+
+    def chunks() -> Iterator[bytes]:
+        yield b"one"
+        cleared.append(clear_unfinished(tmp_path / ".fabric", before=9e9))
+        yield b"two"
+
+    store.put("k", chunks())
+    assert (cleared, read(store, "k")) == ([0], b"onetwo")
+
+
+def test_a_write_of_an_earlier_release_is_cleared_when_it_is_old(tmp_path: Path) -> None:
+    (tmp_path / ".fabric" / "temp").mkdir(parents=True)
+    (tmp_path / ".fabric" / "temp" / "0123456789ab").touch()
+    assert clear_unfinished(tmp_path / ".fabric", before=0.0) == 0
+    assert clear_unfinished(tmp_path / ".fabric", before=9e9) == 1
+
+
+def test_uploads_without_a_record_are_cleared_and_those_with_one_are_kept(tmp_path: Path) -> None:
+    store = LocalStore("nas", tmp_path)
+    kept, half_forgotten = store.begin("kept"), store.begin("gone")
+    store.put_part("gone", half_forgotten, 1, b"bytes")
+    (tmp_path / ".fabric" / "uploads" / half_forgotten / "upload.json").unlink()
+    assert clear_unfinished(tmp_path / ".fabric", before=0.0) == 1
+    assert os.listdir(tmp_path / ".fabric" / "uploads") == [kept]
+
+
+def test_a_write_whose_file_a_cleaner_took_before_it_was_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    hold = leftovers.hold
+
+    def late(handle: int) -> bool:
+        if not taken:
+            taken.append(clear_unfinished(tmp_path / ".fabric", before=0.0))
+        return hold(handle)
+
+    monkeypatch.setattr(leftovers, "hold", late)
+    store = LocalStore("nas", tmp_path)
+    store.put("k", [b"bytes"])
+    assert (taken, read(store, "k")) == ([1], b"bytes")
 
 
 def test_two_processes_never_both_win_a_compare_and_set(tmp_path: Path) -> None:
