@@ -151,7 +151,7 @@ class Engine:
             owed=self._owes,
             writer=self.writer,
         )
-        self.prices, self._site = priced(self.settings), reading_site(self.settings)
+        self.prices, self.site = priced(self.settings), reading_site(self.settings)
         self.chooser = PlaceChooser(
             self.fleet,
             self.prices,
@@ -159,7 +159,7 @@ class Engine:
             self.vault.suite_for,
             settings=self.settings.placement,
             clock=self.clock,
-            reader=self._site,
+            reader=self.site,
         )
 
     def _open_history(self, opened: ExitStack) -> None:
@@ -257,7 +257,7 @@ class Engine:
             busy=self.jobs.open_keys,
             ledger=self.ledgers,
         )
-        rules = Rules(self.prices, self.settings.placement, self.settings.migration, self._site)
+        rules = Rules(self.prices, self.settings.placement, self.settings.migration, self.site)
         return Placement(
             self.heads,
             sources,
@@ -286,6 +286,7 @@ class Engine:
             read_rate=self._read_rate,
             order=self.applied.order,
             four_eyes=lambda: self.tokens.four_eyes,
+            policy_for=self.policies.policy_for,
         )
 
     def _consistency(self) -> Consistency:

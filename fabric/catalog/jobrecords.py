@@ -147,6 +147,7 @@ class Job(msgspec.Struct, frozen=True):
     undoes: str = ""  # the job that this one takes back after its grace
     canary: dict[str, float] = {}  # reads at the new place after the switch: reads, errors, first_byte_p50_ms, …_p99_ms
     ordered_by: str = ""  # who applied the plan; "" where placement's moves are carried out by themselves
+    kind: str = ""  # of an adopted object's move: class | link | copy; version_id is then the source's tag; "": managed
     holder: str = ""  # the process that claimed or changed it last; "" in rows of earlier releases
 
 

@@ -17,7 +17,9 @@ from fabric.catalog.runs import Run, Runs
 from fabric.core.clock import Clock
 from fabric.core.config import MigrationSettings
 from fabric.core.errors import BadInputError, ConflictError, FabricError, FrozenError, NotFoundError
+from fabric.core.words import ObjectPolicy
 from fabric.migration import machine, report
+from fabric.migration.adoptedacts import AdoptedMove, adopted_job
 from fabric.migration.approval import approve
 from fabric.migration.intake import job_of
 from fabric.migration.lanes import Lanes
@@ -70,6 +72,7 @@ class Migration(Schedule):
         read_rate: reads per hour of a key, for the risk; 0 where nothing is known.
         order: who ordered that a decision (its id) be carried out, with which run and cost.
         four_eyes: whether a high-risk job needs a second person.
+        policy_for: the policy of an adopted object's key.
         reached: called at the named points of `points`; for crash tests.
     """
 
@@ -95,6 +98,7 @@ class Migration(Schedule):
         order: Callable[[str], Order] = lambda _decision: NOBODY,
         four_eyes: Callable[[], bool] = lambda: False,
         reached: Reached = nothing,
+        policy_for: Callable[[str], ObjectPolicy] = lambda _key: ObjectPolicy(),
     ) -> None:
         stopping = threading.Event()
         tools = Tools(
@@ -117,6 +121,7 @@ class Migration(Schedule):
             lanes=Lanes(clock, start=settings.workers, most=settings.store_jobs_most),
             holder=secrets.token_hex(HOLDER_BYTES),
             reached=reached,
+            policy_for=policy_for,
         )
         super().__init__(tools)
         self._decisions = decisions
@@ -253,6 +258,18 @@ class Migration(Schedule):
             fresh = begin_undo(self.tools, job, who)
             self._submit(fresh)
             return fresh
+
+    def order_adopted(self, moves: Sequence[AdoptedMove], order: Order) -> list[dict[str, str]]:
+        """Record a job for each move of an adopted object; return those that got none, and why."""
+        failed = []
+        for move in moves:
+            try:
+                job = adopted_job(self.tools, move, order, self._read_rate(move.key))
+                self.tools.jobs.add(job, kind=move.kind, who=order.who, risk=list(job.risk_reasons))
+            except FabricError as error:
+                failed.append({"key": move.key, "why": str(error)})
+        self.tools.reached("job.recorded")
+        return failed
 
     def quote(self, about: str) -> Quote:
         """Say what undoing a run, a job or an object's last move costs, takes and leaves; as `quote.quote`."""

@@ -44,7 +44,7 @@ def _is_plain(job: Job) -> bool:
     """Say whether nothing about a job calls for steps of its own."""
     first = job.epoch == 0 and job.attempts == 0 and job.restarts == 0
     between = Place.parse(job.source).store != Place.parse(job.target).store
-    return first and between and job.bytes <= SMALL_BYTES and job.risk != Level.HIGH
+    return first and between and not job.kind and job.bytes <= SMALL_BYTES and job.risk != Level.HIGH
 
 
 def _cut(jobs: Sequence[Job], most: int) -> list[list[Job]]:

@@ -17,7 +17,7 @@ from fabric.catalog.jobs import Checkpoint, Job, Jobs
 from fabric.catalog.runs import Runs
 from fabric.core.clock import SECONDS_PER_DAY, Clock
 from fabric.core.config import MigrationSettings
-from fabric.core.words import Place
+from fabric.core.words import ObjectPolicy, Place
 from fabric.migration import machine
 from fabric.migration.copy import Edge
 from fabric.migration.gate import Gate
@@ -86,6 +86,7 @@ class Tools:
     lanes: Lanes
     holder: str = ""  # this process's own mark, another at each start
     reached: Reached = nothing
+    policy_for: Callable[[str], ObjectPolicy] = lambda _key: ObjectPolicy()  # of an adopted object: it has no head
     wishes: dict[str, str] = field(default_factory=dict)  # job id -> pause | cancel, until it is done or the job ends
     gates: dict[str, Gate] = field(default_factory=dict)  # job id -> its open gate, for progress
 

@@ -20,6 +20,7 @@ from fabric.core.errors import (
     UnknownOutcomeError,
 )
 from fabric.core.ids import new_id
+from fabric.migration.adoptedacts import adopted_steps
 from fabric.migration.batch import Batches
 from fabric.migration.copy import Copied, Edge, begun_copy, change_class, copy_between
 from fabric.migration.gate import Gate, Halt
@@ -52,6 +53,7 @@ class Worker:
             State.VERIFYING: self._verify_and_switch,
             State.ROLLING_BACK: lambda job: roll_back(tools, job),
         }
+        self._adopted = adopted_steps(tools).table()
 
     def run(self, job: Job) -> Job:
         """Claim the job if it waits, and carry it until it ends, waits or the engine stops; return its last row.
@@ -82,7 +84,7 @@ class Worker:
 
     def _step(self, job: Job) -> Job:
         try:
-            return self._steps[State(job.state)](job)
+            return (self._adopted if job.kind else self._steps)[State(job.state)](job)
         except Halt as halt:
             return self._after_halt(job, halt.kind)
         except LostLeaseError:
@@ -304,7 +306,7 @@ class Worker:
     def _is_overwritten(self, job: Job, error: FabricError) -> bool:
         if isinstance(error, OverwrittenError):
             return True
-        if not isinstance(error, (NotFoundError, PreconditionError)):
+        if job.kind or not isinstance(error, (NotFoundError, PreconditionError)):
             return False
         try:
             self._tools.edge(job)

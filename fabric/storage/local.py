@@ -47,7 +47,7 @@ from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
 from fabric.storage.sums import NoSums
 
 LOOKUPS_MOST = 8  # passes over the classes: an object may move between two looks
-_PRIVATE = frozenset(f"{WORK_FOLDER}/{name}" for name in ("temp", "locks", "uploads"))
+_PRIVATE = frozenset(f"{WORK_FOLDER}/{name}" for name in ("temp", "locks", "uploads", "moves"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,6 +304,44 @@ class S3Store(RemoteStore):
                 return
             options |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
+    # --- for objects that are not the fabric's own (`s3_keeping`)
+
+    @property
+    def target(self) -> Target:
+        return self._target
+
+    @property
+    def bucket(self) -> str:
+        return self._target.bucket
+
+    @property
+    def boto(self) -> Any:
+        return self._clients.boto
+
+    def raw_head(self, key: str) -> dict[str, Any]:
+        """Return the server's own words about ``key``."""
+        return self._head(check_key(key))
+
+    def info_of(self, key: str, found: dict[str, Any]) -> ObjectInfo:
+        """Return the info that `raw_head` said."""
+        return self._info_of_head(key, found)
+
+    def restated(self, key: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Return what a copy onto itself must say again."""
+        return self._restated(key, found)
+
+    def at(self, key: str) -> dict[str, Any]:
+        """Return bucket and key as the server knows them."""
+        return self._at(key)
+
+    def server_class(self, storage_class: str) -> str:
+        """Return the server's word for a class."""
+        return self._server_class(storage_class)
+
+    def translating(self, act: str, key: str, *, conditional: bool = False) -> AbstractContextManager[None]:
+        """Give the context in which the server's errors become the fabric's."""
+        return self._translated(act, key, conditional=conditional)
+
     # --- the rest
 
     def checksum(self, key: str, *, tag: str) -> str:

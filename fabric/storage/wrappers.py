@@ -45,6 +45,11 @@ class Around:
         """Make the request (named by its method) and return its answer."""
         return call()
 
+    def ask(self, operation: str, call: Callable[[], T]) -> T:
+        """Make a request that only the driver knows as one named ``operation``, through every wrapper's hook."""
+        inner = self.inner
+        return self._through(operation, (lambda: inner.ask(operation, call)) if isinstance(inner, Around) else call)
+
     def _incoming(self, chunks: Chunks) -> Chunks:
         return chunks
 
