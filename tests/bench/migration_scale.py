@@ -1,4 +1,4 @@
-"""Very many small moves at once, and several huge ones: what the journal and the memory cost, and what company costs."""
+"""Very many small moves at once, and several huge ones: what journal, memory and company cost."""
 
 from __future__ import annotations
 
