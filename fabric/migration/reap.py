@@ -144,8 +144,12 @@ def _close(tools: Tools, job: Job, why: str) -> Job:
 
 
 def sweep(tools: Tools, job: Job, store: str, blob: str) -> None:
-    """Remove what a roll-back left behind; raises as `remove_unlisted`, and is then tried again."""
+    """Remove what a roll-back left behind; where its store does not let it go yet, it is tried again."""
     tools.freeze.check()
-    remove_unlisted(tools, tools.head(job), store, Checkpoint(blob=blob))
+    try:
+        remove_unlisted(tools, tools.head(job), store, Checkpoint(blob=blob))
+    except FabricError as error:
+        logger.warning("what was left behind could not be removed", extra={"store": store, "why": str(error)})
+        return
     tools.jobs.note(job, tools.clock.now(), "swept", store=store, blob=blob)
     tools.jobs.drop_litter(job.id)
