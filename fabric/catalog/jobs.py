@@ -151,7 +151,11 @@ class Jobs(JobReads):
 
     def save(self, job: Job, checkpoint: Checkpoint) -> None:
         """Record how far the copy has come; LostLeaseError when another worker has claimed the job."""
-        self._database.write(lambda connection: _save(connection, job, checkpoint))
+        self.saving(job, checkpoint).result()
+
+    def saving(self, job: Job, checkpoint: Checkpoint) -> Future[None]:
+        """`save` without waiting; done when it is on disk."""
+        return self._database.submit(lambda connection: _save(connection, job, checkpoint))
 
     def list_by_run(self) -> None:
         """List and count, once, the jobs of an earlier release, which kept no runs."""

@@ -98,6 +98,7 @@ class PlacementSettings(_Strict, frozen=True, forbid_unknown_fields=True):
 
 class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 4
+    store_jobs_most: Annotated[int, Meta(ge=1, le=64)] = 8  # at once at one store; fewer while it answers badly
     part_bytes: Annotated[int, Meta(ge=5 * 1024 * 1024)] = 8 * 1024 * 1024
     pause_limit_seconds: Positive = 240.0
     probe_seconds: Positive = 1.0

@@ -258,6 +258,8 @@ class Batches:
             self._tools.announce(replace(step.after, state=State.VERIFYING.value), State.VERIFYING)
             self._tools.announce(step.after, State.COMPLETED)
             self._tools.wishes.pop(step.after.id, None)
+        for step in steps[:1]:  # one batch is one turn
+            self._tools.lanes.succeeded(step.after)
         return self._tools.jobs.wrote(steps)
 
     def _reach(self, point: str, times: int) -> None:

@@ -22,6 +22,7 @@ from fabric.migration import machine, report
 from fabric.migration.adoptedacts import AdoptedMove, adopted_job
 from fabric.migration.approval import approve
 from fabric.migration.intake import job_of
+from fabric.migration.lanes import Lanes
 from fabric.migration.machine import State
 from fabric.migration.points import Reached, nothing
 from fabric.migration.ports import (
@@ -117,6 +118,7 @@ class Migration(Schedule):
                 settings.bandwidth_bytes_per_second, clock, stopping, timetable=settings.bandwidth_timetable
             ),
             meter=Meter(),
+            lanes=Lanes(clock, start=settings.workers, most=settings.store_jobs_most),
             holder=secrets.token_hex(HOLDER_BYTES),
             reached=reached,
             policy_for=policy_for,
@@ -344,6 +346,7 @@ class Migration(Schedule):
             jobs=tools.jobs.page(limit=report.ROWS_MOST),
             journal=tools.jobs.journal_page(limit=report.ROWS_MOST),
             series=list(self._series),
+            lanes=tools.lanes.rows(),
         )
 
     def _run_rows(self, page: tuple[Sequence[Run], int]) -> tuple[list[dict[str, Any]], int]:

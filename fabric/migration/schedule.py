@@ -27,7 +27,6 @@ from fabric.migration.work import Worker
 
 logger = logging.getLogger(__name__)
 
-STORE_JOBS_MOST = 8  # jobs at once that touch one store
 SCAN_SECONDS = 1.0  # then the oldest are looked at again
 SCAN_MOST = 512  # waiting jobs looked at in one tick
 BACK_OFF_SECONDS = 2.0  # before a job that could not go on is tried again
@@ -165,7 +164,7 @@ class Schedule:
         busy = [
             store for stores in {task.turn: task.stores for task in self._tasks.values()}.values() for store in stores
         ]
-        return all(busy.count(store) < STORE_JOBS_MOST for store in store_names(job))
+        return all(busy.count(store) < self.tools.lanes.room(store) for store in store_names(job))
 
     def _still_away(self, job: Job) -> bool:
         """Say whether a job that was tried before waits for a store that does not answer yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from fabric.core.words import ObjectPolicy, Place
 from fabric.migration import machine
 from fabric.migration.copy import Edge
 from fabric.migration.gate import Gate
+from fabric.migration.lanes import Lanes
 from fabric.migration.machine import State
 from fabric.migration.pointer import OverwrittenError, find_version, replica_at
 from fabric.migration.points import Reached, nothing
@@ -81,6 +83,7 @@ class Tools:
     stopping: threading.Event
     throttle: Throttle
     meter: Meter
+    lanes: Lanes
     holder: str = ""  # this process's own mark, another at each start
     reached: Reached = nothing
     policy_for: Callable[[str], ObjectPolicy] = lambda _key: ObjectPolicy()  # of an adopted object: it has no head
@@ -191,9 +194,9 @@ class Tools:
         self.meter.add(size_bytes)
         self.measures.count("migration_bytes_total", float(size_bytes), store=store)
 
-    def saver(self, job: Job) -> Callable[[Checkpoint], None]:
+    def saver(self, job: Job) -> Callable[[Checkpoint], Future[None]]:
         """Return what records this job's checkpoints."""
-        return lambda checkpoint: self.jobs.save(job, checkpoint)
+        return lambda checkpoint: self.jobs.saving(job, checkpoint)
 
     def grace_until(self, job: Job) -> float:
         """Return until when the source copy of a move that ends now is kept, UTC seconds."""

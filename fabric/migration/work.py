@@ -66,6 +66,8 @@ class Worker:
                 last = self._carry(job)
                 if State(last.state) in ENDED:  # until then a wish holds: the next worker sees it
                     self._tools.wishes.pop(job.id, None)
+                if last.state == State.COMPLETED:
+                    self._tools.lanes.succeeded(last)
                 return self._follow_up(last)
         finally:
             self._tools.gates.pop(job.id, None)
@@ -256,6 +258,7 @@ class Worker:
         passes = error.retryable or isinstance(error, (FrozenError, UnknownOutcomeError))
         if passes and (store := str(error.context.get("store", ""))) and not isinstance(error, FrozenError):
             self._tools.health.failed(store)
+            self._tools.lanes.failed(store)
         if state is State.ROLLING_BACK:
             return self._cannot_roll_back(job, error, passes=passes)
         if state is State.VALIDATING:

@@ -46,7 +46,8 @@ def folder_error(error: OSError, *, store: str, path: str, key: str) -> FabricEr
         return ConflictError("the key lies on another file system than the root", hint=hint, store=store, key=key)
     if number in (errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
         return ConflictError("a folder has this name", hint="choose another key", store=store, key=key)
-    return UnavailableError(f"the file system failed: {error.strerror}", store=store, path=path)
+    hint = "it is tried again; if it goes on, look at the disk and its mount: dmesg, findmnt"
+    return UnavailableError(f"the file system failed: {error.strerror}", hint=hint, store=store, path=path)
 
 
 @contextmanager

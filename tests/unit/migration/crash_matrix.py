@@ -77,6 +77,7 @@ class Tally:
     not_killed: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     recovery_seconds_most: float = 0.0
+    pairs_done: list[str] = field(default_factory=list)
 
 
 class Zygote:
@@ -313,6 +314,7 @@ def whole(matrix: Matrix, pairs: list[str], many: int, most: int) -> None:
             if number % 25 == 0:
                 sys.stderr.write(f"\r{pair}: {number + 1} of {len(cases)}, {time.monotonic() - begun:.0f} s  ")
         sys.stderr.write(f"\r{pair}: {len(cases)} runs, {time.monotonic() - begun:.0f} s          \n")
+        matrix.tally.pairs_done.append(pair)
 
 
 def summary(tally: Tally, seed: int, seconds: float) -> dict[str, Any]:
@@ -327,6 +329,7 @@ def summary(tally: Tally, seed: int, seconds: float) -> dict[str, Any]:
         "seed": seed,
         "seconds": round(seconds),
         "runs": sum(tally.runs.values()),
+        "pairs_done": tally.pairs_done,
         "runs_by_pair": {pair: found for pair, found in by_pair.items() if found},
         "kills_by_point": dict(sorted(tally.kills.items())),
         "points_never_reached": sorted(set(POINTS) - {point for _, point in tally.reached}),
@@ -360,6 +363,8 @@ def main() -> None:
         matrix = Matrix(folder, running, given.seed)
         try:
             whole(matrix, pairs, given.random, given.runs_most)
+        except SystemExit as early:  # what was done so far is told
+            sys.stderr.write(f"{early}\n")
         finally:
             matrix.close()
     if not matrix.tally.violations:
