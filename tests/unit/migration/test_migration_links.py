@@ -12,6 +12,7 @@ import migration_world as mw
 import msgspec
 import pytest
 
+from fabric.catalog.runs import Run
 from fabric.core.config import MigrationSettings
 from fabric.migration.adoptedacts import AdoptedMove
 from fabric.migration.ports import Order
@@ -250,6 +251,7 @@ def test_the_canary_of_a_large_file_reads_it_at_its_new_place(tmp_path: Path) ->
     world = aw.folders(tmp_path, settings)
     aw.file(world, "a/film", DATA)
     world.migration.start()
+    world.runs.open(Run("run", world.clock.now(), "plan"))
     aw.order(world, "a/film")
     (job,) = world.tick_until("AWAITING_APPROVAL")
     world.migration.approve(job.id, "bea")
