@@ -21,6 +21,7 @@ from fabric.migration.pointer import OverwrittenError, commit, find_version, rep
 from fabric.migration.rollback import remove_unlisted
 from fabric.migration.tools import Tools, in_place
 from fabric.migration.verify import read_back
+from fabric.storage.hazards import RefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,10 @@ def tidy(tools: Tools, job: Job) -> Job:
 
 
 def _reap_adopted(tools: Tools, job: Job) -> Job:
-    after, why = adopted_steps(tools).tidy(job)
+    try:
+        after, why = adopted_steps(tools).tidy(job)
+    except RefusedError as error:
+        return _close(tools, job, f"the source is kept: {error}")
     return _close(tools, after, why) if after.state == job.state else after
 
 
