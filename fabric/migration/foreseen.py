@@ -67,6 +67,7 @@ def _manner(tools: Tools, decision: Decision, undo_cost: UndoCost, read_rate: Re
         access_tests=int(test),
         canary_reads=CANARY_READS if high else 0,
         reaped=tools.may_delete(edge.source.name),
+        source_door=f"{edge.source.name}/{edge.source.classes[0]}",
         scale=version.money_bytes / version.size_bytes if version.size_bytes else 1.0,
     )
 

@@ -30,7 +30,7 @@ class Manner(msgspec.Struct, frozen=True):
 
     source: str
     target: str
-    door: str  # where test objects lie at the target: its store's first class
+    door: str  # the target store's first class: what its requests about no object, or not yet one, are billed as
     source_bytes: float
     target_bytes: float
     proof: str = "read_back"
@@ -41,6 +41,7 @@ class Manner(msgspec.Struct, frozen=True):
     access_tests: int = 1  # of the target store, that this move makes
     canary_reads: int = 0
     reaped: bool = True  # the source copy is removed after the grace
+    source_door: str = ""  # the same of the source store; "": its place
     scale: float = 1.0  # bytes that are billed for each stored byte; not 1 in the sample world
 
     @property
@@ -77,8 +78,8 @@ def _copy(manner: Manner) -> tuple[Ask, ...]:
     if manner.kept:
         return (_timed(here, size),)
     if manner.parts:
-        begun = [Ask("copy", here, "head"), Ask("copy", there, "uploads"), Ask("copy", there, "begin")]
-        sent = [Ask("copy", there, "put_part", float(manner.parts)), Ask("copy", there, "complete")]
+        begun = [Ask("copy", here, "head"), Ask("copy", manner.door, "uploads"), Ask("copy", manner.door, "begin")]
+        sent = [Ask("copy", manner.door, "put_part", float(manner.parts)), Ask("copy", there, "complete")]
         return (*begun, Ask("copy", here, "open", float(manner.parts), size, "target"), *sent)
     whole = (Ask("copy", here, "open", 1.0, size, "target"), Ask("copy", there, "put"))
     return whole if manner.verbatim or not size else (*whole, _timed(here, size))
@@ -113,12 +114,12 @@ def _tests(manner: Manner) -> tuple[Ask, ...]:
 def _removal(manner: Manner) -> tuple[Ask, ...]:
     if manner.in_place or not manner.reaped:
         return ()
-    return _reaping(manner.source, manner.target)
+    return _reaping(manner.source, manner.source_door or manner.source, manner.target)
 
 
-def _reaping(place: str, other: str) -> tuple[Ask, ...]:
+def _reaping(place: str, door: str, other: str) -> tuple[Ask, ...]:
     """Return what removing a copy in grace asks: the other is proven, then what lies here is looked for and deleted."""
-    return Ask("grace", other, "head"), Ask("grace", place, "uploads"), Ask("grace", place, "head")
+    return Ask("grace", other, "head"), Ask("grace", door, "uploads"), Ask("grace", place, "head")
 
 
 def undo_asks(manner: Manner) -> tuple[Ask, ...]:
@@ -127,7 +128,7 @@ def undo_asks(manner: Manner) -> tuple[Ask, ...]:
         moved = Ask("copy", manner.target, "retrieved", 0.0, manner.target_bytes, "inside")
         return Ask("copy", manner.target, "head"), Ask("copy", manner.source, "set_class"), moved
     heads = Ask("copy", manner.source, "head", 2.0)
-    return heads, *_reaping(manner.target, manner.source)
+    return heads, *_reaping(manner.target, manner.door, manner.source)
 
 
 def backwards(manner: Manner) -> Manner:
@@ -136,7 +137,8 @@ def backwards(manner: Manner) -> Manner:
         manner,
         source=manner.target,
         target=manner.source,
-        door=manner.source,
+        door=manner.source_door or manner.source,
+        source_door=manner.door,
         source_bytes=manner.target_bytes,
         target_bytes=manner.source_bytes,
         proof="read_back",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from migration_world import Fleet, Member, World, member
+from migration_world import ENDED, Fleet, Member, World, member
 
 from fabric.catalog.decisions import Decision
 from fabric.catalog.runs import Run
@@ -186,8 +186,9 @@ class PricedWorld(World):
         for _ in range(4000):
             self.migration.tick()
             waiting = any("grace" in self.places(key).values() for key in keys)
-            untried = [job for key in keys if (job := self.job(key)).risk == "high" and not job.canary]
-            if not waiting and not untried and not self.busy():
+            jobs = [self.job(key) for key in keys]
+            untried = any(job.risk == "high" and not job.canary for job in jobs)
+            if not waiting and not untried and not self.busy() and all(job.state in ENDED for job in jobs):
                 return
             self.migration.tools.stopping.wait(0.002)
         raise AssertionError("something stays in grace")

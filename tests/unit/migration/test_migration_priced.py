@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
+from migration_world import ENDED
+from priced_runs import capped, undone
 from priced_world import PricedWorld, said_of, undo_said
 from test_migration_sealing import _vault, _write
 
@@ -14,7 +16,6 @@ from fabric.migration import verify
 from fabric.migration.sealing import VaultSealer
 
 PART = 1 << 20
-ENDED = ("COMPLETED", "FAILED", "ROLLED_BACK")
 CALM = ObjectPolicy(Classification.PUBLIC, latency=LatencyClass.FLEXIBLE)
 
 
@@ -89,3 +90,18 @@ def test_what_an_undo_is_quoted_at_is_what_the_meters_count(tmp_path: Path) -> N
     assert quote.usd == pytest.approx(sum(undo.values()))
     assert quote.usd == pytest.approx(world.counted.usd, rel=0.01)
     world.close()
+
+
+def test_random_moves_undone_are_as_before_at_the_price_that_was_quoted(tmp_path: Path) -> None:
+    found = undone(tmp_path, 12, seed=3)
+    assert {found[f"{what}_differs"] for what in ("head", "time")} | {found["bytes_differ"]} == {0}
+    assert found["ways"] == ["class", "switch"]
+    assert found["quote_over_meter"] == pytest.approx(1.0, rel=0.01)
+
+
+def test_random_plans_under_random_caps_cost_what_they_were_said_to_and_never_more_than_the_cap(tmp_path: Path) -> None:
+    found = capped(tmp_path, 6, seed=4)
+    assert found["runs_over_their_cap"] == 0
+    assert found["moves"] > 4
+    assert found["said_over_meter_lowest"] == pytest.approx(1.0, rel=0.01)
+    assert found["said_over_meter_highest"] == pytest.approx(1.0, rel=0.01)
