@@ -40,7 +40,7 @@ check: $(DEV_STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
-# SIGKILL of a separate process at every named point and at random times, on five pairs of stores; about 20 minutes.
+# SIGKILL of a separate process at every named point and at random times, on five pairs of stores; about half an hour.
 crash: $(EXTRA_STAMP)
 	$(BIN)/python tests/unit/migration/crash_matrix.py
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from fabric.app.adoptedplans import AdoptedPlans
 from fabric.app.engine import Engine
 from fabric.app.operations import Plans, back_up, verify_replicas
 from fabric.app.orphans import find_orphans, remove_orphans
@@ -36,7 +37,7 @@ class Acts:
     """The acts of one engine; ``table()`` gives them by name."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self._plans = engine, Plans(engine)
+        self._engine, self._plans, self._adopted = engine, Plans(engine), AdoptedPlans(engine)
 
     def table(self) -> Mapping[str, Act]:
         """Return every act: name -> (principal, body) -> facts."""
@@ -80,7 +81,10 @@ class Acts:
         return {"progress": self._engine.scans.progress()}
 
     def _plan(self, _who: Principal, body: Body) -> Body:
-        return self._plans.make(spend_cap_usd=_usd(body, "spend_cap_usd"))
+        cap = _usd(body, "spend_cap_usd")
+        if store := str(body.get("adopted", "")):
+            return self._adopted.make(store, str(body.get("prefix", "")), _text(body, "target"), spend_cap_usd=cap)
+        return self._plans.make(spend_cap_usd=cap)
 
     def _showback(self, _who: Principal, body: Body) -> Body:
         return Record(self._engine).showback(str(body.get("by", "prefix")))
@@ -95,7 +99,9 @@ class Acts:
         return {"path": str(file), "provider": provider, "where": msgspec.to_builtins(where)}
 
     def _apply(self, who: Principal, body: Body) -> Body:
-        return self._plans.apply(_text(body, "sha256"), who.name, shown=_object(body, "plan"))
+        sha256, shown = _text(body, "sha256"), _object(body, "plan")
+        plans = self._adopted if self._adopted.knows(sha256) else self._plans
+        return plans.apply(sha256, who.name, shown=shown)
 
     def _verify(self, who: Principal, body: Body) -> Body:
         prefix, remove = str(body.get("prefix", "")), _texts(body, "remove")

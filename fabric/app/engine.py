@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from fabric.app.applied import AppliedMoves
+from fabric.app.catalog import open_catalog
 from fabric.app.coverage import CoverageWatch
+from fabric.app.decorated import decorated
 from fabric.app.headlogcare import HeadLogCare
 from fabric.app.keys import key_folders, open_keys
+from fabric.app.ledgers import ledgers_for
 from fabric.app.policies import Policies
+from fabric.app.prices import priced, reading_site
 from fabric.app.remembered import remember_settings
 from fabric.app.reporter import Reporter
 from fabric.app.scans import Scans
 from fabric.app.secrets import report_key
+from fabric.app.watched import Watched
 from fabric.catalog.adopted import Adopted
 from fabric.catalog.alerts import AlertRows
 from fabric.catalog.confighistory import ConfigHistory
-from fabric.catalog.database import Database
 from fabric.catalog.decisions import Decisions
 from fabric.catalog.forecasts import Forecasts
-from fabric.catalog.headlog import HeadLog
-from fabric.catalog.heads import Heads
 from fabric.catalog.health import StoreHealth
 from fabric.catalog.jobs import Jobs
 from fabric.catalog.owed import Owed
@@ -36,23 +36,19 @@ from fabric.consistency.health import Health
 from fabric.consistency.reading import Reader
 from fabric.consistency.repair import Repairer
 from fabric.consistency.replication import Replication
-from fabric.core.clock import Clock, iso
-from fabric.core.config import Settings, store_address
-from fabric.core.errors import ConfigError, CorruptError
+from fabric.core.clock import Clock
+from fabric.core.config import Settings
 from fabric.events.history import History
 from fabric.events.log import EventLog
 from fabric.migration.component import Migration
 from fabric.migration.sealing import VaultSealer
 from fabric.placement.component import Placement
-from fabric.placement.live.keeper import Ledgers
-from fabric.placement.live.stores import tariffs_of, terms_of
 from fabric.placement.places import PlaceChooser
 from fabric.placement.scanned import Scans as ScannedTotals
 from fabric.placement.work import Rules, Sources
 from fabric.plane.objects import Objects
 from fabric.prediction.child import ChildFit
 from fabric.prediction.component import Prediction
-from fabric.pricing.sheet import PriceBook, Site
 from fabric.runtime.component import Component, Report
 from fabric.runtime.folder import DataFolder, EngineMark
 from fabric.runtime.freeze import Freeze
@@ -68,17 +64,13 @@ from fabric.security.throughput import Throughput
 from fabric.security.tokens import Tokens
 from fabric.security.vault import Vault
 from fabric.security.webhook import webhook_for
+from fabric.storage.atime import atime_trust
 from fabric.storage.fleet import Fleet, Wrap
-from fabric.storage.scan import atime_trust
 from fabric.storage.secrets import resolve
 from fabric.streaming.component import Streaming
 from fabric.streaming.intake import Intake
 
-CATALOG_FILE = "catalog.db"
 WRITER_LETTERS = 8  # of the folder's id; its end is random
-ON_PREMISE = Site("onprem")  # where reads are taken to come from unless the settings say
-
-logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -130,22 +122,8 @@ class Engine:
     # ---------------------------------------------------------------- building, from the ground up
 
     def _open_catalog(self, author: str, opened: ExitStack) -> None:
-        self.head_log = HeadLog(key_folders(self.folder.path, self.settings))
-        opened.callback(self.head_log.close)
-        catalog = self.folder.path / "catalog" / CATALOG_FILE
-        if self.head_log.sequence and not catalog.exists():
-            raise CorruptError(
-                "the catalog is missing, but the head log knows objects",
-                path=str(catalog),
-                hint="bring it back: python -m fabric rebuild",
-            )
-        self.database = Database(catalog)
-        opened.callback(self.database.stop)
-        self.database.guard = self.head_log
-        self.database.start()
-        self.heads = Heads(self.database, before_commit=self.head_log.note)
-        if cut_off := self.head_log.reconcile(self.heads.get_many):
-            logger.warning("a crash cut off commits; their heads are taken back", extra={"heads": len(cut_off)})
+        found = open_catalog(self.folder.path, key_folders(self.folder.path, self.settings), opened)
+        self.head_log, self.database, self.heads = found.head_log, found.database, found.heads
         self.config_history = ConfigHistory(self.database)
         self.config_history.accept(self.settings, author, self.clock.now())
         remember_settings(self.folder.path, self.settings)
@@ -159,8 +137,9 @@ class Engine:
         self.tokens = Tokens(TokenRows(self.database), self.clock, self.audit.append, engine_token=self._token)
 
     def _open_stores(self, wrap: Mapping[str, Wrap] | None, opened: ExitStack) -> None:
-        self.counts, self.throughput = StoreCounts(), Throughput(self.measures)
-        self.fleet = Fleet(self.settings, self.clock, observe=self._observe, wrap=wrap, hold=self.freeze.check)
+        self.counts = StoreCounts()
+        watched = Watched(Throughput(self.measures), self.measures, self.counts)
+        self.fleet = Fleet(self.settings, self.clock, observe=watched.observe, wrap=wrap, hold=self.freeze.check)
         opened.callback(self.fleet.close)
         self.owed = Owed(self.database)
         self.health = Health(
@@ -172,7 +151,7 @@ class Engine:
             owed=self._owes,
             writer=self.writer,
         )
-        self.prices, self._site = priced(self.settings), reading_site(self.settings)
+        self.prices, self.site = priced(self.settings), reading_site(self.settings)
         self.chooser = PlaceChooser(
             self.fleet,
             self.prices,
@@ -180,7 +159,7 @@ class Engine:
             self.vault.suite_for,
             settings=self.settings.placement,
             clock=self.clock,
-            reader=self._site,
+            reader=self.site,
         )
 
     def _open_history(self, opened: ExitStack) -> None:
@@ -193,13 +172,7 @@ class Engine:
             unlearned=self.settings.placement.scanners,
         )
         opened.callback(self.history.close)
-        by_ledger = self.settings.placement.rule != "score"
-        tariffs = tariffs_of(self.settings.stores, self.prices) if by_ledger else {}
-        terms = terms_of(self.settings.placement)
-        scanners = self.settings.placement.scanners
-        self.ledgers = Ledgers(
-            self.folder.path / "placement", tariffs, self.log, self.clock, terms=terms, unlearned=scanners
-        )
+        self.ledgers = ledgers_for(self.settings, self.prices, self.folder.path, self.log, self.clock)
         opened.callback(self.ledgers.close)
         self.intake = Intake(self.log, self.clock, self.settings.streaming, self.measures)
         opened.callback(self.intake.close)
@@ -284,7 +257,7 @@ class Engine:
             busy=self.jobs.open_keys,
             ledger=self.ledgers,
         )
-        rules = Rules(self.prices, self.settings.placement, self.settings.migration, self._site)
+        rules = Rules(self.prices, self.settings.placement, self.settings.migration, self.site)
         return Placement(
             self.heads,
             sources,
@@ -313,6 +286,7 @@ class Engine:
             read_rate=self._read_rate,
             order=self.applied.order,
             four_eyes=lambda: self.tokens.four_eyes,
+            policy_for=self.policies.policy_for,
         )
 
     def _consistency(self) -> Consistency:
@@ -413,25 +387,10 @@ class Engine:
 
     def _decorate(self, section: str, body: Report) -> Report:
         """Add what no component knows: the freezes in force, and the sample world's loading."""
-        if section == "consistency":
-            frozen = [
-                {"name": one.name, "who": one.who, "at": iso(one.at), "why": one.why} for one in self.freeze.states()
-            ]
-            body = {**body, "freezes": frozen}
-        if section == "optimization" and self.coverage.refusal:
-            body = {**body, "note": f"Moves that nobody ordered wait: {self.coverage.refusal}"}
-        if section == "consistency" and (extra := [*self._progress(), *self.scans.progress()]):
-            body = {**body, "progress": [*body.get("progress", []), *extra]}
-        return body
+        working = [*self._progress(), *self.scans.progress()] if section == "consistency" else []
+        return decorated(section, body, freezes=self.freeze.states, refusal=self.coverage.refusal, working=working)
 
     # ---------------------------------------------------------------- what components ask of each other
-
-    def _observe(self, store: str, operation: str, storage_class: str, seconds: float, moved: int, ok: bool) -> None:
-        """Count every request that the fabric makes of a store, which is what a provider bills."""
-        self.throughput.observe(store, operation, storage_class, seconds, moved, ok)
-        self.measures.count("store_requests_total", 1, store=store, operation=operation, answered=str(ok).lower())
-        self.measures.count("store_bytes_total", moved, store=store, operation=operation)
-        self.counts.observe(store, operation, storage_class, seconds, moved, ok)
 
     def _states(self) -> Mapping[str, Mapping[str, object]]:
         return {**self.supervisor.states(), **self._services.states()} if self._running else {}
@@ -447,31 +406,3 @@ class Engine:
     def _read_rate(self, key: str) -> float:
         row = self.history.row(key)
         return 0.0 if row is None else self.history.rate_of(row, self.clock.now())
-
-
-def priced(settings: Settings) -> PriceBook:
-    """Return the price book of ``settings``; ConfigError names the store with a class that has no price."""
-    book = PriceBook.load(Path(settings.prices) if settings.prices else None)
-    for name, store in settings.stores.items():
-        address = store_address(name, store)
-        for storage_class in address.classes:
-            try:
-                book.price(address.provider, storage_class, address.region)
-            except ConfigError as error:
-                raise ConfigError(error.message, hint=error.hint, path=f"stores.{name}", **error.context) from error
-    return book
-
-
-def reading_site(settings: Settings) -> Site:
-    """Return where reads come from; ConfigError where ``consistency.near`` is no store's region."""
-    near = settings.consistency.near
-    if not near:
-        return ON_PREMISE
-    addresses = [store_address(name, store) for name, store in settings.stores.items()]
-    found = next((address for address in addresses if address.region == near), None)
-    if found is None:
-        known = ", ".join(sorted({address.region for address in addresses if address.region})) or "none"
-        raise ConfigError(
-            "no store lies in this region", path="consistency.near", value=near, hint=f"known are {known}"
-        )
-    return Site(found.provider, near)

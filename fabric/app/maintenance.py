@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from fabric.app.engine import priced
 from fabric.app.keys import kept_folders, key_folders, open_keys
+from fabric.app.prices import priced
 from fabric.app.remembered import SETTINGS_FILE
 from fabric.app.worlds import SampleWorld, settings_of
 from fabric.catalog.backup import restore, saved

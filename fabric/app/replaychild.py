@@ -8,7 +8,6 @@ and nothing else: no catalog, no store, no socket. It ends when its standard inp
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from fabric.app.replaytold import PROGRESS_FILE, Progress, Question
+from fabric.core.child import NICENESS, bound_memory, end_with_parent
 from fabric.core.errors import CapacityError, FabricError
 from fabric.core.files import write_whole
 from fabric.formats.access import Accesses
@@ -36,7 +36,6 @@ from fabric.placement.replay.tariff import default_classes, tariff_of
 from fabric.placement.replay.today import beside_invoice, do_nothing, inventory_document, month_beside_invoice
 from fabric.pricing.sheet import PriceBook
 
-NICENESS = 5  # the engine's own threads come first
 MEMORY_BYTES_MOST = 3 << 30  # of private memory; beyond it the replay ends with a sentence
 SAY_SECONDS = 0.2  # between two words of progress
 BLOCKS_READ = "reading"
@@ -188,29 +187,11 @@ def _shown(found: Comparison, origin: float) -> dict[str, Any]:
     }
 
 
-def _end_with_the_engine() -> None:
-    """End this process once the engine's end of the pipe is closed."""
-
-    def wait() -> None:
-        os.read(sys.stdin.fileno(), 1)
-        os._exit(1)
-
-    threading.Thread(target=wait, name="engine", daemon=True).start()
-
-
-def _bounded() -> None:
-    """Bound this process's memory."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = MEMORY_BYTES_MOST if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES_MOST, hard)
-    if soft == resource.RLIM_INFINITY or soft > most:
-        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-
-
 def main(folder: Path) -> None:
     """Answer the question in ``folder``, or say why not."""
     os.nice(NICENESS)
-    _bounded()
-    _end_with_the_engine()
+    bound_memory(MEMORY_BYTES_MOST)
+    end_with_parent()
     question = msgspec.json.decode((folder / "question.json").read_bytes(), type=Question)
     try:
         try:

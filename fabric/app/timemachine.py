@@ -7,7 +7,6 @@ newest RESULTS_MOST are kept. Uploaded files are removed with the replay that us
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -20,12 +19,12 @@ from typing import IO, Any
 
 import msgspec
 
-import fabric
 from fabric.app.recorded import LISTING_FILE
 from fabric.app.replayasked import Asked, Known, check_question, command_for, name_of, read_question
 from fabric.app.replaykept import FORMAT, Kind, Results, without_paths
 from fabric.app.replaytold import ANSWER_FILE, PROBLEM_FILE, PROGRESS_FILE, QUESTION_FILE, Progress, Question
 from fabric.app.uploads import BYTES_MOST, FILES_MOST, Given, Uploads
+from fabric.core.child import environment
 from fabric.core.clock import Clock
 from fabric.core.errors import BadInputError, ConflictError, FabricError, ForbiddenError
 from fabric.core.files import write_whole
@@ -242,7 +241,7 @@ class TimeMachine:
                 if job.state != "running":
                     return
                 job.process = subprocess.Popen(
-                    command, env=_environment(), stdin=subprocess.PIPE, stdout=log, stderr=log
+                    command, env=environment(), stdin=subprocess.PIPE, stdout=log, stderr=log
                 )
             code = job.process.wait()
         assert job.process.stdin is not None
@@ -347,9 +346,3 @@ def _left(told: Progress, rows_all: int, seconds: float) -> float | None:
         taken = seconds - told.seconds + told.phase_seconds
         return taken / told.policies_done * (told.policies_all - told.policies_done)
     return None
-
-
-def _environment() -> dict[str, str]:
-    home = str(Path(fabric.__file__).resolve().parent.parent)
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

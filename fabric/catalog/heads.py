@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 
 from fabric.catalog.database import Database, metadata
-from fabric.catalog.plain import run
+from fabric.catalog.plain import listed, run, run_many
 from fabric.core.errors import PreconditionError
 from fabric.core.words import ObjectPolicy, Place
 
@@ -125,6 +125,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Head).decode
 Observer = Callable[[Head], None]
 Along = Callable[[Connection], None]
+AlongMany = Callable[[Connection, Sequence[str]], Sequence[str]]
 
 
 class Heads:
@@ -220,6 +221,32 @@ class Heads:
             self._after_commit(fresh)
         return fresh
 
+    def commit_many(self, changed: Sequence[Head], *, along: AlongMany) -> list[Head]:
+        """Replace stored heads in one transaction, each as `commit`; return those that were, with their next revision.
+
+        A head that another commit changed first is left out, and the others go.
+
+        Args:
+            along: done in the same transaction with the keys that can be replaced; returns those that are to be.
+        """
+        fresh = {head.key: msgspec.structs.replace(head, revision=head.revision + 1) for head in changed}
+        done = self._database.write(lambda connection: self._commit_many(connection, fresh, along))
+        if self._after_commit is not None:
+            for head in done:
+                self._after_commit(head)
+        return done
+
+    def _commit_many(self, connection: Connection, fresh: dict[str, Head], along: AlongMany) -> list[Head]:
+        stored = run(connection, _REVISIONS, listed(fresh))
+        fit = [key for key, revision in stored if revision == fresh[key].revision - 1]
+        done = [fresh[key] for key in along(connection, fit)]
+        rows = [_row(head) | {"wanted": head.key, "stored": head.revision - 1} for head in done]
+        run_many(connection, _UPDATE, rows)
+        if self._before_commit is not None:
+            for head in done:
+                self._before_commit(head)
+        return done
+
     def remembered(self, key: str, idempotency_key: str) -> tuple[int, str] | None:
         """Return (revision, version id) that an earlier commit with this idempotency key made, if any."""
         query = select(idempotency.c.revision, idempotency.c.version_id)
@@ -267,6 +294,7 @@ _NAMED = sqlite.dialect(paramstyle="named")
 _RECORD = str(select(heads.c.record).where(heads.c.key == bindparam("wanted")).compile(dialect=_NAMED))
 _INSERT = str(insert(heads).compile(dialect=_NAMED))
 _CHANGED = update(heads).where(heads.c.key == bindparam("wanted"), heads.c.revision == bindparam("stored"))
+_REVISIONS = "SELECT key, revision FROM heads WHERE key IN (SELECT value FROM json_each(:listed))"
 _UPDATE = str(_CHANGED.compile(dialect=_NAMED))
 """Statements that every write runs: made once, and given to the database as they are."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from fabric.catalog.jobreads import chained, encode_json
-from fabric.catalog.plain import run
+from fabric.catalog.plain import run, run_many
 
 Line = tuple[str, float, str, str, str, dict[str, Any]]  # id of the job or run, time, was, became, act, details
 
@@ -18,10 +18,16 @@ _JOURNAL = (
 )
 
 
-def journal(connection: Connection, line: Line) -> None:
-    """Append one row, chained to the last; ``line`` is (job id, time, was, became, act, details)."""
-    row = (line[0], float(line[1]), *line[2:5], encode_json(line[5]).decode())
+_NAMES = ("job_id", "at", "was", "became", "act", "details")
+
+
+def journal(connection: Connection, *lines: Line) -> None:
+    """Append rows in their order, chained to the last; a line is (job id, time, was, became, act, details)."""
     last = run(connection, _LAST_CHAIN).fetchone()
-    chain = chained(last[0] if last is not None else "", row)
-    names = ("job_id", "at", "was", "became", "act", "details")
-    run(connection, _JOURNAL, dict(zip(names, row, strict=True)) | {"chain": chain})
+    chain = last[0] if last is not None else ""
+    rows = []
+    for line in lines:
+        row = (line[0], float(line[1]), *line[2:5], encode_json(line[5]).decode())
+        chain = chained(chain, row)
+        rows.append(dict(zip(_NAMES, row, strict=True)) | {"chain": chain})
+    run_many(connection, _JOURNAL, rows)

@@ -68,15 +68,27 @@ class JobReads:
         return Checkpoint() if row is None or row[0] is None else _decode_checkpoint(row[0])
 
     def in_states(
-        self, states: Iterable[str], *, risks: Iterable[str] = RISKS, limit: int = PAGE_MOST, after: str = ""
+        self,
+        states: Iterable[str],
+        *,
+        risks: Iterable[str] = RISKS,
+        limit: int = PAGE_MOST,
+        after: str = "",
+        but: Collection[str] = (),
     ) -> list[Job]:
-        """Return up to ``limit`` jobs in ``states`` and of ``risks`` with id above ``after``, oldest first."""
+        """Return up to ``limit`` jobs in ``states`` and of ``risks`` with id above ``after``, oldest first.
+
+        Args:
+            but: ids that are looked past, but count.
+        """
         found: list[Job] = []
-        query = "SELECT record FROM jobs WHERE state = :state AND risk = :risk AND id > :after ORDER BY id LIMIT :limit"
+        query = (
+            "SELECT id, record FROM jobs WHERE state = :state AND risk = :risk AND id > :after ORDER BY id LIMIT :limit"
+        )
         with self._database.read() as connection:
             for state, risk in itertools.product(states, risks):
                 rows = run(connection, query, {"state": state, "risk": risk, "after": after, "limit": limit})
-                found += [decode_job(row[0]) for row in rows]
+                found += [decode_job(row[1]) for row in rows if row[0] not in but]
         return sorted(found, key=lambda job: job.id)[:limit]
 
     def due(self, now: float, *, limit: int = 100) -> list[Job]:

@@ -13,6 +13,8 @@ from fabric.core.errors import ConflictError
 PAGE_MOST = 1000
 RISKS = ("low", "medium", "high")
 
+_encode = msgspec.msgpack.Encoder().encode
+
 jobs = Table(
     "jobs",
     metadata,
@@ -145,6 +147,7 @@ class Job(msgspec.Struct, frozen=True):
     undoes: str = ""  # the job that this one takes back after its grace
     canary: dict[str, float] = {}  # reads at the new place after the switch: reads, errors, first_byte_p50_ms, …_p99_ms
     ordered_by: str = ""  # who applied the plan; "" where placement's moves are carried out by themselves
+    kind: str = ""  # of an adopted object's move: class | link | copy; version_id is then the source's tag; "": managed
     holder: str = ""  # the process that claimed or changed it last; "" in rows of earlier releases
 
 
@@ -195,3 +198,26 @@ class Run(msgspec.Struct, frozen=True):
     wave_since: float = 0.0
     phase: str = "open"  # open | stopped (a canary failed)
     reason: str = ""
+
+
+def job_row(job: Job) -> dict[str, Any]:
+    """Return the columns of a job's row, without its checkpoint."""
+    return {
+        "id": job.id,
+        "key": job.key,
+        "state": job.state,
+        "risk": job.risk,
+        "bytes": job.bytes,
+        "epoch": job.epoch,
+        "due": _due(job),
+        "record": _encode(job),
+    }
+
+
+def _due(job: Job) -> float:
+    """Return from when something is left to do for a job that no worker holds."""
+    if job.state == "COMPLETED" and job.risk == "high" and not job.canary:
+        return job.ended  # its canary has not been read yet
+    if job.state in ("COMPLETED", "ROLLED_BACK"):
+        return job.grace_until
+    return job.updated if job.state == "FAILED" and job.started else 0.0  # it wrote: it must be rolled back

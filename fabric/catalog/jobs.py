@@ -7,7 +7,7 @@ Rows of the journal are chained by SHA-256, so that an edited or removed row is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -15,40 +15,25 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from fabric.catalog.database import Database
+from fabric.catalog.jobcounts import Tally, count, spend
+from fabric.catalog.jobgroups import JobStep, add_all, affordable, change_all, unchanged
 from fabric.catalog.jobjournal import journal
-from fabric.catalog.jobreads import OPEN_JOBS, JobReads, decode_job
-from fabric.catalog.jobrecords import Checkpoint, Job, JournalRow, LostLeaseError, SpendCapError
+from fabric.catalog.jobreads import JobReads, decode_job
+from fabric.catalog.jobrecords import Checkpoint, Job, JournalRow, LostLeaseError, SpendCapError, job_row
 from fabric.catalog.plain import run
 from fabric.core.errors import ConflictError
 
-__all__ = ["Checkpoint", "Job", "Jobs", "JournalRow", "LostLeaseError", "SpendCapError"]
+__all__ = ["Checkpoint", "Job", "JobStep", "Jobs", "JournalRow", "LostLeaseError", "SpendCapError"]
 
 _encode = msgspec.msgpack.Encoder().encode
 
 # Prepared text: these run for every transition and every part.
-_INSERT = (
-    "INSERT INTO jobs (id, key, state, risk, bytes, epoch, due, record)"
-    " VALUES (:id, :key, :state, :risk, :bytes, :epoch, :due, :record)"
-)
 _UPDATE = (
     "UPDATE jobs SET state = :state, risk = :risk, epoch = :epoch, due = :due, record = :record"
     " WHERE id = :id AND epoch = :was_epoch AND state = :was"
 )
 _CHECKPOINT = "UPDATE jobs SET checkpoint = :checkpoint WHERE id = :id AND epoch = :epoch"
-_COUNT = (
-    "INSERT INTO job_counts (state, jobs, bytes) VALUES (:state, :jobs, :bytes)"
-    " ON CONFLICT (state) DO UPDATE SET jobs = job_counts.jobs + :jobs, bytes = job_counts.bytes + :bytes"
-)
-_COUNT_RUN = (
-    "INSERT INTO run_counts (run_id, state, jobs, bytes) VALUES (:run, :state, :jobs, :bytes)"
-    " ON CONFLICT (run_id, state) DO UPDATE SET jobs = run_counts.jobs + :jobs, bytes = run_counts.bytes + :bytes"
-)
 _OF_RUN = "INSERT INTO run_jobs (run_id, job_id) VALUES (:run, :job) ON CONFLICT DO NOTHING"
-_OPEN_RUN = "INSERT INTO job_runs (run_id, spent_usd, jobs) VALUES (:run_id, 0, 0) ON CONFLICT DO NOTHING"
-_SPEND = (
-    "UPDATE job_runs SET spent_usd = spent_usd + :usd, jobs = jobs + 1"
-    " WHERE run_id = :run_id AND spent_usd + :usd <= :cap"
-)
 _LITTER = (
     "INSERT INTO job_litter (job_id, store, blob, recorded) VALUES (:job_id, :store, :blob, :at) ON CONFLICT DO NOTHING"
 )
@@ -67,18 +52,21 @@ class Jobs(JobReads):
 
     def add(self, job: Job, **details: Any) -> Job:
         """Record a new job with its first journal row; `ConflictError` when the key already has an unended one."""
-        return self.submit(job, **details).result()
+        if refused := self.add_all([(job, details)]):
+            raise ConflictError("another job already moves this object", key=job.key, job=refused[job.id])
+        return job
 
-    def submit(self, job: Job, **details: Any) -> Future[Job]:
-        """Hand in a new job without waiting for its commit, so that many share one; otherwise as `add`."""
+    def add_all(self, fresh: Sequence[tuple[Job, dict[str, Any]]]) -> dict[str, str]:
+        """Record new jobs with their details in one transaction, each as `add`.
 
-        def work(connection: Connection) -> Job:
-            _add(connection, job, details)
-            return job
-
-        future = self._database.submit(work)
-        future.add_done_callback(lambda done: None if done.exception() else self._written(job))
-        return future
+        Returns:
+            For each job that was left out, its id and the job that moves its object already.
+        """
+        refused = self._database.write(lambda connection: add_all(connection, fresh))
+        for job, _ in fresh:
+            if job.id not in refused:
+                self._written(job)
+        return refused
 
     def change(
         self, before: Job, after: Job, act: str, *, copy: Checkpoint | None = None, soon: bool = False, **details: Any
@@ -131,13 +119,43 @@ class Jobs(JobReads):
         self._database.write(work)
         return self._written(after)
 
+    def begin_all(self, steps: Sequence[JobStep], caps: Mapping[str, float]) -> set[str]:
+        """`begin` for many jobs in one transaction; return the ids of those that began.
+
+        Left out, unchanged: jobs that another holder changed meanwhile, and those that would pass their run's cap.
+        """
+
+        def work(connection: Connection) -> list[JobStep]:
+            begun = affordable(connection, unchanged(connection, steps), caps)
+            change_all(connection, begun)
+            return begun
+
+        return {self._written(step.after).id for step in self._database.write(work)}
+
+    def changing_all(self, steps: Mapping[str, JobStep]) -> Callable[[Connection, Sequence[str]], list[str]]:
+        """Return work for a transaction of heads: given keys, change the jobs of ``steps`` (by key) that may be.
+
+        It returns the keys whose job was changed; a job that another holder changed meanwhile is left alone.
+        """
+
+        def work(connection: Connection, keys: Sequence[str]) -> list[str]:
+            chosen = unchanged(connection, [steps[key] for key in keys])
+            change_all(connection, chosen)
+            return [step.after.key for step in chosen]
+
+        return work
+
     def note(self, job: Job, at: float, act: str, **details: Any) -> None:
         """Add a journal row for an act inside a state; the job's row stays."""
         self._database.write(lambda connection: journal(connection, (job.id, at, job.state, job.state, act, details)))
 
     def save(self, job: Job, checkpoint: Checkpoint) -> None:
         """Record how far the copy has come; LostLeaseError when another worker has claimed the job."""
-        self._database.write(lambda connection: _save(connection, job, checkpoint))
+        self.saving(job, checkpoint).result()
+
+    def saving(self, job: Job, checkpoint: Checkpoint) -> Future[None]:
+        """`save` without waiting; done when it is on disk."""
+        return self._database.submit(lambda connection: _save(connection, job, checkpoint))
 
     def list_by_run(self) -> None:
         """List and count, once, the jobs of an earlier release, which kept no runs."""
@@ -153,44 +171,34 @@ class Jobs(JobReads):
         row = {"job_id": job.id, "store": store, "blob": blob, "at": at}
         self._database.write(lambda connection: run(connection, _LITTER, row))
 
+    def wrote(self, steps: Iterable[JobStep]) -> list[Job]:
+        """Tell of jobs that `changing_all` changed, after its commit; return their rows."""
+        return [self._written(step.after) for step in steps]
+
     def _written(self, job: Job) -> Job:
         if self._after_write is not None:
             self._after_write(job)
         return job
 
 
-def _add(connection: Connection, job: Job, details: dict[str, Any]) -> None:
-    other = run(connection, OPEN_JOBS, {"key": job.key}).fetchone()
-    if other is not None:
-        raise ConflictError("another job already moves this object", key=job.key, job=other[0])
-    journal(connection, (job.id, job.created, "", job.state, "created", details))
-    run(connection, _INSERT, _row(job))
-    _count(connection, job, job.state, 1)
-    run(connection, _OF_RUN, {"run": job.run_id, "job": job.id})
-
-
 def _list_by_run(connection: Connection) -> None:
     if connection.execute(text("SELECT 1 FROM run_jobs LIMIT 1")).first() is not None:
         return
+    tally = Tally()
     for (record,) in connection.execute(text("SELECT record FROM jobs")).all():
         job = decode_job(record)
         run(connection, _OF_RUN, {"run": job.run_id, "job": job.id})
-        run(connection, _COUNT_RUN, {"run": job.run_id, "state": job.state, "jobs": 1, "bytes": job.bytes})
+        tally.add(job, job.state, 1)
+    tally.write(connection, runs_only=True)
 
 
 def _change(connection: Connection, before: Job, after: Job, act: str, details: dict[str, Any]) -> None:
     journal(connection, (after.id, after.updated, before.state, after.state, act, details))
-    row = _row(after) | {"was": before.state, "was_epoch": before.epoch}
+    row = job_row(after) | {"was": before.state, "was_epoch": before.epoch}
     if run(connection, _UPDATE, row).rowcount != 1:
         raise LostLeaseError("the job was changed meanwhile", job=after.id, hint="read it again")
     if before.state != after.state:
-        _count(connection, before, before.state, -1)
-        _count(connection, after, after.state, 1)
-
-
-def _count(connection: Connection, job: Job, state: str, by: int) -> None:
-    run(connection, _COUNT, {"state": state, "jobs": by, "bytes": by * job.bytes})
-    run(connection, _COUNT_RUN, {"run": job.run_id, "state": state, "jobs": by, "bytes": by * job.bytes})
+        count(connection, after, {before.state: -1, after.state: 1})
 
 
 def _save(connection: Connection, job: Job, checkpoint: Checkpoint) -> None:
@@ -200,8 +208,7 @@ def _save(connection: Connection, job: Job, checkpoint: Checkpoint) -> None:
 
 
 def _spend(connection: Connection, job: Job, cap_usd: float) -> None:
-    run(connection, _OPEN_RUN, {"run_id": job.run_id})
-    if run(connection, _SPEND, {"run_id": job.run_id, "usd": job.cost_usd, "cap": cap_usd}).rowcount != 1:
+    if not spend(connection, job.run_id, job.cost_usd, cap_usd):
         raise SpendCapError(
             "the move would pass the run's spend cap",
             job=job.id,
@@ -210,25 +217,3 @@ def _spend(connection: Connection, job: Job, cap_usd: float) -> None:
             cap_usd=cap_usd,
             hint="make a plan with a higher cap: python -m fabric plan --spend-cap",
         )
-
-
-def _row(job: Job) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "key": job.key,
-        "state": job.state,
-        "risk": job.risk,
-        "bytes": job.bytes,
-        "epoch": job.epoch,
-        "due": _due(job),
-        "record": _encode(job),
-    }
-
-
-def _due(job: Job) -> float:
-    """Return from when something is left to do for a job that no worker holds."""
-    if job.state == "COMPLETED" and job.risk == "high" and not job.canary:
-        return job.ended  # its canary has not been read yet
-    if job.state in ("COMPLETED", "ROLLED_BACK"):
-        return job.grace_until
-    return job.updated if job.state == "FAILED" and job.started else 0.0  # it wrote: it must be rolled back

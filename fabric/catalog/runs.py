@@ -30,10 +30,14 @@ class Runs:
 
     def open(self, run: Run) -> Run:
         """Record a run unless there is one of this id; return the one there is."""
+        self.ensure(run)
+        return self.get(run.id)
+
+    def ensure(self, run: Run) -> None:
+        """Record a run unless there is one of this id."""
         if run.id not in self._known:
             self._database.write(lambda connection: _insert(connection, run))
             self._known.add(run.id)
-        return self.get(run.id)
 
     def change(self, before: Run, after: Run, act: str, at: float, **details: object) -> Run:
         """Replace a run, with a journal row; ConflictError when it was changed meanwhile."""

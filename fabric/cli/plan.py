@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from fabric.cli.adopted import plan_adopted
 from fabric.cli.arguments import read_plan_file
 from fabric.cli.client import act
 from fabric.cli.replay import SeveralFiles
@@ -28,6 +29,10 @@ MOVE_COLUMNS = (
     metavar="USD",
     help="What the moves may cost together once; default: the setting migration.spend_cap_usd.",
 )
+@click.option("--adopted", default="", metavar="STORE[/PREFIX]", help="Plan a move of a user's own objects; with --to.")
+@click.option(
+    "--to", default="", metavar="STORE/CLASS", help="Where they go: a class of their store, or another store."
+)
 @click.option("--accesses", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="Plan from a log.")
 @click.option("--inventory", multiple=True, type=click.Path(path_type=Path), metavar="FILE…", help="What there is.")
 @click.option("--provider", type=click.Choice(["aws", "gcp", "azure"]), default="aws", show_default=True)
@@ -42,6 +47,9 @@ def plan(session: Any, /, out: Path | None, spend_cap: float | None, **asked: An
     """
     if asked["accesses"]:
         _show_imported(session, _imported(out, spend_cap, **asked))
+        return
+    if asked["adopted"]:
+        plan_adopted(session, out, spend_cap, asked["adopted"], asked["to"])
         return
     with session.client() as client:
         found = act(client, "plan", spend_cap_usd=spend_cap)

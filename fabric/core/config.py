@@ -52,6 +52,9 @@ class StoreSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     credentials: str = ""  # secret reference to "ACCESS_KEY:SECRET_KEY", or to what the provider gives
     delete_credentials: str = ""
     addressing: str = "auto"  # auto | path | virtual (S3)
+    links: Literal["", "ok"] = ""  # ok: an adopted folder's files may be moved and leave a symbolic link behind
+    client_path: str = ""  # the folder as a client sees it, for the probe of links; "" means as this machine does
+    remove_source: bool = False  # an adopted object copied to another store is removed here after the grace period
 
 
 class PolicySettings(_Strict, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +98,7 @@ class PlacementSettings(_Strict, frozen=True, forbid_unknown_fields=True):
 
 class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 4
+    store_jobs_most: Annotated[int, Meta(ge=1, le=64)] = 8  # at once at one store; fewer while it answers badly
     part_bytes: Annotated[int, Meta(ge=5 * 1024 * 1024)] = 8 * 1024 * 1024
     pause_limit_seconds: Positive = 240.0
     probe_seconds: Positive = 1.0
@@ -103,6 +107,7 @@ class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     off_peak_hours: tuple[int, int] = (22, 6)  # local to UTC; medium-risk jobs start inside
     bandwidth_bytes_per_second: Annotated[int, Meta(gt=0)] | None = None
     bandwidth_timetable: tuple[str, ...] = ()  # "08:00-18:00 10MiB", UTC, "off": no limit; the first that holds counts
+    quiet_seconds: Annotated[float, Meta(ge=0)] = 300.0  # an adopted file written since is left alone
     verify: Literal["cheapest", "read_back", "media"] = "cheapest"  # media: read back with the cached pages dropped
     spend_cap_usd: Annotated[float, Meta(ge=0)] = 100.0
     medium_risk_bytes: int = 1 << 30

@@ -11,6 +11,8 @@ from functools import cache
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 UNCOMPILED_MOST = 2_000  # rows and lives up to which reading compiled code would take longer than running it plain
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -30,6 +32,28 @@ def compiled(kernel: Kernel, *, work: int | None = None, lean: bool = False) -> 
     if work is not None and work <= UNCOMPILED_MOST:
         return kernel
     return cast(Kernel, _compiled(kernel, lean, False))
+
+
+def plain(kernel: Kernel) -> Kernel:
+    """Return ``kernel`` to be run as it is, on Python's own numbers: an array's are slow to take out and to add up.
+
+    Arrays are given as memory views, whose items are Python's numbers and which round to the same bits where they are
+    set. A kernel must not divide by a float that may be zero.
+    """
+
+    def run(*values: Any) -> Any:
+        return kernel(*map(_viewed, values))
+
+    return cast(Kernel, run)
+
+
+def _viewed(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        view = value.data
+        return view if len(view.format) == 1 else value  # one whose items do not lie at their own alignment
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_viewed, value))
+    return value
 
 
 @cache

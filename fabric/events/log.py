@@ -9,29 +9,25 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
-import mmap
 import os
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from fabric.core.clock import Clock
-from fabric.core.errors import CapacityError, CorruptError, InUseError, NotFoundError, UnavailableError
+from fabric.core.errors import CapacityError, InUseError, UnavailableError
 from fabric.core.failing import undoing
 from fabric.core.files import sync_directory
 from fabric.events import codec, segment
 from fabric.events.batch import AccessBatch
+from fabric.events.reading import Segment, mapped, read_segments, segments_of
 
 logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 64 << 20
 GROUP_MOST = 256  # batches in one flush
-INDEX_BYTES = 1 << 20  # one remembered position per so many bytes of a segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +49,6 @@ class _Waiting:
     count: int
     base: int = -1
     error: Exception | None = None
-
-
-@dataclass(slots=True)
-class _Segment:
-    path: Path
-    base: int
-    index: list[tuple[int, int]] = field(default_factory=list)  # (offset, byte position), sparse
-
-    def note(self, base: int, position: int) -> None:
-        if not self.index or position - self.index[-1][1] >= INDEX_BYTES:
-            self.index.append((base, position))
 
 
 class EventLog:
@@ -91,7 +76,7 @@ class EventLog:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock_handle = _locked(folder / "lock")
         with undoing(lambda: os.close(self._lock_handle)):
-            self._segments = [_Segment(path, int(path.stem)) for path in sorted(folder.glob(f"*{segment.SUFFIX}"))]
+            self._segments = segments_of(folder)
             self._end = self._recover()
             self._handle, self._size = self._open_last()
 
@@ -139,20 +124,10 @@ class EventLog:
             NotFoundError: ``offset`` lies before what is still kept.
             CorruptError: a batch is damaged; names segment and offset.
         """
-        end, rows = self._end, 0
-        if offset < self.start:
-            raise NotFoundError(
-                "these events are no longer kept",
-                hint=f"read from offset {self.start}",
-                offset=offset,
-                start=self.start,
-            )
-        for place, stop in self._places(offset, end):
-            for base, batch in _batches(place, max(offset, place.base), stop):
-                yield base, batch
-                rows += len(batch)
-                if rows_most is not None and rows >= rows_most:
-                    return
+        end = self._end
+        with self._turn:
+            found = list(self._segments)
+        yield from read_segments(found, offset, end, rows_most=rows_most)
 
     def segments(self) -> tuple[SegmentInfo, ...]:
         """Return the segments kept, oldest first."""
@@ -269,7 +244,7 @@ class EventLog:
         if last.path.stat().st_size < len(segment.FILE_MARK):  # died while it was made: nothing was in it
             last.path.unlink()
             self._segments[-1] = _new_segment(self.folder, last.base)
-        with _mapped(last.path) as data:
+        with mapped(last.path) as data:
             segment.check_mark(data, last.path)
             end, position = last.base, len(segment.FILE_MARK)
             for frame in segment.frames(data):
@@ -284,7 +259,7 @@ class EventLog:
             self._cut(last, position, torn, end)
         return end
 
-    def _cut(self, last: _Segment, position: int, torn: bytes, end: int) -> None:
+    def _cut(self, last: Segment, position: int, torn: bytes, end: int) -> None:
         logger.warning("torn tail of the event log cut off", extra={"segment": last.path.name, "bytes": len(torn)})
         last.path.with_name(f"{end:020d}.{int(self._clock.now())}.torn").write_bytes(torn)
         handle = os.open(last.path, os.O_RDWR)
@@ -298,49 +273,8 @@ class EventLog:
         path = self._segments[-1].path
         return os.open(path, os.O_RDWR), path.stat().st_size
 
-    def _places(self, offset: int, end: int) -> list[tuple[_Segment, int]]:
-        """Return the segments that hold rows of [offset, end), each with the offset to stop before."""
-        with self._turn:
-            found = list(self._segments)
-        stops = [place.base for place in found[1:]] + [end]
-        return [
-            (place, min(stop, end))
-            for place, stop in zip(found, stops, strict=True)
-            if stop > offset and place.base < end
-        ]
 
-
-def _batches(place: _Segment, offset: int, stop: int) -> Iterator[tuple[int, AccessBatch]]:
-    with _mapped(place.path) as data:
-        segment.check_mark(data, place.path)
-        base, position = _seek(place, data, offset)
-        while base < stop:
-            frame = segment.frame_at(data, position)
-            if frame is None or frame.base != base:
-                raise segment.corrupt(place.path, base)
-            yield base, _decoded(data[frame.payload], place.path, base)
-            base, position = base + frame.count, frame.end
-
-
-def _decoded(payload: bytes, path: Path, base: int) -> AccessBatch:
-    try:
-        return codec.decode(payload)
-    except (msgspec.DecodeError, ValueError, KeyError) as error:
-        raise segment.corrupt(path, base) from error
-
-
-def _seek(place: _Segment, data: mmap.mmap, offset: int) -> tuple[int, int]:
-    """Return (base, position) of the batch that holds ``offset``, walking headers from the nearest known one."""
-    base, position = place.base, len(segment.FILE_MARK)
-    for known, at in place.index:
-        if known <= offset:
-            base, position = known, at
-    while (step := segment.next_base(data, position)) is not None and step[0] <= offset:
-        base, position = step
-    return base, position
-
-
-def _new_segment(folder: Path, base: int) -> _Segment:
+def _new_segment(folder: Path, base: int) -> Segment:
     path = folder / segment.segment_name(base)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -349,20 +283,7 @@ def _new_segment(folder: Path, base: int) -> _Segment:
     finally:
         os.close(handle)
     sync_directory(folder)
-    return _Segment(path, base)
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield data
-    except (FileNotFoundError, ValueError) as error:
-        raise CorruptError(
-            "a segment of the event log is missing or empty",
-            hint="put it back from a backup (python -m fabric restore)",
-            segment=path.name,
-        ) from error
+    return Segment(path, base)
 
 
 def _locked(path: Path) -> int:

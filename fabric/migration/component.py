@@ -11,15 +11,19 @@ from concurrent.futures import Future
 from typing import Any
 
 from fabric.catalog.decisions import Decision
+from fabric.catalog.heads import Head
 from fabric.catalog.jobs import Job, Jobs, JournalRow
 from fabric.catalog.runs import Run, Runs
 from fabric.core.clock import Clock
 from fabric.core.config import MigrationSettings
 from fabric.core.errors import BadInputError, ConflictError, FabricError, FrozenError, NotFoundError
+from fabric.core.words import ObjectPolicy
 from fabric.migration import machine, report
+from fabric.migration.adoptedacts import AdoptedMove, adopted_job
 from fabric.migration.approval import approve
 from fabric.migration.foreseen import foreseen
 from fabric.migration.intake import job_of
+from fabric.migration.lanes import Lanes
 from fabric.migration.machine import State
 from fabric.migration.points import Reached, nothing
 from fabric.migration.ports import (
@@ -48,7 +52,7 @@ from fabric.runtime.measures import Measures
 
 logger = logging.getLogger(__name__)
 
-TAKE_MOST = 100  # decisions made into jobs in one tick
+TAKE_MOST = 256  # decisions made into jobs in one tick
 BUSY_SECONDS = 0.02
 PUBLISH_SECONDS = 0.25  # between two reports while jobs run
 SERIES_SECONDS = 5.0
@@ -70,6 +74,7 @@ class Migration(Schedule):
         read_rate: reads per hour of a key, for the risk; 0 where nothing is known.
         order: who ordered that a decision (its id) be carried out, with which run and cost.
         four_eyes: whether a high-risk job needs a second person.
+        policy_for: the policy of an adopted object's key.
         reached: called at the named points of `points`; for crash tests.
     """
 
@@ -95,6 +100,7 @@ class Migration(Schedule):
         order: Callable[[str], Order] = lambda _decision: NOBODY,
         four_eyes: Callable[[], bool] = lambda: False,
         reached: Reached = nothing,
+        policy_for: Callable[[str], ObjectPolicy] = lambda _key: ObjectPolicy(),
     ) -> None:
         stopping = threading.Event()
         tools = Tools(
@@ -114,8 +120,10 @@ class Migration(Schedule):
                 settings.bandwidth_bytes_per_second, clock, stopping, timetable=settings.bandwidth_timetable
             ),
             meter=Meter(),
+            lanes=Lanes(clock, start=settings.workers, most=settings.store_jobs_most),
             holder=secrets.token_hex(HOLDER_BYTES),
             reached=reached,
+            policy_for=policy_for,
         )
         super().__init__(tools)
         self._decisions = decisions
@@ -253,6 +261,18 @@ class Migration(Schedule):
             self._submit(fresh)
             return fresh
 
+    def order_adopted(self, moves: Sequence[AdoptedMove], order: Order) -> list[dict[str, str]]:
+        """Record a job for each move of an adopted object; return those that got none, and why."""
+        failed = []
+        for move in moves:
+            try:
+                job = adopted_job(self.tools, move, order, self._read_rate(move.key))
+                self.tools.jobs.add(job, kind=move.kind, who=order.who, risk=list(job.risk_reasons))
+            except FabricError as error:
+                failed.append({"key": move.key, "why": str(error)})
+        self.tools.reached("job.recorded")
+        return failed
+
     def quote(self, about: str) -> Quote:
         """Say what undoing a run, a job or an object's last move costs, takes and leaves; as `quote.quote`."""
         return quote(self.tools, about)
@@ -275,9 +295,12 @@ class Migration(Schedule):
         decisions = self._decisions.open_moves(TAKE_MOST)
         if not decisions:
             return
-        handed_in = [self._hand_in(decision) for decision in decisions]
-        for decision, future in zip(decisions, handed_in, strict=True):
-            _log_refusal(decision, future)
+        heads = self.tools.heads.get_many([decision.key for decision in decisions])
+        fresh = [new for each in decisions if (new := self._job_of(each, heads.get(each.key)))]
+        refused = self.tools.jobs.add_all(fresh) if fresh else {}
+        for job, details in fresh:
+            if job.id in refused:
+                _log_refusal(details["decision"], f"another job already moves this object: {refused[job.id]}")
         self.tools.reached("job.recorded")
         self._decisions.take([decision.id for decision in decisions])
 
@@ -285,15 +308,16 @@ class Migration(Schedule):
         """Return how the moves would be carried out (`fabric.migration.foreseen`), for a plan to price."""
         return foreseen(self.tools, decisions, self._undo_cost, self._read_rate, apart=apart)
 
-    def _hand_in(self, decision: Decision) -> Future[Job]:
+    def _job_of(self, decision: Decision, head: Head | None) -> tuple[Job, dict[str, Any]] | None:
         """Make a job of a decision; one that cannot be carried out now is dropped: placement decides anew."""
         try:
-            job, reasons = job_of(self.tools, decision, self._order(decision.id), self._undo_cost, self._read_rate)
+            job, reasons = job_of(
+                self.tools, decision, head, self._order(decision.id), self._undo_cost, self._read_rate
+            )
         except FabricError as error:
-            refused: Future[Job] = Future()
-            refused.set_exception(error)
-            return refused
-        return self.tools.jobs.submit(job, decision=decision.id, rule=decision.rule, risk=list(reasons))
+            _log_refusal(decision.id, str(error))
+            return None
+        return job, {"decision": decision.id, "rule": decision.rule, "risk": list(reasons)}
 
     # ---------------------------------------------------------------- reporting
 
@@ -328,6 +352,7 @@ class Migration(Schedule):
             jobs=tools.jobs.page(limit=report.ROWS_MOST),
             journal=tools.jobs.journal_page(limit=report.ROWS_MOST),
             series=list(self._series),
+            lanes=tools.lanes.rows(),
         )
 
     def _run_rows(self, page: tuple[Sequence[Run], int]) -> tuple[list[dict[str, Any]], int]:
@@ -360,9 +385,5 @@ def _journal_cursor(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _log_refusal(decision: Decision, future: Future[Job]) -> None:
-    """Wait for the commit; say why there is no job where there is none."""
-    try:
-        future.result()
-    except FabricError as error:
-        logger.warning("a decision was not carried out", extra={"decision": decision.id, "why": str(error)})
+def _log_refusal(decision: str, why: str) -> None:
+    logger.warning("a decision was not carried out", extra={"decision": decision, "why": why})

@@ -20,6 +20,7 @@ from fabric.migration.gate import Gate
 from fabric.migration.parts import Save, abandon_uploads, send
 from fabric.migration.points import Reached
 from fabric.migration.ports import Sealer
+from fabric.storage.s3_between import ServerCopy, server_copy
 from fabric.storage.store import ObjectInfo, Store
 
 replace = msgspec.structs.replace
@@ -102,6 +103,8 @@ def copy_between(
         return Copied(replace(begun, parts=checkpoint.parts, tag=left.tag, done_bytes=left.size_bytes), "")
     if again and not checkpoint.upload_id:
         abandon_uploads(edge.target, begun.blob)  # a put may have gone in parts that no checkpoint names
+    if edge.verbatim and edge.replica.blob_bytes and (inside := server_copy(edge.source, edge.target)) is not None:
+        return _by_server(edge, gate, inside, replace(begun, upload_id=checkpoint.upload_id), save, reached)
     if not edge.verbatim:
         return _sealed_anew(edge, sealer, gate, begun, reached=reached)
     if edge.replica.blob_bytes >= part_bytes and edge.target.capabilities.multipart:
@@ -109,6 +112,25 @@ def copy_between(
         sent = send(edge, gate, state, save, least_bytes=part_bytes, whole=whole, reached=reached)
         return _finished(edge, sent.state, sent.info, sent.source_sha256)
     return _whole(edge, gate, begun, reached)
+
+
+def _by_server(edge: Edge, gate: Gate, inside: ServerCopy, state: Checkpoint, save: Save, reached: Reached) -> Copied:
+    """Have the server that holds both places copy the blob, tags and all; an earlier attempt's upload is ended."""
+    blob, size, tag = state.blob, edge.replica.blob_bytes, edge.replica.tag
+    if state.upload_id:
+        edge.target.abort(blob, state.upload_id)
+    state = replace(state, upload_id=inside.begin(blob, blob, edge.target_class))
+    reached("upload.begun")
+    save(state)
+    parts = []
+    for part in inside.parts(blob, blob, state.upload_id, size, tag or edge.source.head(blob).tag):
+        parts.append(part)
+        gate.check()
+        gate.done_bytes += part.size_bytes
+    reached("upload.completing")
+    info = inside.finish(blob, state.upload_id, tuple(parts))
+    reached("copy.put")
+    return _finished(edge, state, info, "")
 
 
 def _left_behind(edge: Edge, begun: Checkpoint) -> ObjectInfo | None:

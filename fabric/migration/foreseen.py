@@ -14,14 +14,16 @@ from fabric.core.errors import FabricError
 from fabric.core.words import Place
 from fabric.migration.canary import CANARY_READS
 from fabric.migration.copy import Edge
+from fabric.migration.grouping import grouped
 from fabric.migration.intake import facts_of
 from fabric.migration.parts import part_size
-from fabric.migration.pointer import find_version, replica_at
+from fabric.migration.pointer import find_version, replace, replica_at
 from fabric.migration.ports import ReadRate, UndoCost
-from fabric.migration.proof import proof_of
+from fabric.migration.proof import Proof, proof_of
 from fabric.migration.risk import Level, assess
 from fabric.migration.tools import Tools
 from fabric.pricing.moving import Manner
+from fabric.storage.s3_between import PART_BYTES, server_copy
 
 
 def foreseen(
@@ -36,14 +38,29 @@ def foreseen(
     """
     found: dict[str, Manner] = {}
     tested: set[str] = set()
+    together = frozenset() if apart else _together(tools, decisions)
     for decision in decisions:
         try:
             store = Place.parse(decision.target).store
-            found[decision.id] = _manner(tools, decision, undo_cost, read_rate, test=apart or store not in tested)
-            tested.add(store)
+            manner = _manner(tools, decision, undo_cost, read_rate, test=apart or store not in tested)
         except FabricError:
             continue  # the decision is void; whoever carries it out says why
+        tested.add(store)
+        if decision.id in together and manner.verbatim and not manner.kept:
+            manner = replace(manner, checked=False, server_parts=0)
+        found[decision.id] = manner
     return found
+
+
+def _together(tools: Tools, decisions: Sequence[Decision]) -> frozenset[str]:
+    """Return the ids of those that go in groups: these read the source at once, without asking for it first."""
+    jobs = []
+    for decision in decisions:
+        head = tools.heads.get(decision.key)
+        here = [replica for replica in head.current.replicas if replica.place == decision.source] if head else []
+        jobs += [replace(_unrecorded(decision), id=decision.id, bytes=replica.blob_bytes) for replica in here]
+    groups = grouped(jobs, (), workers=tools.settings.workers, part_bytes=tools.settings.part_bytes)
+    return frozenset(job.id for group in groups if group[1:] for job in group)
 
 
 def _manner(tools: Tools, decision: Decision, undo_cost: UndoCost, read_rate: ReadRate, *, test: bool) -> Manner:
@@ -53,15 +70,16 @@ def _manner(tools: Tools, decision: Decision, undo_cost: UndoCost, read_rate: Re
     edge = tools.edge(_unrecorded(decision))
     facts = facts_of(tools, decision, head, version, undo_usd=undo_cost(decision), read_rate=read_rate)
     high = assess(facts, tools.settings).level is Level.HIGH
-    there = replica_at(version, decision.target)
+    there, inside = replica_at(version, decision.target), _server_parts(edge)
     return Manner(
         source=decision.source,
         target=decision.target,
         door=f"{edge.target.name}/{edge.target.classes[0]}",
         source_bytes=edge.replica.blob_bytes,
         target_bytes=_arriving(tools, edge, head, version),
-        proof=proof_of(edge, tools.settings.verify).value,
+        proof=(Proof.READ_BACK if inside else proof_of(edge, tools.settings.verify)).value,
         parts=_parts(tools, edge),
+        server_parts=inside,
         verbatim=edge.verbatim,
         kept=there is not None and not edge.in_place,
         access_tests=int(test),
@@ -82,6 +100,13 @@ def _parts(tools: Tools, edge: Edge) -> int:
     if edge.in_place or not edge.verbatim or size < least or not edge.target.capabilities.multipart:
         return 0
     return -(-size // part_size(size, least))
+
+
+def _server_parts(edge: Edge) -> int:
+    """Return in how many parts the server copies by itself; 0 where it does not."""
+    if edge.in_place or not edge.verbatim or server_copy(edge.source, edge.target) is None:
+        return 0
+    return -(-edge.replica.blob_bytes // PART_BYTES)
 
 
 def _arriving(tools: Tools, edge: Edge, head: Head, version: Version) -> int:

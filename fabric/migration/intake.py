@@ -18,15 +18,14 @@ from fabric.migration.tools import Tools
 
 
 def job_of(
-    tools: Tools, decision: Decision, order: Order, undo_cost: UndoCost, read_rate: ReadRate
+    tools: Tools, decision: Decision, head: Head | None, order: Order, undo_cost: UndoCost, read_rate: ReadRate
 ) -> tuple[Job, tuple[str, ...]]:
-    """Return the job that carries out ``decision``, and the reasons for its risk.
+    """Return the job that carries out ``decision`` about the object of ``head``, and the reasons for its risk.
 
     Raises:
         OverwrittenError: the version decided on is not current any more; the decision is void.
         NotFoundError: a place names an unknown store.
     """
-    head = tools.heads.get(decision.key)
     version = find_version(head, decision.version_id)
     assert head is not None
     replica = replica_at(version, decision.source)
@@ -71,7 +70,7 @@ def monthly_run(now: float) -> str:
 
 def _this_month(tools: Tools, now: float) -> str:
     run_id = monthly_run(now)
-    tools.runs.open(Run(run_id, now, "automatic"))
+    tools.runs.ensure(Run(run_id, now, "automatic"))
     return run_id
 
 

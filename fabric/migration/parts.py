@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from fabric.migration.copy import Edge
 
 PARTS_MOST = 10_000
-PARTS_WANTED = 64  # a larger blob has larger parts: fewer flushes and rows
+PARTS_WANTED = 4  # of a blob that is not larger than they may be: each part costs flushes and a row
 STREAMS_MOST = 2  # parts of one blob under way at once
 BUFFERED_MOST_BYTES = 96 << 20  # of one blob
 MIB = 1 << 20
 
-Save = Callable[[Checkpoint], None]
+Save = Callable[[Checkpoint], Future[None]]  # done when it is on disk
 Entry = tuple[int, int, str, str]
 replace = msgspec.structs.replace
 
@@ -84,6 +84,7 @@ class _Sending:
         self._streams = max(1, min(STREAMS_MOST, BUFFERED_MOST_BYTES // state.part_bytes - 1))
         self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
         self._waiting: set[Future[Entry]] = set()
+        self._saving: Future[None] | None = None
         self.state = state
 
     def sha256(self) -> str:
@@ -117,6 +118,7 @@ class _Sending:
             finally:
                 wait(self._waiting)
                 self._record([future for future in self._waiting if future.exception() is None])
+                self._recorded()
 
     def _settle(self, *, at_most: int) -> None:
         """Wait until no more than ``at_most`` parts are under way; record those that have arrived."""
@@ -133,8 +135,15 @@ class _Sending:
         self._waiting.difference_update(done)
         parts = sorted((*self.state.parts, *(future.result() for future in done)))
         self.state = replace(self.state, parts=tuple(parts), done_bytes=sum(part[1] for part in parts))
-        self._save(self.state)
-        self._reached("part.saved")
+        self._recorded()
+        self._saving = self._save(self.state)
+
+    def _recorded(self) -> None:
+        """Wait for the record under way: one at most, while the next part is read."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+            self._reached("part.saved")
 
     def _read(self, buffer: bytearray, start: int) -> memoryview:
         edge, view, filled = self._edge, memoryview(buffer), 0
@@ -190,7 +199,7 @@ def _begin(edge: Edge, state: Checkpoint, save: Save, reached: Reached) -> Check
     )
     reached("upload.begun")
     begun = replace(state, upload_id=upload_id)
-    save(begun)
+    save(begun).result()
     return begun
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from fabric.catalog.decisions import Decision
-from fabric.catalog.heads import Along, Head, Replica, Version
+from fabric.catalog.heads import Along, AlongMany, Head, Replica, Version
 from fabric.core.config import StoreAddress, StoreSettings
 from fabric.core.words import Classification, Suite, Zone
 from fabric.storage.store import Store
@@ -43,6 +43,10 @@ class Heads(Protocol):
     def get(self, key: str) -> Head | None: ...
     def commit(self, head: Head, *, along: Along | None = None) -> Head:
         """Compare-and-set on the revision; PreconditionError when another commit came first."""
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Head]: ...
+    def commit_many(self, changed: Sequence[Head], *, along: AlongMany) -> list[Head]:
+        """Commit those that no other commit came before, in one transaction; return them."""
 
 
 class Decisions(Protocol):

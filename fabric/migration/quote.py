@@ -15,6 +15,7 @@ from fabric.catalog.heads import Version
 from fabric.catalog.jobs import Job
 from fabric.core.errors import BadInputError, ConflictError, NotFoundError
 from fabric.core.words import Place
+from fabric.migration.adopted import CLASS
 from fabric.migration.machine import State
 from fabric.migration.pointer import OverwrittenError, find_version, replica_at
 from fabric.migration.tools import Tools, in_place
@@ -110,6 +111,8 @@ def way_back(tools: Tools, job: Job) -> Way | None:
         return None
     if state is not State.COMPLETED:
         return Way(job.id, job.key, "cancel")
+    if job.kind:
+        return _adopted(tools, job)
     try:
         version = find_version(tools.head(job), job.version_id)
     except OverwrittenError:
@@ -118,6 +121,18 @@ def way_back(tools: Tools, job: Job) -> Way | None:
     if there is None or there.state != "live":
         return _skipped(job, "the copy that the move made is not the live one any more")
     return _inside(tools, job) if in_place(job) else _between(tools, job, version)
+
+
+def _adopted(tools: Tools, job: Job) -> Way:
+    """Return the way back of an adopted object; what lies there now is compared again when it is gone."""
+    if not _in_grace(tools, job):
+        return _skipped(job, "its grace period has ended: plan a move of its own")
+    if job.kind == CLASS:
+        return Way(job.id, job.key, "class", job.undo_usd, job.bytes, _took(job), lost=TIMES)
+    target = Place.parse(job.target).store
+    if not tools.may_delete(target):
+        return _skipped(job, f"the mode of {target} forbids deleting: the copy there stays")
+    return Way(job.id, job.key, "switch", job.undo_usd, 0, _took(job))
 
 
 def _skipped(job: Job, why: str) -> Way:

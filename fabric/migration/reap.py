@@ -15,6 +15,7 @@ from fabric.catalog.jobs import Checkpoint, Job
 from fabric.core.errors import FabricError, ModeError, UnavailableError
 from fabric.core.words import Place
 from fabric.formats.blob import blob_key
+from fabric.migration.adoptedacts import adopted_steps
 from fabric.migration.machine import State
 from fabric.migration.pointer import OverwrittenError, commit, find_version, replace, replica_at, without
 from fabric.migration.rollback import remove_unlisted
@@ -37,10 +38,10 @@ def tidy(tools: Tools, job: Job) -> Job:
         FrozenError: a freeze is in force; nothing was changed.
     """
     tools.freeze.check()
-    if in_place(job):
+    if in_place(job) and not job.kind:
         return _close(tools, job, "the grace period of a class change has ended; there is no second copy")
     try:
-        return _reap(tools, job)
+        return _reap_adopted(tools, job) if job.kind else _reap(tools, job)
     except ModeError as error:
         return _close(tools, job, f"the copy is kept: {error}")
     except FabricError as error:
@@ -48,6 +49,11 @@ def tidy(tools: Tools, job: Job) -> Job:
         logger.warning("a copy in grace was not removed", extra={"job": job.id, "why": str(error)})
         tools.jobs.change(job, later, "reaping postponed", why=str(error))
         return later
+
+
+def _reap_adopted(tools: Tools, job: Job) -> Job:
+    after, why = adopted_steps(tools).tidy(job)
+    return _close(tools, after, why) if after.state == job.state else after
 
 
 def _reap(tools: Tools, job: Job) -> Job:

@@ -15,6 +15,7 @@ from fabric.runtime.component import Explanation, Page, Report, Stage
 ROWS_MOST = 20
 PROGRESS_MOST = 16
 SHA_SHOWN = 12  # digits of a hash in a table; the whole is beside it
+LANES_MOST = 64
 
 JOB_COLUMNS = [
     {"name": "id", "label": "Job"},
@@ -191,11 +192,13 @@ def body(
     jobs: tuple[Sequence[Job], int],
     journal: tuple[Sequence[JournalRow], int],
     series: Sequence[tuple[float, float]],
+    lanes: Sequence[Mapping[str, Any]],
 ) -> Report:
     """Return the section's body; bounded whatever the number of jobs.
 
     Args:
         carried: jobs in a worker's hands now; one whose roll-back waits for a store is in nobody's.
+        lanes: how many jobs each store is given at once (`Lanes.rows`).
     """
     by_state = {state.value: counts.get(state.value, (0, 0))[0] for state in State}
     gates = {job.id: gate for job, gate in running}
@@ -227,6 +230,7 @@ def body(
         },
         "jobs_by_state": by_state,
         "bytes_by_state": {state.value: counts.get(state.value, (0, 0))[1] for state in State},
+        "lanes": [dict(row) for row in lanes[:LANES_MOST]],
         "jobs_running": carried,
         "jobs_overlapping_most": overlap_most,
         "bytes_moved": counts.get(State.COMPLETED.value, (0, 0))[1],

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from fabric.catalog.jobs import Job, LostLeaseError
 from fabric.core.errors import ConflictError, FabricError
+from fabric.core.ids import new_id
 from fabric.migration.canary import try_out
+from fabric.migration.grouping import grouped
 from fabric.migration.machine import State
 from fabric.migration.phases import Phases
 from fabric.migration.reap import RETRY_SECONDS, sweep, tidy
@@ -25,8 +27,8 @@ from fabric.migration.work import Worker
 
 logger = logging.getLogger(__name__)
 
-STORE_JOBS_MOST = 8  # jobs at once that touch one store
-SCAN_MOST = 200  # waiting jobs looked at in one tick
+SCAN_SECONDS = 1.0  # then the oldest are looked at again
+SCAN_MOST = 512  # waiting jobs looked at in one tick
 BACK_OFF_SECONDS = 2.0  # before a job that could not go on is tried again
 THREADS_MOST = 256  # beside those that work: they wait for their turn, or for a request that hangs
 QUEUED_FOR_EACH_WORKER = 2  # the running one and the next, so that no thread waits for a tick
@@ -37,6 +39,7 @@ class _Task:
     future: Future[object]
     key: str
     stores: tuple[str, ...]  # that it asks
+    turn: str  # that it works in: its own name, or its batch's
 
 
 class Schedule:
@@ -54,7 +57,8 @@ class Schedule:
         self._stranded: list[_Task] = []  # their jobs wait; their requests have not ended yet
         self._stalls = Stalls(tools)
         self._not_before: dict[str, float] = {}
-        self._scan_after = ""
+        self._alone: set[str] = set()  # jobs that have left a batch
+        self._scan_after, self._scanned = "", float("-inf")
         self._opened = float("-inf")  # UTC seconds
 
     def _open_pool(self) -> None:
@@ -76,24 +80,67 @@ class Schedule:
     def _start_jobs(self) -> int:
         """Start waiting jobs as far as threads, stores, hours and back-off allow; return how many."""
         tools, started = self.tools, 0
-        again = tools.jobs.in_states([State.VALIDATING, State.IN_PROGRESS, State.VERIFYING, State.ROLLING_BACK])
+        again = tools.jobs.in_states(
+            [State.VALIDATING, State.IN_PROGRESS, State.VERIFYING, State.ROLLING_BACK], but=self._tasks
+        )
         for job in filter(tools.holds, again):
             started += self._try(job, lambda found: found)
-        if len(self._tasks) >= self._tasks_most:
+        if self._turns_asked() >= self._tasks_most:
             return started  # no need to look who waits
         off_peak = is_off_peak(tools.clock.now(), tools.settings.off_peak_hours)
         risks = [level.value for level in Level if off_peak or level is not Level.MEDIUM]
-        waiting = tools.jobs.in_states([State.PENDING], risks=risks, after=self._scan_after, limit=SCAN_MOST)
-        self._scan_after = waiting[-1].id if len(waiting) == SCAN_MOST else ""
+        waiting = self._waiting(risks)
         held = self._phases.held(waiting)
-        for job in waiting:
-            if job.id in held:
-                continue
-            if len(self._tasks) >= self._tasks_most:
-                self._scan_after = ""
+        free = [job for job in waiting if job.id not in held]
+        for group in grouped(free, self._alone, workers=tools.settings.workers, part_bytes=tools.settings.part_bytes):
+            if self._turns_asked() >= self._tasks_most:
+                self._scan_after = before(waiting, group[0])
                 break
-            started += self._try(job, lambda found: found)
+            started += self._try_group(group) if group[1:] else self._try(group[0], lambda found: found)
         return started
+
+    def _waiting(self, risks: Sequence[str]) -> list[Job]:
+        """Return waiting jobs that no task has taken, from where the last look ended or, now and then, the first."""
+        now = self.tools.clock.monotonic()
+        if now - self._scanned >= SCAN_SECONDS:
+            self._scanned, self._scan_after = now, ""
+        found = self.tools.jobs.in_states([State.PENDING], risks=risks, after=self._scan_after, limit=SCAN_MOST)
+        self._scan_after = found[-1].id if len(found) == SCAN_MOST else ""
+        return [job for job in found if job.id not in self._tasks]
+
+    def _turns_asked(self) -> int:
+        return len({task.turn for task in self._tasks.values()})
+
+    def _try_group(self, group: Sequence[Job]) -> int:
+        """Start a batch of those of ``group`` that may run now."""
+        with self._lock:
+            busy = {task.key for task in (*self._tasks.values(), *self._stranded)}
+            may = [job for job in group if job.key not in busy and job.id not in self._not_before]
+            if self._pool is None or not may or not self._has_room_at(may[0]):
+                return 0
+            name, futures = new_id(self.tools.clock.now()), [Future[object]() for _ in may]
+            for job, future in zip(may, futures, strict=True):
+                self._tasks[job.id] = _Task(future, job.key, store_names(job), name)
+            self._pool.submit(_in_turn, self._turns, name, partial(self._run_batch, may)).add_done_callback(
+                partial(self._settle_batch, may, futures)
+            )
+            return len(may)
+
+    def _run_batch(self, jobs: Sequence[Job]) -> dict[str, Job]:
+        self._alone.update(job.id for job in jobs)  # whatever ends the batch; those that have ended are forgotten
+        return self._worker.batches.run(jobs)
+
+    @staticmethod
+    def _settle_batch(jobs: Sequence[Job], futures: Sequence[Future[object]], done: Future[object]) -> None:
+        """Give each job of a batch its own outcome; None where the engine stopped first."""
+        error = None if done.cancelled() else done.exception()
+        result = None if done.cancelled() or error is not None else done.result()
+        last = result if isinstance(result, dict) else {}
+        for job, future in zip(jobs, futures, strict=True):
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(last.get(job.id))
 
     def _try(self, job: Job, prepare: Callable[[Job], Job]) -> bool:
         """Start one job if it may run now; a job that someone else took meanwhile is left alone."""
@@ -107,12 +154,17 @@ class Schedule:
             return True
 
     def _may_start(self, job: Job) -> bool:
-        if self._pool is None or len(self._tasks) >= self._tasks_most or self._is_busy(job.key):
+        if self._pool is None or self._turns_asked() >= self._tasks_most or self._is_busy(job.key):
             return False
         if self.tools.clock.monotonic() < self._not_before.get(job.id, float("-inf")) or self._still_away(job):
             return False
-        busy = [store for task in self._tasks.values() for store in task.stores]
-        return all(busy.count(store) < STORE_JOBS_MOST for store in store_names(job))
+        return self._has_room_at(job)
+
+    def _has_room_at(self, job: Job) -> bool:
+        busy = [
+            store for stores in {task.turn: task.stores for task in self._tasks.values()}.values() for store in stores
+        ]
+        return all(busy.count(store) < self.tools.lanes.room(store) for store in store_names(job))
 
     def _still_away(self, job: Job) -> bool:
         """Say whether a job that was tried before waits for a store that does not answer yet."""
@@ -131,7 +183,7 @@ class Schedule:
         with self._lock:
             if self._pool is None:
                 return
-            self._tasks[name] = _Task(self._pool.submit(_in_turn, self._turns, name, work), job.key, stores)
+            self._tasks[name] = _Task(self._pool.submit(_in_turn, self._turns, name, work), job.key, stores, name)
 
     def _start_tidying(self) -> int:
         """Reap grace copies whose time has come, go on with failures, and sweep litter."""
@@ -195,10 +247,10 @@ class Schedule:
         The request ends by itself, at the latest by its driver's limit; until then its object is left alone.
         """
         with self._lock:
-            running = {name: task.stores for name, task in self._tasks.items() if self._turns.holds(name)}
+            running = {name: task.stores for name, task in self._tasks.items() if self._turns.holds(task.turn)}
             for name in [name for name in self._stalls.found(running) if leave(self.tools, name)]:
-                self._stranded.append(self._tasks.pop(name))
-                self._turns.give(name)
+                self._stranded.append(task := self._tasks.pop(name))
+                self._turns.give(task.turn)
 
     def _collect(self) -> None:
         """Forget tasks that ended; a job whose task ended by a bug is rolled back."""
@@ -212,6 +264,7 @@ class Schedule:
                     self._after_failure(name, error)
                 elif self._has_ended(task):
                     self._not_before.pop(name, None)
+                    self._alone.discard(name)
 
     def _has_ended(self, task: _Task) -> bool:
         result = None if task.future.cancelled() else task.future.result()
@@ -224,6 +277,11 @@ class Schedule:
         job = self.tools.jobs.get(job_id)
         if not isinstance(error, FabricError) and job.state in (State.IN_PROGRESS, State.VERIFYING, State.VALIDATING):
             self.tools.go(job, State.FAILED, reason=f"a fault of the program: {error!r}", ended=self.tools.clock.now())
+
+
+def before(waiting: Sequence[Job], job: Job) -> str:
+    """Return the id after which a look finds ``job`` and those behind it."""
+    return max((other.id for other in waiting if other.id < job.id), default="")
 
 
 def _in_turn(turns: Turns, name: str, work: Callable[[], object]) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,11 @@ from fabric.catalog.jobs import Checkpoint, Job, Jobs
 from fabric.catalog.runs import Runs
 from fabric.core.clock import SECONDS_PER_DAY, Clock
 from fabric.core.config import MigrationSettings
-from fabric.core.words import Place
+from fabric.core.words import ObjectPolicy, Place
 from fabric.migration import machine
 from fabric.migration.copy import Edge
 from fabric.migration.gate import Gate
+from fabric.migration.lanes import Lanes
 from fabric.migration.machine import State
 from fabric.migration.pointer import OverwrittenError, find_version, replica_at
 from fabric.migration.points import Reached, nothing
@@ -46,16 +48,16 @@ class Meter:
         self.carried_most = 0
 
     @contextmanager
-    def carrying(self) -> Iterator[None]:
-        """Count one job as being carried."""
+    def carrying(self, jobs: int = 1) -> Iterator[None]:
+        """Count jobs as being carried."""
         with self._lock:
-            self.carried += 1
+            self.carried += jobs
             self.carried_most = max(self.carried_most, self.carried)
         try:
             yield
         finally:
             with self._lock:
-                self.carried -= 1
+                self.carried -= jobs
 
     def add(self, size_bytes: int) -> None:
         """Count bytes that were written at a target."""
@@ -81,8 +83,10 @@ class Tools:
     stopping: threading.Event
     throttle: Throttle
     meter: Meter
+    lanes: Lanes
     holder: str = ""  # this process's own mark, another at each start
     reached: Reached = nothing
+    policy_for: Callable[[str], ObjectPolicy] = lambda _key: ObjectPolicy()  # of an adopted object: it has no head
     wishes: dict[str, str] = field(default_factory=dict)  # job id -> pause | cancel, until it is done or the job ends
     gates: dict[str, Gate] = field(default_factory=dict)  # job id -> its open gate, for progress
 
@@ -142,7 +146,10 @@ class Tools:
             OverwrittenError: the version or its replica is not current any more.
             ForbiddenError: the object's class may not lie in the target's zone.
         """
-        head = self.heads.get(job.key)
+        return self.edge_of(job, self.heads.get(job.key))
+
+    def edge_of(self, job: Job, head: Head | None) -> Edge:
+        """Return the job's edge as ``head`` has it; raises as `edge`."""
         version = find_version(head, job.version_id)
         assert head is not None
         here, there = replica_at(version, job.source), replica_at(version, job.target)
@@ -176,19 +183,20 @@ class Tools:
             freeze=self.freeze,
             health=self.health,
             clock=self.clock,
-            count=lambda size: self._count(target, size),
+            count=lambda size: self.count(target, size),
         )
         gate.done_bytes = gate.resumed_bytes = checkpoint.done_bytes
         self.gates[job.id] = gate
         return gate
 
-    def _count(self, store: str, size_bytes: int) -> None:
+    def count(self, store: str, size_bytes: int) -> None:
+        """Count bytes that were written at a target."""
         self.meter.add(size_bytes)
         self.measures.count("migration_bytes_total", float(size_bytes), store=store)
 
-    def saver(self, job: Job) -> Callable[[Checkpoint], None]:
+    def saver(self, job: Job) -> Callable[[Checkpoint], Future[None]]:
         """Return what records this job's checkpoints."""
-        return lambda checkpoint: self.jobs.save(job, checkpoint)
+        return lambda checkpoint: self.jobs.saving(job, checkpoint)
 
     def grace_until(self, job: Job) -> float:
         """Return until when the source copy of a move that ends now is kept, UTC seconds."""

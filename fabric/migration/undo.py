@@ -9,6 +9,7 @@ from __future__ import annotations
 from fabric.catalog.jobs import Job
 from fabric.core.errors import ConflictError
 from fabric.core.words import Place
+from fabric.migration.adoptedacts import adopted_steps
 from fabric.migration.machine import State
 from fabric.migration.pointer import find_version, replica_at
 from fabric.migration.tools import Tools, in_place
@@ -41,6 +42,9 @@ def begin_undo(tools: Tools, job: Job, who: str) -> Job:
 
 
 def _check_way_back(tools: Tools, job: Job) -> None:
+    if job.kind:
+        adopted_steps(tools).check_back(job)
+        return
     version = find_version(tools.head(job), job.version_id)
     there = replica_at(version, job.target)
     if there is None or there.state != "live":

@@ -23,14 +23,15 @@ def validate(tools: Tools, job: Job) -> Edge:
     """
     tools.freeze.check()
     edge = tools.edge(job)
-    _check_target(tools, job, edge)
-    _check_health(tools, edge)
+    check_target(tools, job, edge)
+    check_health(tools, edge)
     _check_source(edge)
-    _check_room(tools, job, edge)
+    _check_room_for(tools, job, edge)
     return edge
 
 
-def _check_target(tools: Tools, job: Job, edge: Edge) -> None:
+def check_target(tools: Tools, job: Job, edge: Edge) -> None:
+    """Check what policy, mode and head say of the target; no store is asked. Raises as `validate`."""
     target = tools.fleet.member(edge.target.name)
     tools.fleet.require(edge.source.name, "read")
     tools.fleet.require(edge.target.name, "write")
@@ -62,7 +63,8 @@ def _check_no_other_copy(job: Job, edge: Edge) -> None:
             )
 
 
-def _check_health(tools: Tools, edge: Edge) -> None:
+def check_health(tools: Tools, edge: Edge) -> None:
+    """Raise UnavailableError unless both stores are known to answer."""
     for store in (edge.source.name, edge.target.name):
         if not tools.health.healthy(store):
             raise UnavailableError("the store does not answer", store=store, hint="the move waits for it")
@@ -80,19 +82,23 @@ def _check_source(edge: Edge) -> ObjectInfo:
     return info
 
 
-def _check_room(tools: Tools, job: Job, edge: Edge) -> None:
-    if edge.in_place or replica_at(edge.version, job.target) is not None:
-        return
+def _check_room_for(tools: Tools, job: Job, edge: Edge) -> None:
+    if not edge.in_place and replica_at(edge.version, job.target) is None:
+        check_room(tools, edge, edge.replica.blob_bytes)
+
+
+def check_room(tools: Tools, edge: Edge, size_bytes: int) -> None:
+    """Raise CapacityError unless the target has room for ``size_bytes``."""
     used, capacity = edge.target.usage()
     declared = tools.fleet.member(edge.target.name).settings.capacity_bytes
     bounds = [bound for bound in (capacity, declared) if bound is not None]
-    if bounds and used + edge.replica.blob_bytes > min(bounds):
+    if bounds and used + size_bytes > min(bounds):
         raise CapacityError(
             "the target has no room for the copy",
             store=edge.target.name,
             used=used,
             capacity=min(bounds),
-            needed=edge.replica.blob_bytes,
+            needed=size_bytes,
         )
 
 

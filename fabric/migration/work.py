@@ -1,7 +1,7 @@
 """One job's steps, each from one state to the next; every step may be run again after a crash.
 
 A step reads the truth (head, stores, checkpoint) at its start and trusts nothing that an earlier process held in
-memory. What a step raises decides the way on; see `Worker._after_error`.
+memory. What a step raises decides the way on; see `Worker.after_error`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from fabric.core.errors import (
     UnknownOutcomeError,
 )
 from fabric.core.ids import new_id
-from fabric.core.words import DEADLINE_MS
+from fabric.migration.adoptedacts import adopted_steps
+from fabric.migration.batch import Batches
 from fabric.migration.copy import Copied, Edge, begun_copy, change_class, copy_between
 from fabric.migration.gate import Gate, Halt
 from fabric.migration.machine import ENDED, RUNNING, State
+from fabric.migration.pace import check_speed, is_too_slow, named
 from fabric.migration.pointer import OverwrittenError, commit, find_version, is_switched, replace, replica_at, switched
 from fabric.migration.proof import Proof, is_proven_by_server, proof_of
 from fabric.migration.rollback import roll_back
@@ -44,12 +46,14 @@ class Worker:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._access = AccessTests(tools.clock, tools.reached)
+        self.batches = Batches(tools, self._access, self.after_error)
         self._steps: dict[State, Callable[[Job], Job]] = {
             State.VALIDATING: self._validate,
             State.IN_PROGRESS: self._copy,
             State.VERIFYING: self._verify_and_switch,
             State.ROLLING_BACK: lambda job: roll_back(tools, job),
         }
+        self._adopted = adopted_steps(tools).table()
 
     def run(self, job: Job) -> Job:
         """Claim the job if it waits, and carry it until it ends, waits or the engine stops; return its last row.
@@ -62,6 +66,8 @@ class Worker:
                 last = self._carry(job)
                 if State(last.state) in ENDED:  # until then a wish holds: the next worker sees it
                     self._tools.wishes.pop(job.id, None)
+                if last.state == State.COMPLETED:
+                    self._tools.lanes.succeeded(last)
                 return self._follow_up(last)
         finally:
             self._tools.gates.pop(job.id, None)
@@ -78,13 +84,13 @@ class Worker:
 
     def _step(self, job: Job) -> Job:
         try:
-            return self._steps[State(job.state)](job)
+            return (self._adopted if job.kind else self._steps)[State(job.state)](job)
         except Halt as halt:
             return self._after_halt(job, halt.kind)
         except LostLeaseError:
             raise
         except FabricError as error:
-            return self._after_error(job, error)
+            return self.after_error(job, error)
 
     # ---------------------------------------------------------------- steps
 
@@ -120,7 +126,7 @@ class Worker:
             State.VERIFYING,
             copy=copied.checkpoint,
             checksums=checksums,
-            performance=_named("before", timed),
+            performance=named("before", timed),
             bytes_per_second=round(gate.bytes_per_second, 1),
             soon=True,
         )
@@ -175,7 +181,7 @@ class Worker:
         may_delete = tools.may_delete(edge.target.name)
         age = self._access.check(edge.target, job.id, may_delete=may_delete, again=job.epoch > 1)
         timed = gate.timed("after") or timed_reads(edge.target, copy, tools.clock, reads=1)
-        performance = self._compared(edge, copy, {**job.performance, **_named("after", timed)})
+        performance = self._compared(edge, copy, {**job.performance, **named("after", timed)})
         performance["access_test_age_seconds"] = age
         gate.check(now=True)
         tools.reached("verified")
@@ -201,10 +207,10 @@ class Worker:
 
     def _compared(self, edge: Edge, copy: Checkpoint, performance: dict[str, float]) -> dict[str, float]:
         """Return the figures with a target that keeps the object's deadline; one slow read alone refuses nothing."""
-        if _is_too_slow(edge, performance):
+        if is_too_slow(edge, performance):
             for moment, store, replica in (("before", edge.source, edge.replica), ("after", edge.target, copy)):
-                performance |= _named(moment, timed_reads(store, replica, self._tools.clock))
-            _check_speed(edge, performance)
+                performance |= named(moment, timed_reads(store, replica, self._tools.clock))
+            check_speed(edge, performance)
         return performance
 
     def _switch(self, job: Job, proven: Job, copy: Checkpoint) -> None:
@@ -246,12 +252,13 @@ class Worker:
         self._tools.wishes.pop(job.id, None)
         return after
 
-    def _after_error(self, job: Job, error: FabricError) -> Job:
+    def after_error(self, job: Job, error: FabricError) -> Job:
         """Wait, start anew, roll back or fail, as the error and the state call for."""
         state = State(job.state)
         passes = error.retryable or isinstance(error, (FrozenError, UnknownOutcomeError))
         if passes and (store := str(error.context.get("store", ""))) and not isinstance(error, FrozenError):
             self._tools.health.failed(store)
+            self._tools.lanes.failed(store)
         if state is State.ROLLING_BACK:
             return self._cannot_roll_back(job, error, passes=passes)
         if state is State.VALIDATING:
@@ -299,7 +306,7 @@ class Worker:
     def _is_overwritten(self, job: Job, error: FabricError) -> bool:
         if isinstance(error, OverwrittenError):
             return True
-        if not isinstance(error, (NotFoundError, PreconditionError)):
+        if job.kind or not isinstance(error, (NotFoundError, PreconditionError)):
             return False
         try:
             self._tools.edge(job)
@@ -352,24 +359,3 @@ def successor(job: Job, head: Head | None, now: float) -> Job | None:
         sample=job.sample,
         restarts=job.restarts + 1,
     )
-
-
-def _named(moment: str, figures: dict[str, float]) -> dict[str, float]:
-    return {f"{moment}_{name}": value for name, value in figures.items()}
-
-
-def _is_too_slow(edge: Edge, performance: dict[str, float]) -> bool:
-    """Say whether the best read at the target breaks the object's deadline where the source's best keeps it."""
-    after, before = performance.get("after_first_byte_best_ms"), performance.get("before_first_byte_best_ms")
-    return after is not None and before is not None and before <= DEADLINE_MS[edge.head.policy.latency] < after
-
-
-def _check_speed(edge: Edge, performance: dict[str, float]) -> None:
-    if _is_too_slow(edge, performance):
-        raise PreconditionError(
-            "reads at the target are slower than the object's deadline",
-            store=edge.target.name,
-            deadline_ms=DEADLINE_MS[edge.head.policy.latency],
-            measured_ms=round(performance["after_first_byte_best_ms"], 3),
-            before_ms=round(performance["before_first_byte_best_ms"], 3),
-        )

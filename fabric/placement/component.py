@@ -55,6 +55,7 @@ LOOK_SECONDS = 5.0  # between looks at what was just used
 URGENT_MOST = 200  # read since the last tick, or asked for by a forecast, beside them
 KEEP_SUPERSEDED_DAYS = 90.0
 PAGE_MOST = 1000
+ELSEWHERE_SECONDS = 0.5  # between two questions whether another process has read a long past
 START_STEPS = 20  # of the ledgers' way to the present, taken before the first decision
 
 
@@ -101,7 +102,7 @@ class Placement:
                 self._rules.book.price(member.address.provider, storage_class, member.address.region)
         self._looked, self._next_pass = self._clock.now(), self._clock.monotonic()
         for _ in range(START_STEPS):
-            if not self._accounts.follow():
+            if not self._accounts.follow() or self._accounts.elsewhere:
                 break
 
     def tick(self) -> float:
@@ -111,15 +112,16 @@ class Placement:
         """
         idle = self._rules.placement.idle_seconds
         behind = self._accounts.follow()
+        soon = ELSEWHERE_SECONDS if self._accounts.elsewhere else 0.0
         self._watch_ledgers()
         try:
             self._freeze.check()
         except FrozenError as error:
             self._standing = replace(self._standing, state="paused", note=str(error))
-            return 0.0 if behind else idle
+            return soon if behind else idle
         due = self._clock.monotonic() >= self._next_pass
         if behind and not due and self._clock.monotonic() < self._next_look:
-            return 0.0
+            return soon
         self._next_look = self._clock.monotonic() + LOOK_SECONDS
         if due and not self._cursor:
             self._prior, self._tally = prior_of(self._sources.history, self._clock.now()), Tally()
@@ -128,7 +130,9 @@ class Placement:
         if due:
             scored += self._advance(scene, triggers)
         self._show(scene, scored, whole=due and not self._cursor)
-        return 0.0 if self._cursor or behind else max(0.0, min(LOOK_SECONDS, self._next_pass - self._clock.monotonic()))
+        if self._cursor or behind:
+            return 0.0 if self._cursor else soon
+        return max(0.0, min(LOOK_SECONDS, self._next_pass - self._clock.monotonic()))
 
     def _watch_ledgers(self) -> None:
         """Show what the ledgers still read; when one has come to the present, look at every object again at once."""

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fabric
+from fabric.core.child import NICENESS, environment
 from fabric.core.errors import UnavailableError
 from fabric.prediction.features import Window
 from fabric.prediction.files import (
@@ -26,10 +26,8 @@ from fabric.prediction.work import Idents, Models, Plan, Update, update
 
 MODELS_FILE, LEARNED_FILE = "models.npz", "learned.npz"
 QUESTION_FILE, ANSWER_FILE, LOG_FILE = "question.npz", "answer.npz", "fit.log"
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one each
 END_SECONDS = 1.0  # how long a process is given to end before it is killed
 LOG_TAIL = 500  # characters of the process's last words in an error
-NICENESS = 5  # the engine's own threads come first
 
 
 class ChildFit:
@@ -53,7 +51,7 @@ class ChildFit:
         with (self._folder / LOG_FILE).open("wb") as log:
             command = [sys.executable, "-m", "fabric.prediction.child", str(self._folder)]
             self._process = subprocess.Popen(
-                command, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command, env=environment(threads=1), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def poll(self) -> Update | None:
@@ -104,12 +102,6 @@ class InlineFit:
 
     def stop(self) -> None:
         """Nothing is under way between calls."""
-
-
-def _environment() -> dict[str, str]:
-    home = str(Path(fabric.__file__).resolve().parent.parent)
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def main(folder: Path) -> None:

@@ -159,6 +159,19 @@ def move_lines(
     )
 
 
+def proof_lines(
+    target: ClassPrice, to_prover: EgressPrice, *, size_bytes: float, stored_reads: float = 1.0
+) -> tuple[Line, ...]:
+    """Price reading a copy back whole, to compare its hash with its source's."""
+    moved = size_bytes * stored_reads
+    parts = (
+        requests_line(target, stored_reads),
+        retrieval_line(target, moved, stored_reads),
+        egress_line(to_prover, moved),
+    )
+    return tuple(msgspec.structs.replace(line, name="proof") for line in parts)
+
+
 def total(lines: Iterable[Line]) -> Sum:
     """Add lines up: money that is billed and, apart from it, what sunk capacity is estimated at."""
     kept = list(lines)

@@ -35,6 +35,7 @@ class Manner(msgspec.Struct, frozen=True):
     target_bytes: float
     proof: str = "read_back"
     parts: int = 0  # 0: in one
+    server_parts: int = 0  # that the server itself copies; 0: the bytes go through here
     verbatim: bool = True  # else sealed anew
     kept: bool = False  # it still lies at the target, in grace: nothing is copied
     checked: bool = True  # the source is asked for size and tag before it is read
@@ -77,12 +78,27 @@ def _copy(manner: Manner) -> tuple[Ask, ...]:
         return read, Ask("copy", here, "head"), change, Ask("copy", here, "retrieved", 0.0, size, "inside")
     if manner.kept:
         return (_timed(here, size),)
+    if manner.server_parts:
+        return _copied_by_server(manner)
     if manner.parts:
         begun = [Ask("copy", here, "head"), Ask("copy", manner.door, "uploads"), Ask("copy", manner.door, "begin")]
         sent = [Ask("copy", manner.door, "put_part", float(manner.parts)), Ask("copy", there, "complete")]
         return (*begun, Ask("copy", here, "open", float(manner.parts), size, "target"), *sent)
     whole = (Ask("copy", here, "open", 1.0, size, "target"), Ask("copy", there, "put"))
     return whole if manner.verbatim or not size else (*whole, _timed(here, size))
+
+
+def _copied_by_server(manner: Manner) -> tuple[Ask, ...]:
+    """Return what a copy inside one server asks; it reads the source there, and what is read here is only timed."""
+    here, size = manner.source, manner.source_bytes
+    return (
+        Ask("copy", here, "head"),
+        Ask("copy", manner.door, "begin"),
+        Ask("copy", manner.door, "put_part", float(manner.server_parts)),
+        Ask("copy", here, "retrieved", 0.0, size, "target"),
+        Ask("copy", manner.target, "complete"),
+        _timed(here, size),
+    )
 
 
 def _timed(place: str, size: float) -> Ask:

@@ -7,7 +7,7 @@ fresh figure is said by each rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fabric.core.config import Thresholds
@@ -81,62 +81,45 @@ def built_in_rules(limits: Thresholds) -> tuple[Rule, ...]:
         Rule("store_down", "a store does not answer", "store_up", 0.5, 0.5, "", Severity.CRITICAL, source="inverse"),
         Rule("component_failed", "a component has failed", "component_failed", 0.5, 0.5, "", Severity.CRITICAL),
         Rule("report_stuck", "a report cannot be written", "report_stuck", 0.5, 0.5, "", Severity.HIGH),
-        Rule(
-            "monthly_cost",
-            "the monthly bill is above its limit",
-            "monthly_cost_usd",
-            limits.cost_usd_month,
-            limits.cost_usd_month * CLEAR_SHARE,
-            "usd",
-            Severity.MEDIUM,
-            where=(("scope", "total"),),
-            stale_seconds=86400.0,
-        ),
-        Rule(
-            "read_latency",
-            "reads are slower than the limit",
-            "read_latency_p99_ms",
-            limits.latency_ms,
-            limits.latency_ms * CLEAR_SHARE,
-            "ms",
-            Severity.HIGH,
-            no_data=NoData.RESOLVE,
-            stale_seconds=120.0,
-            inhibited_by="store_down",
-        ),
-        Rule(
-            "capacity",
-            "a store is almost full",
-            "used_percent",
-            limits.capacity_percent,
-            limits.capacity_percent - 1.0,
-            "percent",
-            Severity.HIGH,
-        ),
-        Rule(
-            "throughput_drop",
-            "a store moves bytes more slowly than it used to",
-            "throughput_drop_percent",
-            limits.throughput_drop_percent,
-            limits.throughput_drop_percent * (2 / 3),
-            "percent",
-            Severity.HIGH,
-            for_seconds=5.0,
-            no_data=NoData.RESOLVE,
-            stale_seconds=120.0,
-            inhibited_by="store_down",
-        ),
-        Rule(
-            "buffer_fill",
-            "a buffer is almost full",
-            "buffer_fill_percent",
-            limits.buffer_percent,
-            limits.buffer_percent * CLEAR_SHARE,
-            "percent",
-            Severity.HIGH,
-            no_data=NoData.RESOLVE,
-        ),
+        _monthly_cost(limits.cost_usd_month),
+        _read_latency(limits.latency_ms),
+        _capacity(limits.capacity_percent),
+        _throughput_drop(limits.throughput_drop_percent),
+        _buffer_fill(limits.buffer_percent),
     )
+
+
+def _monthly_cost(usd: float) -> Rule:
+    title, clear = "the monthly bill is above its limit", usd * CLEAR_SHARE
+    rule = Rule("monthly_cost", title, "monthly_cost_usd", usd, clear, "usd", Severity.MEDIUM)
+    return replace(rule, where=(("scope", "total"),), stale_seconds=86400.0)
+
+
+def _read_latency(ms: float) -> Rule:
+    title, clear = "reads are slower than the limit", ms * CLEAR_SHARE
+    return _of_activity(Rule("read_latency", title, "read_latency_p99_ms", ms, clear, "ms", Severity.HIGH))
+
+
+def _capacity(percent: float) -> Rule:
+    title, clear = "a store is almost full", percent - 1.0
+    return Rule("capacity", title, "used_percent", percent, clear, "percent", Severity.HIGH)
+
+
+def _throughput_drop(percent: float) -> Rule:
+    title, clear = "a store moves bytes more slowly than it used to", percent * (2 / 3)
+    rule = Rule("throughput_drop", title, "throughput_drop_percent", percent, clear, "percent", Severity.HIGH)
+    return _of_activity(replace(rule, for_seconds=5.0))
+
+
+def _buffer_fill(percent: float) -> Rule:
+    title, clear = "a buffer is almost full", percent * CLEAR_SHARE
+    rule = Rule("buffer_fill", title, "buffer_fill_percent", percent, clear, "percent", Severity.HIGH)
+    return replace(rule, no_data=NoData.RESOLVE)
+
+
+def _of_activity(rule: Rule) -> Rule:
+    """Return a rule on what a store does, which says nothing while it does nothing or is down."""
+    return replace(rule, no_data=NoData.RESOLVE, stale_seconds=120.0, inhibited_by="store_down")
 
 
 def overdue(severity: Severity, age_seconds: float) -> bool:

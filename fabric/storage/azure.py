@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any, Unpack
 
-from fabric.core.clock import Clock, SystemClock
 from fabric.core.errors import (
     BadInputError,
     ConflictError,
@@ -28,127 +26,73 @@ from fabric.core.errors import (
     ForbiddenError,
     NotFoundError,
     PreconditionError,
-    RangeError,
 )
-from fabric.core.failing import undoing
 from fabric.storage.azure_clients import AzureClients, AzureTarget
 from fabric.storage.azure_errors import translated
 from fabric.storage.keys import (
+    DEFAULT_TYPE,
+    Condition,
     OpenReading,
     check_class,
     check_key,
-    check_metadata,
     check_part_number,
     check_tag,
     nothing_to_close,
-    span,
 )
+from fabric.storage.obstore_reading import bare_tag, read
 from fabric.storage.parts import Upload
-from fabric.storage.pieces import blocks
-from fabric.storage.pieces import parts as cut
-from fabric.storage.room import Reservation, Room
-from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
-from fabric.storage.sums import NoSums
-from fabric.storage.unfinished import Unfinished, hidden, is_id
-
-if TYPE_CHECKING:
-    from obstore import GetOptions
+from fabric.storage.recorded import RecordedStore
+from fabric.storage.remote import Options, Outgoing, Workers
+from fabric.storage.sending import UPLOAD_THREADS, Sending, send_parts
+from fabric.storage.store import ObjectInfo, Part
 
 logger = logging.getLogger(__name__)
 
-SINGLE_MOST_BYTES = 8 << 20
-PARTS_IN_FLIGHT = 2  # per writer; memory is (this + 1) parts
-UPLOAD_THREADS = 16
 PAGE_MOST = 5000
 LEASE_SECONDS = 15  # the shortest there is; it ends by itself when this process dies
 TIERS_KEPT = 10_000  # last known tiers of objects, for reads, whose answer does not tell
-DEFAULT_TYPE = "application/octet-stream"
 
 _TIER = {"hot": "Hot", "cool": "Cool", "cold": "Cold", "archive": "Archive"}
 _UNFIT = re.compile(r"[^A-Za-z0-9_]|^[0-9]|_(?=x[0-9A-Fa-f]{4}_)")
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 
-class AzureStore(NoSums):
-    """Keeps the promises of `Store` on a container.
+class AzureStore(RecordedStore):
+    """Keeps the promises of `Store` on a container; its classes are the access tiers hot, cool, cold and archive."""
 
-    Args:
-        prefix: keys lie below ``prefix/``; "" means the whole container.
-        classes: access tiers in small letters, hot one first: hot, cool, cold, archive.
-        capacity_bytes: refuse writes beyond this many bytes (counted by one listing); None: no bound, no count.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        target: AzureTarget,
-        *,
-        prefix: str = "",
-        classes: tuple[str, ...] = ("hot",),
-        capacity_bytes: int | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self.name = name
-        self.classes = classes
-        self.capabilities = Capabilities(class_change=len(classes) > 1)
-        self._target = target
-        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+    def __init__(self, name: str, target: AzureTarget, **options: Unpack[Options]) -> None:
         self._clients = AzureClients(target)
-        self._room = Room(self, capacity_bytes)
-        self._unfinished = Unfinished(self)
-        self._clock = clock or SystemClock()
+        workers = Workers(f"azure-{name}", UPLOAD_THREADS)
+        super().__init__(name, self._clients, workers, hot="hot", page_most=PAGE_MOST, options=options)
         self._lock = threading.Lock()
-        self._senders: ThreadPoolExecutor | None = None
         self._tiers: OrderedDict[str, str] = OrderedDict()
 
     # --- reading
 
-    def open(
-        self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None
-    ) -> AbstractContextManager[OpenReading]:
-        check_key(key)
-        if start < 0 or (end is not None and end <= start):
-            return self._nothing(key, start, end, tag)
+    def _open(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
         try:
-            return nothing_to_close(self._open(key, start, end, tag))
-        except RangeError:
-            return self._nothing(key, start, end, tag)
+            return nothing_to_close(self._read(key, start, end, tag))
         except PreconditionError:
             self.head(key)  # the service says the same of an object that is not there
             raise
 
-    def _open(self, key: str, start: int, end: int | None, tag: str | None) -> OpenReading:
-        import obstore
-
-        options: GetOptions = {} if tag is None else {"if_match": f'"{tag}"'}
-        if start or end is not None:
-            options["range"] = {"offset": start} if end is None else (start, end)
-        with self._translated("open", key):
-            result = obstore.get(self._clients.reads, self._prefix + key, options=options)
-            info = self._info_of_stream(key, result)
-            return OpenReading(info, self._pieces(key, result.stream(min_chunk_size=CHUNK_BYTES)))
-
-    def _pieces(self, key: str, stream: Iterable[bytes]) -> Iterator[memoryview]:
-        with self._translated("open", key):
-            for piece in stream:
-                view = memoryview(piece)
-                for position in range(0, len(view), 2 * CHUNK_BYTES):
-                    yield view[position : position + 2 * CHUNK_BYTES]
-
-    def _nothing(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
-        """Give an empty read where that is what was asked for; RangeError where it was not."""
-        info = self.head(key)
-        check_tag(self.name, key, tag, info.tag)
-        first, last = span(info.size_bytes, start, end, key=key)
-        assert first == last, "the server refused a range inside the object"
-        return nothing_to_close(OpenReading(info, ()))
+    def _read(self, key: str, start: int, end: int | None, tag: str | None) -> OpenReading:
+        return read(
+            self._clients,
+            self._prefix + key,
+            start=start,
+            end=end,
+            tag=tag,
+            info=partial(self._info_of_stream, key),
+            translated=partial(self._translated, "open", key),
+        )
 
     def _info_of_stream(self, key: str, result: Any) -> ObjectInfo:
         notes = dict(result.attributes)
         return ObjectInfo(
             key,
             result.meta["size"],
-            _tag(result.meta["e_tag"]),
+            bare_tag(result.meta["e_tag"]),
             result.meta["last_modified"].timestamp(),
             self._known_class(key),
             None,
@@ -184,7 +128,7 @@ class AzureStore(NoSums):
         return ObjectInfo(
             key,
             found.size,
-            _tag(found.etag),
+            bare_tag(found.etag),
             found.last_modified.timestamp(),
             self._class_of(found.blob_tier),
             None if accessed is None else accessed.timestamp(),
@@ -192,23 +136,15 @@ class AzureStore(NoSums):
             found.content_settings.content_type or DEFAULT_TYPE,
         )
 
-    def list(self, prefix: str = "", *, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
-        left = limit
-        if left == 0:
-            return
-        for info in self.everything(prefix, after=after, page=min(PAGE_MOST, (left or PAGE_MOST) + 1)):
-            if not hidden(info.key):
-                yield info
-                left = None if left is None else left - 1
-                if left == 0:
-                    return
-
-    def everything(self, prefix: str, *, after: str = "", page: int = PAGE_MOST) -> Iterator[ObjectInfo]:
+    def everything(self, prefix: str, *, after: str = "", page: int | None = None) -> Iterator[ObjectInfo]:
         """List the fabric's own records too. A server that cannot start in the middle is listed from its beginning."""
         options = {"start_from": self._prefix + after} if after else {}
         with self._translated("list", prefix):
             for found in self._clients.container.list_blobs(
-                name_starts_with=self._prefix + prefix, include=["metadata"], results_per_page=page, **options
+                name_starts_with=self._prefix + prefix,
+                include=["metadata"],
+                results_per_page=page or PAGE_MOST,
+                **options,
             ):
                 key = found.name[len(self._prefix) :]
                 folder = key.endswith("/") or (found.metadata or {}).get("hdi_isfolder") == "true"
@@ -217,32 +153,39 @@ class AzureStore(NoSums):
 
     # --- writing
 
-    def put(
-        self,
-        key: str,
-        chunks: Iterable[bytes | memoryview],
-        *,
-        only_if_absent: bool = False,
-        only_if_tag: str | None = None,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> ObjectInfo:
-        wanted = check_class(self.name, self.classes, storage_class)
-        upload = Upload(_writable(key), wanted, check_metadata(metadata), content_type)
-        condition = _condition(only_if_absent, only_if_tag)
-        source = blocks(chunks, SINGLE_MOST_BYTES)
-        with self._room.reserved() as room:
-            room.grow(len(first := next(source)))
-            size, answer = self._send(upload, first, source, room, condition)
-            room.used(size)
+    def _writable(self, key: str) -> str:
+        """Return ``key`` if the service keeps it as it is: it turns a backslash into a slash, which is another key."""
+        if "\\" in check_key(key):
+            raise BadInputError("Azure keeps no backslash in a key", hint="use / between segments", key=key)
+        return key
+
+    def _send(self, upload: Upload, outgoing: Outgoing, condition: Condition) -> ObjectInfo:
+        """Send one request where the object is small, blocks where it is not."""
+        if not outgoing.is_small:
+            self._check_before(upload.key, condition)
+            return self._send_blocks(upload, outgoing, condition)
+        with self._translated("put", upload.key, conditional=bool(condition)):
+            data, options = bytes(outgoing.first), self._said(upload) | _said_of(condition)
+            answer = self._blob(upload.key).upload_blob(data, overwrite=True, **options)
+        return self._answered(upload, len(data), answer)
+
+    def _send_blocks(self, upload: Upload, outgoing: Outgoing, condition: Condition) -> ObjectInfo:
+        upload_id = self._unfinished.begin(upload)
+        sending = Sending(
+            upload_id,
+            put=lambda number, block: self._stage(upload.key, upload_id, number, bytes(block)),
+            complete=lambda parts: self._commit(upload, parts, condition),
+            abort=lambda: self.abort(upload.key, upload_id),
+        )
+        size, answer = send_parts(outgoing, self._workers, sending)
+        self._unfinished.over(upload.key, upload_id)
         return self._answered(upload, size, answer)
 
     def _answered(self, upload: Upload, size_bytes: int, answer: Any) -> ObjectInfo:
         info = ObjectInfo(
             upload.key,
             size_bytes,
-            _tag(answer["etag"]),
+            bare_tag(answer["etag"]),
             answer["last_modified"].timestamp(),
             upload.storage_class,
             None,
@@ -251,76 +194,11 @@ class AzureStore(NoSums):
         )
         return self._noted(info)
 
-    def _send(
-        self,
-        upload: Upload,
-        first: bytearray,
-        rest: Iterator[bytearray],
-        room: Reservation,
-        condition: dict[str, Any],
-    ) -> tuple[int, Any]:
-        """Send one request where the object is small, blocks where it is not; return its size and the answer."""
-        if len(first) < SINGLE_MOST_BYTES:
-            with self._translated("put", upload.key, conditional=bool(condition)):
-                blob = self._blob(upload.key)
-                return len(first), blob.upload_blob(bytes(first), overwrite=True, **self._said(upload), **condition)
-        self._check_before(upload.key, condition)
-        upload_id = self._unfinished.begin(upload)
-        return self._put_parts(upload, upload_id, first, rest, room, condition)
-
-    def _check_before(self, key: str, condition: dict[str, Any]) -> None:
-        """Refuse at once what would be refused after the bytes were sent; the answer that counts comes later."""
-        if not condition:
-            return
-        try:
-            found = f'"{self.head(key).tag}"'
-        except NotFoundError:
-            found = ""
-        if found != condition.get("etag", ""):
-            raise PreconditionError("the object exists already or was changed", store=self.name, key=key)
-
-    def _put_parts(
-        self,
-        upload: Upload,
-        upload_id: str,
-        first: bytearray,
-        rest: Iterator[bytearray],
-        room: Reservation,
-        condition: dict[str, Any],
-    ) -> tuple[int, Any]:
-        """Send blocks, a few at a time; whatever goes wrong before the end, the upload is forgotten."""
-        waiting: deque[Future[Part]] = deque()
-        parts: list[Part] = []
-        size = 0
-        with undoing(lambda: self._forget(upload.key, upload_id, waiting)):
-            for number, block in enumerate(cut(first, rest), 1):
-                size += len(block)
-                room.grow(size)
-                waiting.append(self._sender().submit(self._stage, upload.key, upload_id, number, bytes(block)))
-                if len(waiting) >= PARTS_IN_FLIGHT:
-                    parts.append(waiting.popleft().result())
-            parts += [future.result() for future in waiting]
-            answer = self._commit(upload, tuple(parts), condition)
-        self._unfinished.over(upload.key, upload_id)
-        return size, answer
-
-    def _forget(self, key: str, upload_id: str, waiting: Iterable[Future[Part]]) -> None:
-        """Abort an upload once nothing is sent to it any more; say so in the failure under way where that fails."""
-        failure = sys.exception()
-        for future in waiting:
-            future.exception()
-        try:
-            self.abort(key, upload_id)
-        except FabricError as second:
-            if failure is None:
-                raise
-            failure.add_note(f"the unfinished upload {upload_id} is left behind: {second}")
-
     def delete(self, key: str, *, tag: str | None = None) -> None:
         check_key(key)
         try:
             with self._translated("delete", key):
-                self._blob(key).delete_blob(**_condition(False, tag))
+                self._blob(key).delete_blob(**_said_of(Condition(only_if_tag=tag)))
         except NotFoundError as error:
             if "container" in error.message:
                 raise
@@ -337,7 +215,7 @@ class AzureStore(NoSums):
             raise ConflictError("the object is archived", hint=hint, store=self.name, key=key)
         with self._translated("set_class", key, conditional=True):
             blob = self._blob(key)
-            lease = blob.acquire_lease(LEASE_SECONDS, **_condition(False, before.tag))
+            lease = blob.acquire_lease(LEASE_SECONDS, **_said_of(Condition(only_if_tag=before.tag)))
             try:
                 blob.set_standard_blob_tier(self._tier(storage_class), lease=lease)
             finally:
@@ -354,21 +232,9 @@ class AzureStore(NoSums):
 
     # --- uploads
 
-    def begin(
-        self,
-        key: str,
-        *,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> str:
-        wanted = check_class(self.name, self.classes, storage_class)
-        return self._unfinished.begin(Upload(_writable(key), wanted, check_metadata(metadata), content_type))
-
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
         """Stage a block, then see whether the upload is still known: a block of a forgotten one is no part."""
-        if not is_id(upload_id):
-            raise NotFoundError("there is no such upload", store=self.name, key=key)
+        self._check_id(key, upload_id)
         part = self._stage(check_key(key), upload_id, check_part_number(number), bytes(data))
         self._unfinished.check(key, upload_id)
         return part
@@ -399,23 +265,21 @@ class AzureStore(NoSums):
     def complete(
         self, key: str, upload_id: str, parts: tuple[Part, ...], *, only_if_absent: bool = False
     ) -> ObjectInfo:
-        upload = self._unfinished.get(check_key(key), upload_id)
-        if not parts or [part.number for part in parts] != sorted({part.number for part in parts}):
-            raise BadInputError("parts are given once each, in order", store=self.name, key=key)
+        upload = self._completing(key, upload_id, parts)
         with self._room.reserved() as room:
             room.grow(size := sum(part.size_bytes for part in parts))
-            answer = self._commit(upload, parts, _condition(only_if_absent, None))
+            answer = self._commit(upload, parts, Condition(only_if_absent))
             room.used(size)
         self._unfinished.over(key, upload_id)
         return self._answered(upload, size, answer)
 
-    def _commit(self, upload: Upload, parts: tuple[Part, ...], condition: dict[str, Any]) -> Any:
+    def _commit(self, upload: Upload, parts: tuple[Part, ...], condition: Condition) -> Any:
         from azure.storage.blob import BlobBlock
 
         said = [BlobBlock(part.tag) for part in parts]
         try:
             with self._translated("put", upload.key, conditional=True):
-                return self._blob(upload.key).commit_block_list(said, **self._said(upload), **condition)
+                return self._blob(upload.key).commit_block_list(said, **self._said(upload), **_said_of(condition))
         except BadInputError as error:  # blocks are gone: another write of the key discards them
             self._check_before(upload.key, condition)
             hint = "begin again; two writers of one key discard each other's blocks"
@@ -437,34 +301,12 @@ class AzureStore(NoSums):
             with suppress(PreconditionError):
                 self.delete(key, tag="0x0")  # removes nothing: it tells whether what is made below could be removed
             with self._translated("put", key):
-                made = self._blob(key).commit_block_list([], **_condition(True, None))
-            self.delete(key, tag=_tag(made["etag"]))
+                made = self._blob(key).commit_block_list([], **_said_of(Condition(only_if_absent=True)))
+            self.delete(key, tag=bare_tag(made["etag"]))
         except (PreconditionError, ForbiddenError):
             logger.info("blocks wait for the service's own end", extra={"store": self.name, "key": key})
 
-    def uploads(self, prefix: str = "") -> Iterator[tuple[str, str]]:
-        return self._unfinished.all(prefix)
-
     # --- the rest
-
-    def usage(self) -> tuple[int, int | None]:
-        """Return (bytes, capacity); a container without a declared capacity keeps no cheap count and says 0."""
-        if self._room.capacity_bytes is None:
-            return 0, None
-        return self._room.used(), self._room.capacity_bytes
-
-    def close(self) -> None:
-        with self._lock:
-            if self._senders is not None:
-                self._senders.shutdown(wait=True)
-                self._senders = None
-        self._clients.close()
-
-    def _sender(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._senders is None:
-                self._senders = ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix=f"azure-{self.name}")
-            return self._senders
 
     def _blob(self, key: str) -> Any:
         return self._clients.container.get_blob_client(self._prefix + key)
@@ -503,25 +345,14 @@ class AzureStore(NoSums):
         )
 
 
-def _writable(key: str) -> str:
-    """Return ``key`` if the service keeps it as it is: it turns a backslash into a slash, which is another key."""
-    if "\\" in check_key(key):
-        raise BadInputError("Azure keeps no backslash in a key", hint="use / between segments", key=key)
-    return key
-
-
-def _tag(etag: str) -> str:
-    return etag.removeprefix("W/").strip('"')
-
-
-def _condition(only_if_absent: bool, only_if_tag: str | None) -> dict[str, Any]:
+def _said_of(condition: Condition) -> dict[str, Any]:
     from azure.core import MatchConditions
 
-    if only_if_absent:
+    if condition.only_if_absent:
         return {"match_condition": MatchConditions.IfMissing}
-    if only_if_tag is None:
+    if condition.only_if_tag is None:
         return {}
-    return {"etag": f'"{only_if_tag}"', "match_condition": MatchConditions.IfNotModified}
+    return {"etag": f'"{condition.only_if_tag}"', "match_condition": MatchConditions.IfNotModified}
 
 
 def _of(upload_id: str, found: Iterable[Any]) -> tuple[Part, ...]:

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 from fabric.core.clock import SystemClock
 from fabric.core.errors import (
     BadInputError,
+    CapacityError,
     ConflictError,
     FabricError,
     ForbiddenError,
@@ -19,7 +20,7 @@ from fabric.core.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from fabric.storage.s3_errors import lost_error, obstore_code
+from fabric.storage.s3_errors import AGAIN, FULL, lost_error, obstore_code
 
 _BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
 READ, WRITE, DELETE = f"{_BLOBS}/read", f"{_BLOBS}/write", f"{_BLOBS}/delete"
@@ -32,6 +33,7 @@ PERMISSION = {  # act -> (action of a role, letter of a shared access signature)
     "set_class": (WRITE, "w"),
     "parts": (READ, "r"),
 }
+INSUFFICIENT_STORAGE = 507
 SKEW_MOST_SECONDS = 900.0  # what the service tolerates
 _KEYS_WRONG = frozenset(
     {"AuthenticationFailed", "InvalidAuthenticationInfo", "NoAuthenticationInformation", "AuthorizationFailure", "401"}
@@ -128,9 +130,16 @@ def answer_error(
     waits: dict[str, Any] = {} if retry_after is None else {"retry_after": retry_after}
     if code in _THROTTLED:
         return UnavailableError("the server asks for fewer requests", hint="it is tried again", **about, **waits)
+    return _failed(code, text, status, about, waits)
+
+
+def _failed(code: str, text: str, status: int, about: dict[str, str], waits: dict[str, Any]) -> FabricError:
+    if code in FULL or status == INSUFFICIENT_STORAGE:
+        return CapacityError("the store is full", hint="free space or choose another place", store=about["store"])
     if status in _REFUSED:
         return ConflictError(f"the server refuses: {code}", hint=text[:200], **about)
-    return UnavailableError(f"the server failed: {code} {text[:200]}", store=store, key=key, **waits)
+    store, key = about["store"], about["key"]
+    return UnavailableError(f"the server failed: {code} {text[:200]}", hint=AGAIN, store=store, key=key, **waits)
 
 
 def _not_let_in(code: str, text: str, store: str) -> ForbiddenError:
@@ -219,5 +228,5 @@ def _if_conditional(error: FabricError, code: str, *, conditional: bool) -> Fabr
     if isinstance(error, NotFoundError) and code not in _CONTAINER:
         return PreconditionError("the object is gone", **words)
     if isinstance(error, UnavailableError) and code not in NEVER_ACTED:
-        return UnknownOutcomeError("the server failed during a conditional write", **words)
+        return UnknownOutcomeError("the server failed during a conditional write", hint=AGAIN, **words)
     return error

@@ -16,11 +16,11 @@ from fabric.core.clock import Clock
 from fabric.core.config import StoreAddress, StoreSettings, store_address
 from fabric.core.errors import FabricError, ForbiddenError
 from fabric.core.words import Mode
+from fabric.storage.atime import AtimeTrust, atime_trust
 from fabric.storage.fleet import build_driver
 from fabric.storage.grants import policy, rights
 from fabric.storage.keys import WORK_FOLDER
 from fabric.storage.probe import probe
-from fabric.storage.scan import AtimeTrust, atime_trust
 from fabric.storage.store import ObjectInfo, Store
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,7 +46,8 @@ def folder_error(error: OSError, *, store: str, path: str, key: str) -> FabricEr
         return ConflictError("the key lies on another file system than the root", hint=hint, store=store, key=key)
     if number in (errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
         return ConflictError("a folder has this name", hint="choose another key", store=store, key=key)
-    return UnavailableError(f"the file system failed: {error.strerror}", store=store, path=path)
+    hint = "it is tried again; if it goes on, look at the disk and its mount: dmesg, findmnt"
+    return UnavailableError(f"the file system failed: {error.strerror}", hint=hint, store=store, path=path)
 
 
 @contextmanager
@@ -79,7 +80,7 @@ def folder(root: Path, store: str, segments: Sequence[str], *, create: bool = Fa
     handle = open_root(root, store)
     try:
         for segment in segments:
-            below = _step(handle, segment, create=create)
+            below = step(handle, segment, create=create)
             os.close(handle)
             handle = below
         yield handle
@@ -87,7 +88,8 @@ def folder(root: Path, store: str, segments: Sequence[str], *, create: bool = Fa
         os.close(handle)
 
 
-def _step(handle: int, segment: str, *, create: bool) -> int:
+def step(handle: int, segment: str, *, create: bool, made: Callable[[int], object] = os.fsync) -> int:
+    """Open the folder ``segment`` of a folder; ``made`` is told of the one above where it had to be made."""
     try:
         return os.open(segment, _FOLDER, dir_fd=handle)
     except FileNotFoundError:
@@ -95,7 +97,7 @@ def _step(handle: int, segment: str, *, create: bool) -> int:
             raise
     try:
         os.mkdir(segment, 0o755, dir_fd=handle)
-        os.fsync(handle)
+        made(handle)
     except FileExistsError:
         pass  # another writer made it
     return os.open(segment, _FOLDER, dir_fd=handle)
@@ -190,3 +192,12 @@ def _state(entry: os.DirEntry[str]) -> os.stat_result | None:
         return entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def replace(temporary: Path, name: str, handle: int) -> None:
+    """Give the file ``temporary`` the name ``name`` in an open folder, in the place of whatever file has it."""
+    try:
+        os.rename(temporary, name, dst_dir_fd=handle)
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=handle)  # succeeds only where the folder is empty, so holds no object
+        os.rename(temporary, name, dst_dir_fd=handle)

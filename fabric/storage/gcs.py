@@ -12,96 +12,51 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
-import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Unpack
 
-from fabric.core.errors import (
-    BadInputError,
-    FabricError,
-    NotFoundError,
-    PreconditionError,
-    RangeError,
-    UnavailableError,
-)
-from fabric.core.failing import undoing
-from fabric.storage.gcs_clients import GcsClients, GcsTarget
-from fabric.storage.gcs_errors import answer_error, said, translated
+from fabric.core.errors import BadInputError, FabricError, NotFoundError
+from fabric.storage.gcs_clients import GcsTarget
+from fabric.storage.gcs_requests import Requests
+from fabric.storage.gcs_writes import Writes, said_of
 from fabric.storage.keys import (
+    DEFAULT_TYPE,
+    Condition,
     OpenReading,
     check_class,
     check_key,
-    check_metadata,
     check_part_number,
     check_tag,
-    nothing_to_close,
-    span,
 )
 from fabric.storage.parts import Upload
-from fabric.storage.pieces import blocks, even
-from fabric.storage.room import Reservation, Room
-from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
-from fabric.storage.sums import NoSums
-from fabric.storage.unfinished import Unfinished, folder, hidden, is_id
+from fabric.storage.recorded import RecordedStore
+from fabric.storage.remote import Options, Outgoing, Workers
+from fabric.storage.store import CHUNK_BYTES, ObjectInfo, Part
+from fabric.storage.unfinished import folder, is_id
 
 logger = logging.getLogger(__name__)
 
-SINGLE_MOST_BYTES = 8 << 20  # also what a session takes at a time: a multiple of 256 KiB
-COMPOSE_MOST = 32  # objects that one request makes one
 DELETE_THREADS = 8
 PAGE_MOST = 1000
-DEFAULT_TYPE = "application/octet-stream"
 FIELDS = "name,size,generation,timeCreated,storageClass,metadata,contentType"
 _KEPT = ("contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl", "customTime")
 
 
-class GcsStore(NoSums):
-    """Keeps the promises of `Store` on a bucket.
+class GcsStore(RecordedStore):
+    """Keeps the promises of `Store` on a bucket; its classes are standard, nearline, coldline and archive."""
 
-    Args:
-        prefix: keys lie below ``prefix/``; "" means the whole bucket.
-        classes: storage classes in small letters, hot one first: standard, nearline, coldline, archive.
-        capacity_bytes: refuse writes beyond this many bytes (counted by one listing); None: no bound, no count.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        target: GcsTarget,
-        *,
-        prefix: str = "",
-        classes: tuple[str, ...] = ("standard",),
-        capacity_bytes: int | None = None,
-    ) -> None:
-        self.name = name
-        self.classes = classes
-        self.capabilities = Capabilities(class_change=len(classes) > 1)
+    def __init__(self, name: str, target: GcsTarget, **options: Unpack[Options]) -> None:
         self._target = target
-        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        self._clients = GcsClients(target)
-        self._room = Room(self, capacity_bytes)
-        self._unfinished = Unfinished(self)
-        self._lock = threading.Lock()
-        self._deleters: ThreadPoolExecutor | None = None
+        self._requests = Requests(name, target)
+        workers = Workers(f"gcs-{name}", DELETE_THREADS)
+        super().__init__(name, self._requests, workers, hot="standard", page_most=PAGE_MOST, options=options)
+        self._addresses = self._requests.clients
+        self._writes = Writes(self._requests, self._prefix)
 
     # --- reading
-
-    def open(
-        self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None
-    ) -> AbstractContextManager[OpenReading]:
-        check_key(key)
-        if start < 0 or (end is not None and end <= start):
-            return self._nothing(key, start, end, tag)
-        try:
-            return self._open(key, start, end, tag)
-        except RangeError:
-            return self._nothing(key, start, end, tag)
 
     def _open(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
         headers = {"Accept-Encoding": "gzip"}  # what lies there compressed is read as it lies there
@@ -109,24 +64,14 @@ class GcsStore(NoSums):
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         if tag is not None:
             headers["x-goog-if-generation-match"] = tag
-        answer = self._ask("open", key, "GET", self._clients.media(self._prefix + key), headers=headers, stream=True)
+        answer = self._requests.ask(
+            "open", key, "GET", self._addresses.media(self._prefix + key), headers=headers, stream=True
+        )
         info = self._info_of_headers(key, answer.headers)
         if tag is not None and info.tag != tag:  # a server that knows no such condition
             answer.close()
             check_tag(self.name, key, tag, info.tag)
-        return _held(OpenReading(info, self._pieces(answer)), answer)
-
-    def _pieces(self, answer: Any) -> Iterator[bytes]:
-        with translated(store=self.name, endpoint=self._target.base):
-            yield from answer.stream(2 * CHUNK_BYTES, decode_content=False)
-
-    def _nothing(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
-        """Give an empty read where that is what was asked for; RangeError where it was not."""
-        info = self.head(key)
-        check_tag(self.name, key, tag, info.tag)
-        first, last = span(info.size_bytes, start, end, key=key)
-        assert first == last, "the server refused a range inside the object"
-        return nothing_to_close(OpenReading(info, ()))
+        return _held(OpenReading(info, self._requests.pieces(answer, 2 * CHUNK_BYTES)), answer)
 
     def _info_of_headers(self, key: str, headers: Any) -> ObjectInfo:
         whole = headers.get("Content-Range", "").rpartition("/")[2]
@@ -147,7 +92,7 @@ class GcsStore(NoSums):
         return self._info(key, self._resource(check_key(key)))
 
     def _resource(self, key: str) -> dict[str, Any]:
-        return self._json("head", key, "GET", self._clients.objects(self._prefix + key))
+        return self._requests.json("head", key, "GET", self._addresses.objects(self._prefix + key))
 
     def _info(self, key: str, found: dict[str, Any]) -> ObjectInfo:
         return ObjectInfo(
@@ -161,28 +106,17 @@ class GcsStore(NoSums):
             found.get("contentType") or DEFAULT_TYPE,
         )
 
-    def list(self, prefix: str = "", *, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
-        left = limit
-        if left == 0:
-            return
-        for info in self.everything(prefix, after=after, page=min(PAGE_MOST, (left or PAGE_MOST) + 1)):
-            if not hidden(info.key):
-                yield info
-                left = None if left is None else left - 1
-                if left == 0:
-                    return
-
-    def everything(self, prefix: str, *, after: str = "", page: int = PAGE_MOST) -> Iterator[ObjectInfo]:
+    def everything(self, prefix: str, *, after: str = "", page: int | None = None) -> Iterator[ObjectInfo]:
         """List the fabric's own records and parts too."""
         query = {
             "prefix": self._prefix + prefix,
-            "maxResults": str(page),
+            "maxResults": str(page or PAGE_MOST),
             "fields": f"nextPageToken,items({FIELDS})",
         }
         if after:
             query["startOffset"] = self._prefix + after
         while True:
-            found = self._json("list", prefix, "GET", self._clients.objects(), query=query)
+            found = self._requests.json("list", prefix, "GET", self._addresses.objects(), query=query)
             for entry in found.get("items", ()):
                 key = entry["name"][len(self._prefix) :]
                 if not key.endswith("/") and key.encode() > after.encode():  # "a/": a console's folder mark
@@ -193,123 +127,20 @@ class GcsStore(NoSums):
 
     # --- writing
 
-    def put(
-        self,
-        key: str,
-        chunks: Iterable[bytes | memoryview],
-        *,
-        only_if_absent: bool = False,
-        only_if_tag: str | None = None,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> ObjectInfo:
-        wanted = check_class(self.name, self.classes, storage_class)
-        upload = Upload(check_key(key), wanted, check_metadata(metadata), content_type)
-        condition = _condition(only_if_absent, only_if_tag)
-        source = blocks(chunks, SINGLE_MOST_BYTES)
-        with self._room.reserved() as room:
-            room.grow(len(first := next(source)))
-            if len(first) < SINGLE_MOST_BYTES:
-                found = self._put_single(self._said(upload), bytes(first), condition)
-            else:
-                self._check_before(key, condition)
-                found = self._put_stream(upload, first, source, room, condition)
-            info = self._info(key, found)
-            room.used(info.size_bytes)
-        return info
-
-    def _check_before(self, key: str, condition: dict[str, str]) -> None:
-        """Refuse at once what would be refused after the bytes were sent; the answer that counts comes later."""
-        if not condition:
-            return
-        try:
-            found = self.head(key).tag
-        except NotFoundError:
-            found = "0"
-        if found != condition["ifGenerationMatch"]:
-            raise PreconditionError("the object exists already or was changed", store=self.name, key=key)
-
-    def _put_single(self, resource: dict[str, Any], data: bytes, condition: dict[str, str]) -> dict[str, Any]:
-        """Send a resource and its bytes in one request."""
-        mark = secrets.token_hex(16)
-        head = f"--{mark}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(resource)}\r\n"
-        kind = f"--{mark}\r\nContent-Type: {resource['contentType']}\r\n\r\n"
-        body = b"".join((head.encode(), kind.encode(), data, f"\r\n--{mark}--\r\n".encode()))
-        return self._json(
-            "put",
-            resource["name"][len(self._prefix) :],
-            "POST",
-            self._clients.objects(upload=True),
-            query={"uploadType": "multipart", **condition},
-            headers={"Content-Type": f"multipart/related; boundary={mark}"},
-            body=body,
-            conditional=bool(condition),
-        )
-
-    def _put_stream(
-        self,
-        upload: Upload,
-        first: bytearray,
-        rest: Iterator[bytearray],
-        room: Reservation,
-        condition: dict[str, str],
-    ) -> dict[str, Any]:
-        """Send pieces through a session, in order; whatever goes wrong before the end, the session is given up."""
-        session, sent = self._session(upload, condition), 0
-        with undoing(lambda: self._give_up(upload.key, session)):
-            for piece, last in even(first, rest, SINGLE_MOST_BYTES):
-                room.grow(sent + len(piece))
-                if last:
-                    break
-                self._send_piece(upload.key, session, piece, sent)
-                sent += len(piece)
-            return self._send_last(upload.key, session, piece, sent, condition)
-
-    def _session(self, upload: Upload, condition: dict[str, str]) -> str:
-        answer = self._ask(
-            "put",
-            upload.key,
-            "POST",
-            self._clients.objects(upload=True),
-            query={"uploadType": "resumable", **condition},
-            headers={"Content-Type": "application/json; charset=UTF-8"},
-            body=json.dumps(self._said(upload)).encode(),
-        )
-        return str(answer.headers["Location"])
-
-    def _send_piece(self, key: str, session: str, piece: bytes, start: int) -> None:
-        """Send one piece that is not the last; the server says how much of it came to rest."""
-        kept = start
-        while kept < start + len(piece):
-            data = piece[kept - start :]
-            headers = {"Content-Range": f"bytes {kept}-{kept + len(data) - 1}/*"}
-            answer = self._ask("put", key, "PUT", session, headers=headers, body=data, good=(308,))
-            before, kept = kept, int(answer.headers.get("Range", "bytes=0--1").rpartition("-")[2]) + 1
-            if kept <= before:
-                raise UnavailableError("the server keeps nothing of what is sent", store=self.name, key=key)
-
-    def _send_last(self, key: str, session: str, piece: bytes, start: int, condition: dict[str, str]) -> dict[str, Any]:
-        size = start + len(piece)
-        headers = {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
-        return self._json("put", key, "PUT", session, headers=headers, body=piece, conditional=bool(condition))
-
-    def _give_up(self, key: str, session: str) -> None:
-        failure = sys.exception()
-        try:
-            self._ask("put", key, "DELETE", session, good=(204, 404, 410, 499))
-        except FabricError as second:
-            if failure is None:
-                raise
-            failure.add_note(f"the upload's session ends by itself within a week: {second}")
+    def _send(self, upload: Upload, outgoing: Outgoing, condition: Condition) -> ObjectInfo:
+        """Send one request where the object is small, a session's pieces where it is not."""
+        if outgoing.is_small:
+            return self._info(upload.key, self._writes.single(self._said(upload), bytes(outgoing.first), condition))
+        self._check_before(upload.key, condition)
+        return self._info(upload.key, self._writes.stream(self._said(upload), outgoing, condition))
 
     def delete(self, key: str, *, tag: str | None = None) -> None:
         check_key(key)
         try:
             if tag is not None and self._target.stands_in:  # such servers know no condition here
                 check_tag(self.name, key, tag, self.head(key).tag)
-            query = _condition(False, tag)
-            self._ask("delete", key, "DELETE", self._clients.objects(self._prefix + key), query=query)
+            query = said_of(Condition(only_if_tag=tag))
+            self._requests.ask("delete", key, "DELETE", self._addresses.objects(self._prefix + key), query=query)
         except NotFoundError as error:
             if "bucket" in error.message:
                 raise
@@ -323,18 +154,18 @@ class GcsStore(NoSums):
         if before.storage_class == storage_class:
             return before
         name = self._prefix + key
-        address = f"{self._clients.objects(name)}/rewriteTo/b/{self._target.bucket}/o/"
+        address = f"{self._addresses.objects(name)}/rewriteTo/b/{self._target.bucket}/o/"
         query = {"ifGenerationMatch": before.tag, "ifSourceGenerationMatch": before.tag}
         if key_name := found.get("kmsKeyName", ""):
             query["destinationKmsKeyName"] = key_name.partition("/cryptoKeyVersions/")[0]
         body = {name: found[name] for name in _KEPT if name in found}
         body |= {"metadata": found.get("metadata", {}), "storageClass": self._server_class(storage_class)}
         while True:
-            answer = self._json(
+            answer = self._requests.json(
                 "set_class",
                 key,
                 "POST",
-                address + self._clients.objects(name).rpartition("/")[2],
+                address + self._addresses.objects(name).rpartition("/")[2],
                 query=query,
                 headers={"Content-Type": "application/json"},
                 body=json.dumps(body).encode(),
@@ -346,25 +177,13 @@ class GcsStore(NoSums):
 
     # --- uploads
 
-    def begin(
-        self,
-        key: str,
-        *,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> str:
-        wanted = check_class(self.name, self.classes, storage_class)
-        return self._unfinished.begin(Upload(check_key(key), wanted, check_metadata(metadata), content_type))
-
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
         """Keep a part, then see whether the upload is still known: one that came late is removed again."""
         check_key(key)
-        if not is_id(upload_id):
-            raise NotFoundError("there is no such upload", store=self.name, key=key)
+        self._check_id(key, upload_id)
         name = f"{folder(upload_id)}{check_part_number(number):05d}"
         resource = {"name": self._prefix + name, "storageClass": "STANDARD", "contentType": DEFAULT_TYPE}
-        found = self._put_single(resource, bytes(data), {})
+        found = self._writes.single(resource, bytes(data), Condition())
         try:
             self._unfinished.check(key, upload_id)
         except NotFoundError:
@@ -384,59 +203,18 @@ class GcsStore(NoSums):
     def complete(
         self, key: str, upload_id: str, parts: tuple[Part, ...], *, only_if_absent: bool = False
     ) -> ObjectInfo:
-        upload = self._unfinished.get(check_key(key), upload_id)
-        if not parts or [part.number for part in parts] != sorted({part.number for part in parts}):
-            raise BadInputError("parts are given once each, in order", store=self.name, key=key)
+        upload = self._completing(key, upload_id, parts)
         if not set(parts) <= set(self._stored(upload_id)):
             raise BadInputError("a part is not the one that was stored", store=self.name, key=key)
-        condition = _condition(only_if_absent, None)
+        condition = Condition(only_if_absent)
         self._check_before(key, condition)
         with self._room.reserved() as room:
             room.grow(sum(part.size_bytes for part in parts))
-            found = self._compose(upload, upload_id, parts, condition)
+            found = self._writes.compose(self._said(upload), folder(upload_id), parts, condition)
             info = self._info(key, found)
             room.used(info.size_bytes)
         self._over(key, upload_id)
         return info
-
-    def _compose(
-        self, upload: Upload, upload_id: str, parts: Sequence[Part], condition: dict[str, str]
-    ) -> dict[str, Any]:
-        """Make many objects one, `COMPOSE_MOST` at a time; only the last request touches the key."""
-        base = self._prefix + folder(upload_id)
-        sources = [{"name": f"{base}{part.number:05d}", "generation": part.tag} for part in parts]
-        level = 0
-        while len(sources) > COMPOSE_MOST:
-            level += 1
-            groups = [sources[at : at + COMPOSE_MOST] for at in range(0, len(sources), COMPOSE_MOST)]
-            sources = [
-                {"name": f"{base}c{level}-{number:05d}", "generation": self._join(base, level, number, group)}
-                for number, group in enumerate(groups)
-            ]
-        return self._make_one(self._said(upload), sources, condition)
-
-    def _join(self, base: str, level: int, number: int, sources: Sequence[dict[str, str]]) -> str:
-        resource = {"name": f"{base}c{level}-{number:05d}", "storageClass": "STANDARD", "contentType": DEFAULT_TYPE}
-        return str(self._make_one(resource, sources, {})["generation"])
-
-    def _make_one(
-        self, resource: dict[str, Any], sources: Sequence[dict[str, str]], condition: dict[str, str]
-    ) -> dict[str, Any]:
-        name = resource["name"]
-        body = {
-            "sourceObjects": sources,
-            "destination": {field: value for field, value in resource.items() if field != "name"},
-        }
-        return self._json(
-            "put",
-            name[len(self._prefix) :],
-            "POST",
-            f"{self._clients.objects(name)}/compose",
-            query=condition,
-            headers={"Content-Type": "application/json"},
-            body=json.dumps(body).encode(),
-            conditional=True,
-        )
 
     def _over(self, key: str, upload_id: str) -> None:
         """Remove the parts of an upload whose object stands; what stays is removed by whoever aborts it."""
@@ -459,32 +237,10 @@ class GcsStore(NoSums):
         self._delete_all(info.key for info in self.everything(folder(upload_id)))
 
     def _delete_all(self, keys: Iterable[str]) -> None:
-        for _ in self._deleter().map(self.delete, list(keys)):
+        for _ in self._workers.pool().map(self.delete, list(keys)):
             pass
 
-    def uploads(self, prefix: str = "") -> Iterator[tuple[str, str]]:
-        return self._unfinished.all(prefix)
-
     # --- the rest
-
-    def usage(self) -> tuple[int, int | None]:
-        """Return (bytes, capacity); a bucket without a declared capacity keeps no cheap count and says 0."""
-        if self._room.capacity_bytes is None:
-            return 0, None
-        return self._room.used(), self._room.capacity_bytes
-
-    def close(self) -> None:
-        with self._lock:
-            if self._deleters is not None:
-                self._deleters.shutdown(wait=True)
-                self._deleters = None
-        self._clients.close()
-
-    def _deleter(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._deleters is None:
-                self._deleters = ThreadPoolExecutor(DELETE_THREADS, thread_name_prefix=f"gcs-{self.name}")
-            return self._deleters
 
     def _said(self, upload: Upload) -> dict[str, Any]:
         """Return what is written beside the bytes."""
@@ -505,32 +261,6 @@ class GcsStore(NoSums):
         usual = word in ("", "standard") and word not in self.classes
         return self.classes[0] if usual else word
 
-    def _json(self, act: str, key: str, method: str, url: str, **options: Any) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._ask(act, key, method, url, **options).data)
-        return found
-
-    def _ask(
-        self,
-        act: str,
-        key: str,
-        method: str,
-        url: str,
-        *,
-        conditional: bool = False,
-        good: tuple[int, ...] = (200, 204, 206),
-        **options: Any,
-    ) -> Any:
-        """Send one request; return its answer, or raise what an answer outside ``good`` means."""
-        with translated(store=self.name, endpoint=self._target.base, conditional=conditional):
-            answer = self._clients.send(method, url, **options)
-            if answer.status in good:
-                return answer
-            found = said(answer)
-            answer.close()  # a server may end the connection after a refusal, and the next request must not meet that
-        raise answer_error(
-            found, store=self.name, bucket=self._target.bucket, key=key, act=act, conditional=conditional
-        )
-
 
 @contextmanager
 def _held(reading: OpenReading, answer: Any) -> Iterator[OpenReading]:
@@ -546,9 +276,3 @@ def _held(reading: OpenReading, answer: Any) -> Iterator[OpenReading]:
 
 def _meta(headers: Any) -> Iterator[tuple[str, str]]:
     return ((name, value) for name, value in headers.items() if name.lower().startswith("x-goog-meta-"))
-
-
-def _condition(only_if_absent: bool, only_if_tag: str | None) -> dict[str, str]:
-    if only_if_absent:
-        return {"ifGenerationMatch": "0"}
-    return {} if only_if_tag is None else {"ifGenerationMatch": only_if_tag}

@@ -20,7 +20,7 @@ from fabric.core.errors import (
     UnknownOutcomeError,
 )
 from fabric.storage.azure_errors import seconds
-from fabric.storage.s3_errors import lost_error
+from fabric.storage.s3_errors import AGAIN, lost_error
 
 PERMISSION = {
     "list": "storage.objects.list",
@@ -94,7 +94,7 @@ def answer_error(found: Said, *, store: str, bucket: str, key: str, act: str, co
     if 400 <= found.status < 500 and found.status != 408:
         return ConflictError(f"the server refuses: {found.status} {found.reason}", hint=found.text[:200], **about)
     if conditional and found.status not in _NEVER_ACTED:
-        return UnknownOutcomeError("the server failed during a conditional write", **about)
+        return UnknownOutcomeError("the server failed during a conditional write", hint=AGAIN, **about)
     return _failed(found, about)
 
 
@@ -105,7 +105,7 @@ def _slower(found: Said, about: dict[str, str]) -> UnavailableError:
 
 def _failed(found: Said, about: dict[str, str]) -> UnavailableError:
     waits: dict[str, Any] = {} if found.retry_after is None else {"retry_after": found.retry_after}
-    return UnavailableError(f"the server failed: {found.status} {found.text[:200]}", **about, **waits)
+    return UnavailableError(f"the server failed: {found.status} {found.text[:200]}", hint=AGAIN, **about, **waits)
 
 
 def _refused(found: Said, act: str, about: dict[str, str]) -> ForbiddenError:

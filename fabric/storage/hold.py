@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from fabric.storage.group import Outcome, PassesGroups, Put
 from fabric.storage.store import Store
 from fabric.storage.wrappers import WRITES, Around, Chunks
 
@@ -12,7 +13,7 @@ T = TypeVar("T")
 Check = Callable[[], None]
 
 
-class Hold(Around):
+class Hold(PassesGroups, Around):
     """Asks ``check`` before every write and delete, and at every piece of a write under way.
 
     Args:
@@ -27,6 +28,10 @@ class Hold(Around):
         if operation in WRITES:
             self._check()
         return call()
+
+    def put_group(self, puts: Sequence[Put]) -> Sequence[Outcome]:
+        self._check()
+        return super().put_group(puts)
 
     def _incoming(self, chunks: Chunks) -> Chunks:
         return chunks if isinstance(chunks, (list, tuple)) else self._checked(chunks)

@@ -12,6 +12,7 @@ from fabric.storage.store import ObjectInfo
 KEY_MOST_BYTES = 1024
 METADATA_MOST_BYTES = 2048  # names and values together, as S3 has it
 PART_MOST = 10_000
+DEFAULT_TYPE = "application/octet-stream"
 WORK_FOLDER = ".fabric"  # keys below it are the fabric's own: probes, health; never scanned
 
 
@@ -24,6 +25,17 @@ class OpenReading:
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
         return iter(self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold for a write to happen: the key is free, or its tag is this one."""
+
+    only_if_absent: bool = False
+    only_if_tag: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.only_if_absent or self.only_if_tag is not None
 
 
 def check_key(key: str) -> str:
@@ -90,6 +102,13 @@ def check_tag(store: str, key: str, expected: str | None, found: str) -> None:
     """Raise PreconditionError when ``expected`` is given and is not ``found``."""
     if expected is not None and expected != found:
         raise PreconditionError("the object was changed meanwhile", store=store, key=key)
+
+
+def check_condition(store: str, key: str, condition: Condition, tag: str | None) -> None:
+    """Raise PreconditionError where ``condition`` does not hold of what stands under ``key``; None: nothing does."""
+    if condition.only_if_absent and tag is not None:
+        raise PreconditionError("the key exists already", store=store, key=key)
+    check_tag(store, key, condition.only_if_tag, tag or "")
 
 
 def span(size_bytes: int, start: int, end: int | None, *, key: str) -> tuple[int, int]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 from pathlib import Path
 
+from fabric.core.errors import UnavailableError
 from fabric.core.files import sync_directory
 
 HELD_MARK = ".held"
 HOLD_TRIES = 8  # a cleaner that comes between making and locking takes the new file away; it is made again
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 RECORD = "upload.json"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
@@ -25,6 +28,22 @@ def hold(handle: int) -> bool:
     """Lock what is unfinished until its handle is closed; False where a cleaner has just removed it."""
     _lock(handle, fcntl.LOCK_EX)
     return os.fstat(handle).st_nlink > 0
+
+
+def held_name() -> str:
+    """Return a new name for something unfinished that is held."""
+    return secrets.token_hex(12) + HELD_MARK
+
+
+def make_held(folder: int, store: str) -> tuple[str, int]:
+    """Make an empty file in the folder of unfinished writes; return its name and its handle, which holds it."""
+    for _ in range(HOLD_TRIES):
+        name = held_name()
+        made = os.open(name, _NEW, 0o644, dir_fd=folder)
+        if hold(made):
+            return name, made
+        os.close(made)
+    raise UnavailableError("unfinished writes are removed at once", store=store)
 
 
 def clear_unfinished(work: Path, *, before: float) -> int:

@@ -14,26 +14,23 @@ Metadata and content type lie in the extended attribute ``user.fabric.object``, 
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
 import heapq
 import os
-import secrets
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from fabric.core.errors import BadInputError, ConflictError, PreconditionError, UnavailableError
-from fabric.core.failing import undoing
-from fabric.storage.folders import file_tag, folder, open_root, sorted_files, stat_file, translated, write_all
+from fabric.core.errors import BadInputError, ConflictError, FabricError, PreconditionError
+from fabric.storage.folders import file_tag, folder, open_root, replace, sorted_files, stat_file, translated
+from fabric.storage.group import Outcome, Put
 from fabric.storage.keys import (
+    DEFAULT_TYPE,
     WORK_FOLDER,
+    Condition,
     OpenReading,
     check_class,
+    check_condition,
     check_key,
     check_metadata,
     check_part_number,
@@ -41,23 +38,27 @@ from fabric.storage.keys import (
     missing,
     span,
 )
-from fabric.storage.leftovers import HELD_MARK, HOLD_TRIES, hold
-from fabric.storage.parts import Upload, Uploads, one_file
+from fabric.storage.local_notes import Notes, info_of, read_notes, write_notes
+from fabric.storage.local_work import WorkFolder
+from fabric.storage.localgroup import GroupWriter, NewFile
+from fabric.storage.parts import Upload, Uploads, one_file, pieces_of
 from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
 from fabric.storage.sums import NoSums
 
-DEFAULT_TYPE = "application/octet-stream"
-ATTRIBUTE = "user.fabric.object"
-LOCK_STRIPES = 256
 LOOKUPS_MOST = 8  # passes over the classes: an object may move between two looks
-_PRIVATE = frozenset(f"{WORK_FOLDER}/{name}" for name in ("temp", "locks", "uploads"))
-_NO_ATTRIBUTE = frozenset({errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOENT})
+_PRIVATE = frozenset(f"{WORK_FOLDER}/{name}" for name in ("temp", "locks", "uploads", "moves"))
 
 
-class _Notes(msgspec.Struct, frozen=True):
-    metadata: dict[str, str] = {}
-    content_type: str = DEFAULT_TYPE
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """An object's bytes, durable but without a name yet, and where they are to go."""
+
+    key: str
+    path: Path
+    wanted: str | None  # class; None: where the object lies already, else the hot one
+    notes: Notes
+    room: Reservation
 
 
 class LocalStore(NoSums):
@@ -86,8 +87,8 @@ class LocalStore(NoSums):
         self.capabilities = Capabilities(class_change=len(classes) > 1)
         self.flat = adopted and len(classes) == 1
         self._lookups = LOOKUPS_MOST if len(classes) > 1 else 1
-        self._work = root / WORK_FOLDER
-        self._uploads = Uploads(self._work / "uploads", name)
+        self._work = WorkFolder(root, name)
+        self._uploads = Uploads(root / WORK_FOLDER / "uploads", name)
         self._room = Room(self, capacity_bytes)
 
     # --- reading
@@ -100,7 +101,7 @@ class LocalStore(NoSums):
             handle, storage_class = self._open_file(check_key(key))
         try:
             state = os.fstat(handle)
-            info = _info(key, state, storage_class, _notes(handle))
+            info = info_of(key, state, storage_class, read_notes(handle))
             check_tag(self.name, key, tag, info.tag)
             first, last = span(info.size_bytes, start, end, key=key)
             yield OpenReading(info, self._chunks(handle, key, info, first, last))
@@ -135,7 +136,7 @@ class LocalStore(NoSums):
             if found is None:
                 raise missing(self.name, key)
             storage_class, state = found
-            return _info(key, state, storage_class, _notes(self._base(storage_class) / key))
+            return info_of(key, state, storage_class, read_notes(self._base(storage_class) / key))
 
     def _find(self, key: str) -> tuple[str, os.stat_result] | None:
         *parents, name = key.split("/")
@@ -162,7 +163,7 @@ class LocalStore(NoSums):
 
     def _list_class(self, storage_class: str, prefix: str, after: str) -> Iterator[ObjectInfo]:
         for key, state in sorted_files(self._base(storage_class), "", prefix=prefix, after=after, skip=_PRIVATE):
-            yield _info(key, state, storage_class, _Notes())
+            yield info_of(key, state, storage_class, Notes())
 
     # --- writing
 
@@ -179,111 +180,72 @@ class LocalStore(NoSums):
     ) -> ObjectInfo:
         self._check_writable_key(key)
         wanted = None if storage_class is None else check_class(self.name, self.classes, storage_class)
-        notes = _Notes(check_metadata(metadata), content_type or DEFAULT_TYPE)
-        self._check_before(key, only_if_absent=only_if_absent, only_if_tag=only_if_tag)
+        notes = Notes(check_metadata(metadata), content_type or DEFAULT_TYPE)
+        condition = Condition(only_if_absent, only_if_tag)
+        self._check_before(key, condition)
         with self._room.reserved() as room:
-            temporary = self._write_temporary(key, chunks, notes, room)
-            return self._publish(
-                key, temporary, wanted, notes, room, only_if_absent=only_if_absent, only_if_tag=only_if_tag
-            )
+            written = _Written(key, self._work.write(key, chunks, notes, room), wanted, notes, room)
+            return self._publish(written, condition)
 
-    def _check_before(self, key: str, *, only_if_absent: bool, only_if_tag: str | None) -> None:
+    def writes_groups(self) -> bool:
+        return True
+
+    def put_group(self, puts: Sequence[Put]) -> Sequence[Outcome]:
+        """Write new objects; as `Grouping.put_group`."""
+        with ExitStack() as stack, translated(store=self.name, path=self.root, key=""):
+            notes = {put.key: Notes(check_metadata(put.metadata), put.content_type or DEFAULT_TYPE) for put in puts}
+            files = [self._new_file(put) for put in puts]
+            room = stack.enter_context(self._room.reserved())
+            room.grow(sum(len(put.data) for put in puts))
+            if len(self.classes) > 1:  # a key may lie in any class, so its writers are ordered
+                stack.enter_context(self._work.locks(put.key for put in puts))
+            found = GroupWriter(
+                self.root, self.name, lambda handle, key: write_notes(handle, notes[key], store=self.name)
+            ).write(files)
+            room.used(sum(state.st_size for state in found.values() if isinstance(state, os.stat_result)))
+            return [self._outcome(put, found[put.key], notes[put.key]) for put in puts]
+
+    def _new_file(self, put: Put) -> NewFile:
+        self._check_writable_key(put.key)
+        wanted, parents = check_class(self.name, self.classes, put.storage_class), put.key.split("/")[:-1]
+        others = [self._segments(other, parents) for other in self.classes if other != wanted]
+        return NewFile(put.key, put.data, self._segments(wanted, parents), tuple(others))
+
+    def _outcome(self, put: Put, found: os.stat_result | FabricError, notes: Notes) -> Outcome:
+        if isinstance(found, FabricError):
+            return found
+        return info_of(put.key, found, put.storage_class or self.classes[0], notes)
+
+    def _check_before(self, key: str, condition: Condition) -> None:
         """Refuse at once what would be refused after the bytes were sent; the answer that counts comes later."""
-        if not only_if_absent and only_if_tag is None:
-            return
-        with translated(store=self.name, path=self.root, key=key):
-            self._check_state(key, self._find(key), only_if_absent=only_if_absent, only_if_tag=only_if_tag)
-
-    def _check_state(
-        self, key: str, found: tuple[str, os.stat_result] | None, *, only_if_absent: bool, only_if_tag: str | None
-    ) -> None:
-        if only_if_absent and found is not None:
-            raise PreconditionError("the key exists already", store=self.name, key=key)
-        check_tag(self.name, key, only_if_tag, "" if found is None else file_tag(found[1]))
-
-    def _write_temporary(
-        self, key: str, chunks: Iterable[bytes | memoryview], notes: _Notes, room: Reservation
-    ) -> Path:
-        """Write ``chunks`` durably beside the objects; what ``chunks`` raises passes through and leaves nothing."""
-        with translated(store=self.name, path=self.root, key=key):
-            handle, path = self._temporary()
-        source = iter(chunks)
-        written = 0
-        with ExitStack() as done, undoing(lambda: path.unlink(missing_ok=True)):
-            done.callback(os.close, handle)
-            while (piece := next(source, None)) is not None:
-                written += len(piece)
-                room.grow(written)
-                with translated(store=self.name, path=self.root, key=key):
-                    write_all(handle, piece)
+        if condition:
             with translated(store=self.name, path=self.root, key=key):
-                self._finish(handle, notes)
-        return path
+                self._check_state(key, self._find(key), condition)
 
-    def _temporary(self) -> tuple[int, Path]:
-        with folder(self.root, self.name, [WORK_FOLDER, "temp"], create=True) as handle:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            for _ in range(HOLD_TRIES):
-                name = _temporary_name()
-                made = os.open(name, flags, 0o644, dir_fd=handle)
-                if hold(made):
-                    return made, self._work / "temp" / name
-                os.close(made)
-        raise UnavailableError("unfinished writes are removed at once", store=self.name, path=str(self._work))
+    def _check_state(self, key: str, found: tuple[str, os.stat_result] | None, condition: Condition) -> None:
+        check_condition(self.name, key, condition, None if found is None else file_tag(found[1]))
 
-    def _finish(self, handle: int, notes: _Notes) -> None:
-        if notes != _Notes():
-            try:
-                os.setxattr(handle, ATTRIBUTE, msgspec.json.encode(notes))
-            except OSError as error:
-                hint = "put it without metadata and content type, or use a file system that keeps attributes"
-                raise ConflictError("the file system keeps no attributes", hint=hint, store=self.name) from error
-        now = time.time_ns()  # the kernel's own stamp is too coarse to tell two quick writes apart
-        os.utime(handle, ns=(now, now))
-        os.fsync(handle)
-
-    def _publish(
-        self,
-        key: str,
-        temporary: Path,
-        wanted: str | None,
-        notes: _Notes,
-        room: Reservation,
-        *,
-        only_if_absent: bool,
-        only_if_tag: str | None,
-    ) -> ObjectInfo:
+    def _publish(self, written: _Written, condition: Condition) -> ObjectInfo:
         try:
-            with translated(store=self.name, path=self.root, key=key):
-                return self._place_checked(
-                    key, temporary, wanted, notes, room, only_if_absent=only_if_absent, only_if_tag=only_if_tag
-                )
+            with translated(store=self.name, path=self.root, key=written.key):
+                return self._place_checked(written, condition)
         finally:
-            temporary.unlink(missing_ok=True)
+            written.path.unlink(missing_ok=True)
 
-    def _place_checked(
-        self,
-        key: str,
-        temporary: Path,
-        wanted: str | None,
-        notes: _Notes,
-        room: Reservation,
-        *,
-        only_if_absent: bool,
-        only_if_tag: str | None,
-    ) -> ObjectInfo:
-        with self._lock(key):
+    def _place_checked(self, written: _Written, condition: Condition) -> ObjectInfo:
+        key = written.key
+        with self._work.lock(key):
             found = self._find(key)
-            self._check_state(key, found, only_if_absent=only_if_absent, only_if_tag=only_if_tag)
-            target = wanted or (found[0] if found is not None else self.classes[0])
+            self._check_state(key, found, condition)
+            target = written.wanted or (found[0] if found is not None else self.classes[0])
             at = found[0] if found is not None else target
-            self._place(key, temporary, at, create_only=only_if_absent)
+            self._place(key, written.path, at, create_only=condition.only_if_absent)
             if at != target:
                 self._move(key, at, target)
             with self._folder(target, key.split("/")[:-1]) as handle:
                 state = os.stat(key.rsplit("/", 1)[-1], dir_fd=handle, follow_symlinks=False)
-            room.used(state.st_size - (found[1].st_size if found is not None else 0))
-            return _info(key, state, target, notes)
+            written.room.used(state.st_size - (found[1].st_size if found is not None else 0))
+            return info_of(key, state, target, written.notes)
 
     def _place(self, key: str, temporary: Path, storage_class: str, *, create_only: bool) -> None:
         *parents, name = key.split("/")
@@ -294,7 +256,7 @@ class LocalStore(NoSums):
                 except FileExistsError:
                     raise PreconditionError("the key exists already", store=self.name, key=key) from None
             else:
-                _replace(temporary, name, handle)
+                replace(temporary, name, handle)
             os.fsync(handle)
 
     @contextmanager
@@ -317,7 +279,7 @@ class LocalStore(NoSums):
         self._check_writable_key(key)
         with translated(store=self.name, path=self.root, key=key):
             if self._find(key) is not None:
-                with self._lock(key):
+                with self._work.lock(key):
                     self._delete_locked(key, tag)
 
     def _delete_locked(self, key: str, tag: str | None) -> None:
@@ -337,7 +299,7 @@ class LocalStore(NoSums):
         with translated(store=self.name, path=self.root, key=key):
             if self._find(key) is None:
                 raise missing(self.name, key)
-            with self._lock(key):
+            with self._work.lock(key):
                 found = self._find(key)
                 if found is None:
                     raise missing(self.name, key)
@@ -385,7 +347,7 @@ class LocalStore(NoSums):
         else:
             info = self.put(
                 key,
-                _pieces(chosen),
+                pieces_of(chosen),
                 only_if_absent=only_if_absent,
                 storage_class=upload.storage_class,
                 metadata=upload.metadata,
@@ -396,31 +358,13 @@ class LocalStore(NoSums):
 
     def _adopt(self, key: str, data: Path, size: int, upload: Upload, *, only_if_absent: bool) -> ObjectInfo:
         """Make an upload's one file the object; where that fails the upload is as it was."""
-        notes = _Notes(upload.metadata, upload.content_type or DEFAULT_TYPE)
-        self._check_before(key, only_if_absent=only_if_absent, only_if_tag=None)
+        notes = Notes(upload.metadata, upload.content_type or DEFAULT_TYPE)
+        condition = Condition(only_if_absent)
+        self._check_before(key, condition)
         with self._room.reserved() as room, translated(store=self.name, path=self.root, key=key):
             room.grow(size)
-            with self._taken(data) as (temporary, handle), undoing(lambda: os.rename(temporary, data)):
-                os.ftruncate(handle, size)
-                self._finish(handle, notes)
-                info = self._place_checked(
-                    key, temporary, upload.storage_class, notes, room, only_if_absent=only_if_absent, only_if_tag=None
-                )
-            temporary.unlink(missing_ok=True)
-        return info
-
-    @contextmanager
-    def _taken(self, data: Path) -> Iterator[tuple[Path, int]]:
-        """Move an upload's file, held, to where no part can be written into it."""
-        held = os.open(data, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            hold(held)
-            with folder(self.root, self.name, [WORK_FOLDER, "temp"], create=True) as handle:
-                temporary = self._work / "temp" / _temporary_name()
-                os.rename(data, temporary.name, dst_dir_fd=handle)
-            yield temporary, held
-        finally:
-            os.close(held)
+            with self._work.taken(data, size, notes) as temporary:
+                return self._place_checked(_Written(key, temporary, upload.storage_class, notes, room), condition)
 
     def abort(self, key: str, upload_id: str) -> None:
         check_key(key)
@@ -458,73 +402,12 @@ class LocalStore(NoSums):
     def _folder(
         self, storage_class: str, parents: Sequence[str], *, create: bool = False
     ) -> AbstractContextManager[int]:
-        segments = parents if self.flat else [storage_class, *parents]
-        return folder(self.root, self.name, segments, create=create)
+        return folder(self.root, self.name, self._segments(storage_class, parents), create=create)
+
+    def _segments(self, storage_class: str, parents: Sequence[str]) -> tuple[str, ...]:
+        return tuple(parents) if self.flat else (storage_class, *parents)
 
     def _check_writable_key(self, key: str) -> None:
         first_two = "/".join(check_key(key).split("/")[:2])
         if first_two in _PRIVATE or key == WORK_FOLDER:
             raise BadInputError("the key lies in the fabric's own folder", hint="choose another key", key=key)
-
-    @contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
-        """Order writers of one key, across threads and processes."""
-        stripe = hashlib.blake2b(key.encode(), digest_size=1).hexdigest()
-        with folder(self.root, self.name, [WORK_FOLDER, "locks"], create=True) as locks:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(stripe, flags, 0o644, dir_fd=locks)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
-
-
-def _replace(temporary: Path, name: str, handle: int) -> None:
-    try:
-        os.rename(temporary, name, dst_dir_fd=handle)
-    except IsADirectoryError:
-        os.rmdir(name, dir_fd=handle)  # succeeds only where the folder is empty, so holds no object
-        os.rename(temporary, name, dst_dir_fd=handle)
-
-
-def _temporary_name() -> str:
-    return secrets.token_hex(12) + HELD_MARK
-
-
-def _pieces(chosen: Sequence[tuple[Path, int, int]]) -> Iterator[bytes]:
-    for path, start, size in chosen:
-        with path.open("rb", buffering=0) as file:
-            file.seek(start)
-            while piece := file.read(min(CHUNK_BYTES, start + size - file.tell())):
-                yield piece
-
-
-def _notes(where: int | Path) -> _Notes:
-    """Return what the extended attribute says, or nothing where there is none."""
-    try:
-        raw = (
-            os.getxattr(where, ATTRIBUTE)
-            if isinstance(where, int)
-            else os.getxattr(where, ATTRIBUTE, follow_symlinks=False)
-        )
-        return msgspec.json.decode(raw, type=_Notes)
-    except msgspec.DecodeError:
-        return _Notes()
-    except OSError as error:
-        if error.errno in _NO_ATTRIBUTE:
-            return _Notes()
-        raise
-
-
-def _info(key: str, state: os.stat_result, storage_class: str, notes: _Notes) -> ObjectInfo:
-    return ObjectInfo(
-        key,
-        state.st_size,
-        file_tag(state),
-        state.st_mtime,
-        storage_class,
-        state.st_atime,
-        notes.metadata,
-        notes.content_type,
-    )

@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fabric.core.clock import Clock, SystemClock
-from fabric.core.errors import BadInputError, CapacityError, NotFoundError, PreconditionError
+from fabric.core.errors import BadInputError, CapacityError, NotFoundError
 from fabric.storage.keys import (
+    DEFAULT_TYPE,
+    Condition,
     OpenReading,
     check_class,
+    check_condition,
     check_key,
     check_metadata,
     check_part_number,
@@ -23,8 +26,6 @@ from fabric.storage.keys import (
 )
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
 from fabric.storage.sums import NoSums
-
-DEFAULT_TYPE = "application/octet-stream"
 
 
 @dataclass(slots=True)
@@ -93,9 +94,8 @@ class MemoryStore(NoSums):
         data = b"".join(bytes(chunk) for chunk in chunks)
         with self._lock:
             found = self._objects.get(key)
-            if only_if_absent and found is not None:
-                raise PreconditionError("the key exists already", store=self.name, key=key)
-            check_tag(self.name, key, only_if_tag, "" if found is None else found[0].tag)
+            condition = Condition(only_if_absent, only_if_tag)
+            check_condition(self.name, key, condition, None if found is None else found[0].tag)
             self._check_room(len(data) - (len(found[1]) if found is not None else 0))
             kept = found[0].storage_class if found is not None else self.classes[0]
             info = ObjectInfo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +13,7 @@ import msgspec
 
 from fabric.core.clock import Clock
 from fabric.core.errors import UnavailableError, UnknownOutcomeError
+from fabric.storage.group import Outcome, PassesGroups, Put
 from fabric.storage.keys import OpenReading
 from fabric.storage.store import ObjectInfo, Part, Reading, Store
 from fabric.storage.wrappers import Around
@@ -50,7 +51,7 @@ class Figures:
 Observe = Callable[[str, str, str, float, int, bool], None]
 
 
-class Meter(Around):
+class Meter(PassesGroups, Around):
     """Counts and times what passes through. A refusal (not found, precondition) is an answer; silence is a failure."""
 
     def __init__(self, inner: Store, clock: Clock, *, observe: Observe | None = None) -> None:
@@ -85,6 +86,19 @@ class Meter(Around):
             if isinstance(answer, (ObjectInfo, Part)):
                 watch.note(operation, answer)
             return answer
+
+    def put_group(self, puts: Sequence[Put]) -> Sequence[Outcome]:
+        """Write a group; each object counts as a request that took its share of the time."""
+        began = self._clock.monotonic()
+        outcomes = super().put_group(puts)
+        share = (self._clock.monotonic() - began) / max(1, len(puts))
+        for outcome in outcomes:
+            watch = _Watch(self._clock)
+            watch.seconds = share
+            if isinstance(outcome, ObjectInfo):
+                watch.note("put", outcome)
+            self._record("put", watch, ok=not isinstance(outcome, (UnavailableError, UnknownOutcomeError)))
+        return outcomes
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:

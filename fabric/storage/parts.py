@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from fabric.core.errors import BadInputError, NotFoundError, UnavailableError
 from fabric.core.files import sync_directory, write_whole
 from fabric.storage.folders import write_at
 from fabric.storage.leftovers import HOLD_TRIES, RECORD, hold
-from fabric.storage.store import Part
+from fabric.storage.store import CHUNK_BYTES, Part
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _MARK = re.compile(r"(\d{5})-(\d+)-([0-9a-f]{16})")  # of a part in the shared file
@@ -172,6 +172,15 @@ def one_file(chosen: list[tuple[Path, int, int]]) -> tuple[Path, int] | None:
             return None
         end += size
     return chosen[0][0], end
+
+
+def pieces_of(chosen: Sequence[tuple[Path, int, int]]) -> Iterator[bytes]:
+    """Yield the bytes of the chosen parts."""
+    for path, start, size in chosen:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            while piece := file.read(min(CHUNK_BYTES, start + size - file.tell())):
+                yield piece
 
 
 def _own_part(path: Path) -> Part:

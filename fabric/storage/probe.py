@@ -22,7 +22,7 @@ from fabric.core.ids import new_id
 from fabric.core.words import Mode
 from fabric.storage.keys import WORK_FOLDER
 from fabric.storage.store import Capabilities, Store
-from fabric.storage.wrappers import Around
+from fabric.storage.wrappers import innermost
 
 logger = logging.getLogger(__name__)
 
@@ -112,9 +112,7 @@ class _Trial:
             return f"failed: {error.message}"
 
     def _keeps_sha256(self) -> bool:
-        store = self._store
-        while isinstance(store, Around):
-            store = store.inner
+        store = innermost(self._store)
         try:
             return isinstance(store, Sums) and store.keeps_sha256(self._key("sha256"))
         except FabricError:

@@ -8,44 +8,35 @@ carries the condition. A tag is the server's ETag without its quotes.
 from __future__ import annotations
 
 import hashlib
-import sys
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import islice
+from typing import Any, Unpack
+from urllib.parse import urlencode
 
-from fabric.core.clock import Clock, SystemClock
-from fabric.core.errors import ConflictError, FabricError, NotFoundError, PreconditionError, RangeError
-from fabric.core.failing import undoing
+from fabric.core.errors import ConflictError, FabricError, NotFoundError
 from fabric.storage import s3_sums as sums
 from fabric.storage.keys import (
+    DEFAULT_TYPE,
+    Condition,
     OpenReading,
     check_class,
     check_key,
-    check_metadata,
     check_part_number,
     check_tag,
     nothing_to_close,
-    span,
 )
-from fabric.storage.pieces import blocks
-from fabric.storage.pieces import parts as cut
-from fabric.storage.room import Reservation, Room
+from fabric.storage.obstore_reading import bare_tag, read
+from fabric.storage.parts import Upload
+from fabric.storage.remote import Options, Outgoing, RemoteStore, Workers
 from fabric.storage.s3_clients import Clients, Target
 from fabric.storage.s3_errors import translated
-from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
+from fabric.storage.sending import UPLOAD_THREADS, Sending, send_parts
+from fabric.storage.store import ObjectInfo, Part
 
-if TYPE_CHECKING:
-    from obstore import GetOptions
-
-SINGLE_MOST_BYTES = 8 << 20
-PARTS_IN_FLIGHT = 2  # per writer; memory is (this + 1) parts
-UPLOAD_THREADS = 16
 PAGE_MOST = 1000
 COPY_MOST_BYTES = 5 << 30  # one CopyObject
-DEFAULT_TYPE = "application/octet-stream"
 
 _SERVER_CLASS = {
     "standard": "STANDARD",
@@ -67,81 +58,35 @@ _HEADERS = (
 )
 
 
-class S3Store:
-    """Keeps the promises of `Store` on a bucket.
+class S3Store(RemoteStore):
+    """Keeps the promises of `Store` on a bucket; the hot class is the server's default."""
 
-    Args:
-        prefix: keys lie below ``prefix/``; "" means the whole bucket.
-        classes: storage classes, hot one first; the hot one is the server's default.
-        capacity_bytes: refuse writes beyond this many bytes (counted by one listing); None: no bound, no count.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        target: Target,
-        *,
-        prefix: str = "",
-        classes: tuple[str, ...] = ("standard",),
-        capacity_bytes: int | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self.name = name
-        self.classes = classes
-        self.capabilities = Capabilities(class_change=len(classes) > 1)
+    def __init__(self, name: str, target: Target, **options: Unpack[Options]) -> None:
         self._target = target
-        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self._clients = Clients(target)
-        self._room = Room(self, capacity_bytes)
-        self._clock = clock or SystemClock()
-        self._lock = threading.Lock()
-        self._senders: ThreadPoolExecutor | None = None
+        workers = Workers(f"s3-{name}", UPLOAD_THREADS)
+        super().__init__(name, self._clients, workers, hot="standard", options=options)
 
     # --- reading
 
-    def open(
-        self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None
-    ) -> AbstractContextManager[OpenReading]:
-        check_key(key)
-        if start < 0 or (end is not None and end <= start):
-            return self._nothing(key, start, end, tag)
-        try:
-            return nothing_to_close(self._open(key, start, end, tag))
-        except RangeError:
-            return self._nothing(key, start, end, tag)
-
-    def _open(self, key: str, start: int, end: int | None, tag: str | None) -> OpenReading:
-        import obstore
-
-        options: GetOptions = {} if tag is None else {"if_match": f'"{tag}"'}
-        if start or end is not None:
-            options["range"] = {"offset": start} if end is None else (start, end)
-        with self._translated("open", key):
-            result = obstore.get(self._clients.reads, self._prefix + key, options=options)
-            info = self._info_of_stream(key, result)
-            return OpenReading(info, self._pieces(key, result.stream(min_chunk_size=CHUNK_BYTES)))
-
-    def _pieces(self, key: str, stream: Iterable[bytes]) -> Iterator[memoryview]:
-        with self._translated("open", key):
-            for piece in stream:
-                view = memoryview(piece)
-                for position in range(0, len(view), 2 * CHUNK_BYTES):
-                    yield view[position : position + 2 * CHUNK_BYTES]
-
-    def _nothing(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
-        """Give an empty read where that is what was asked for; RangeError where it was not."""
-        info = self.head(key)
-        check_tag(self.name, key, tag, info.tag)
-        first, last = span(info.size_bytes, start, end, key=key)
-        assert first == last, "the server refused a range inside the object"
-        return nothing_to_close(OpenReading(info, ()))
+    def _open(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
+        reading = read(
+            self._clients,
+            self._prefix + key,
+            start=start,
+            end=end,
+            tag=tag,
+            info=partial(self._info_of_stream, key),
+            translated=partial(self._translated, "open", key),
+        )
+        return nothing_to_close(reading)
 
     def _info_of_stream(self, key: str, result: Any) -> ObjectInfo:
         notes = dict(result.attributes)
         return ObjectInfo(
             key,
             result.meta["size"],
-            _tag(result.meta["e_tag"]),
+            bare_tag(result.meta["e_tag"]),
             result.meta["last_modified"].timestamp(),
             self._class_of(notes.pop("Storage-Class", None)),
             None,
@@ -161,7 +106,7 @@ class S3Store:
         return ObjectInfo(
             key,
             found["ContentLength"],
-            _tag(found["ETag"]),
+            bare_tag(found["ETag"]),
             found["LastModified"].timestamp(),
             self._class_of(found.get("StorageClass")),
             None,
@@ -170,180 +115,84 @@ class S3Store:
         )
 
     def list(self, prefix: str = "", *, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
-        left = limit
-        options = {"Bucket": self._target.bucket, "Prefix": self._prefix + prefix}
+        entries = self._entries(prefix, after, page=min(PAGE_MOST, (limit or PAGE_MOST) + 1))
+        found = (self._info_of_entry(entry) for entry in entries)
+        wanted = (info for info in found if not info.key.endswith("/") and info.key.encode() > after.encode())
+        return islice(wanted, limit)  # "a/" is a console's folder mark
+
+    def _entries(self, prefix: str, after: str, *, page: int) -> Iterator[dict[str, Any]]:
+        options: dict[str, Any] = {"Bucket": self._target.bucket, "Prefix": self._prefix + prefix, "MaxKeys": page}
         if after:
             options["StartAfter"] = self._prefix + (_just_before(after) if self._target.endpoint else after)
-        while left is None or left > 0:
+        while True:
             with self._translated("list", prefix):
-                page = self._clients.boto.list_objects_v2(**options, MaxKeys=min(PAGE_MOST, (left or PAGE_MOST) + 1))
-            for entry in page.get("Contents", ()):
-                info = self._info_of_entry(entry)
-                if not info.key.endswith("/") and info.key.encode() > after.encode():  # "a/": a console's folder mark
-                    yield info
-                    left = None if left is None else left - 1
-                    if left == 0:
-                        return
-            if not page.get("IsTruncated"):
+                found = self._clients.boto.list_objects_v2(**options)
+            yield from found.get("Contents", ())
+            if not found.get("IsTruncated"):
                 return
-            options["ContinuationToken"] = page["NextContinuationToken"]
+            options["ContinuationToken"] = found["NextContinuationToken"]
 
     def _info_of_entry(self, entry: dict[str, Any]) -> ObjectInfo:
         return ObjectInfo(
             entry["Key"][len(self._prefix) :],
             entry["Size"],
-            _tag(entry["ETag"]),
+            bare_tag(entry["ETag"]),
             entry["LastModified"].timestamp(),
             self._class_of(entry.get("StorageClass")),
         )
 
     # --- writing
 
-    def put(
-        self,
-        key: str,
-        chunks: Iterable[bytes | memoryview],
-        *,
-        only_if_absent: bool = False,
-        only_if_tag: str | None = None,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> ObjectInfo:
-        check_key(key)
-        wanted = check_class(self.name, self.classes, storage_class)
-        notes = check_metadata(metadata)
-        source = blocks(chunks, SINGLE_MOST_BYTES)
-        with self._room.reserved() as room:
-            room.grow(len(first := next(source)))
-            size, tag = self._send(
-                key,
-                first,
-                source,
-                room,
-                wanted,
-                notes,
-                content_type,
-                only_if_absent=only_if_absent,
-                only_if_tag=only_if_tag,
-            )
-            room.used(size)
-        return ObjectInfo(key, size, tag, self._clock.now(), wanted, None, notes, content_type or DEFAULT_TYPE)
+    def _send(self, upload: Upload, outgoing: Outgoing, condition: Condition) -> ObjectInfo:
+        """Send one request where the object is small, parts where it is not."""
+        if outgoing.is_small:
+            size, tag = len(outgoing.first), self._put_single(upload, outgoing.first, condition)
+        else:
+            self._check_before(upload.key, condition)
+            size, tag = self._put_parts(upload, outgoing, condition)
+        kind = upload.content_type or DEFAULT_TYPE
+        return ObjectInfo(upload.key, size, tag, self._clock.now(), upload.storage_class, None, upload.metadata, kind)
 
-    def _send(
-        self,
-        key: str,
-        first: bytearray,
-        rest: Iterator[bytearray],
-        room: Reservation,
-        storage_class: str,
-        notes: dict[str, str],
-        content_type: str | None,
-        *,
-        only_if_absent: bool,
-        only_if_tag: str | None,
-    ) -> tuple[int, str]:
-        """Send one request where the object is small, parts where it is not; return its size and tag."""
-        if len(first) < SINGLE_MOST_BYTES:
-            tag = self._put_single(
-                key,
-                first,
-                only_if_absent=only_if_absent,
-                only_if_tag=only_if_tag,
-                storage_class=storage_class,
-                metadata=notes,
-                content_type=content_type,
-            )
-            return len(first), tag
-        self._check_before(key, only_if_absent, only_if_tag)
-        upload_id = self.begin(key, storage_class=storage_class, metadata=notes, content_type=content_type)
-        return self._put_parts(key, upload_id, first, rest, room, _condition(only_if_absent, only_if_tag))
-
-    def _check_before(self, key: str, only_if_absent: bool, only_if_tag: str | None) -> None:
-        """Refuse at once what would be refused after the bytes were sent; the answer that counts comes later."""
-        if not only_if_absent and only_if_tag is None:
-            return
-        found = self._listed(key)
-        if only_if_absent and found is not None:
-            raise PreconditionError("the key exists already", store=self.name, key=key)
-        check_tag(self.name, key, only_if_tag, "" if found is None else found.tag)
-
-    def _listed(self, key: str) -> ObjectInfo | None:
+    def _seen(self, key: str) -> ObjectInfo | None:
         """Return what a listing says of ``key``: it needs no right to read the object."""
         found = next(iter(self.list(key, limit=1)), None)
         return found if found is not None and found.key == key else None
 
-    def _put_single(
-        self,
-        key: str,
-        data: bytearray,
-        *,
-        only_if_absent: bool,
-        only_if_tag: str | None,
-        storage_class: str,
-        metadata: dict[str, str],
-        content_type: str | None,
-    ) -> str:
+    def _put_single(self, upload: Upload, data: bytearray, condition: Condition) -> str:
         import obstore
 
-        attributes = {"Content-Type": content_type or DEFAULT_TYPE, **metadata}
-        if storage_class != self.classes[0]:
-            attributes["Storage-Class"] = self._server_class(storage_class)
-        mode: Any = "create" if only_if_absent else "overwrite"
-        if only_if_tag is not None:
-            mode = {"e_tag": f'"{only_if_tag}"'}
-        with self._translated("put", key, conditional=mode != "overwrite"):
+        attributes = {"Content-Type": upload.content_type or DEFAULT_TYPE, **upload.metadata}
+        if upload.storage_class != self.classes[0]:
+            attributes["Storage-Class"] = self._server_class(upload.storage_class)
+        mode: Any = "create" if condition.only_if_absent else "overwrite"
+        if condition.only_if_tag is not None:
+            mode = {"e_tag": f'"{condition.only_if_tag}"'}
+        with self._translated("put", upload.key, conditional=bool(condition)):
             result = obstore.put(
                 self._clients.summed if self.capabilities.server_sha256 else self._clients.stream,
-                self._prefix + key,
+                self._prefix + upload.key,
                 bytes(data),
                 attributes=attributes,
                 mode=mode,
                 use_multipart=False,
             )
-            return _tag(result["e_tag"] or "")
+            return bare_tag(result["e_tag"] or "")
 
-    def _put_parts(
-        self,
-        key: str,
-        upload_id: str,
-        first: bytearray,
-        rest: Iterator[bytearray],
-        room: Reservation,
-        condition: dict[str, str],
-    ) -> tuple[int, str]:
-        """Send parts, a few at a time; whatever goes wrong before the end, the upload is forgotten."""
-        waiting: deque[Future[Part]] = deque()
-        parts: list[Part] = []
-        size = 0
-        with undoing(lambda: self._forget(key, upload_id, waiting)):
-            for number, block in enumerate(cut(first, rest), 1):
-                size += len(block)
-                room.grow(size)
-                waiting.append(self._sender().submit(self.put_part, key, upload_id, number, memoryview(block)))
-                if len(waiting) >= PARTS_IN_FLIGHT:
-                    parts.append(waiting.popleft().result())
-            parts += [future.result() for future in waiting]
-            tag = self._complete(key, upload_id, tuple(parts), condition)
-        return size, tag
-
-    def _forget(self, key: str, upload_id: str, waiting: Iterable[Future[Part]]) -> None:
-        """Abort an upload once nothing is sent to it any more; say so in the failure under way where that fails."""
-        failure = sys.exception()
-        for future in waiting:
-            future.exception()
-        try:
-            self.abort(key, upload_id)
-        except FabricError as second:
-            if failure is None:
-                raise
-            failure.add_note(f"the unfinished upload {upload_id} is left behind: {second}")
+    def _put_parts(self, upload: Upload, outgoing: Outgoing, condition: Condition) -> tuple[int, str]:
+        key, upload_id = upload.key, self._begin(upload)
+        sending = Sending(
+            upload_id,
+            put=lambda number, block: self.put_part(key, upload_id, number, memoryview(block)),
+            complete=lambda parts: self._complete(key, upload_id, parts, condition),
+            abort=lambda: self.abort(key, upload_id),
+        )
+        return send_parts(outgoing, self._workers, sending)
 
     def delete(self, key: str, *, tag: str | None = None) -> None:
         """Remove ``key``; the tag is compared by a request before, and by a server that knows conditional deletes."""
         options = self._at(check_key(key))
         if tag is not None:
-            found = self._listed(key)
+            found = self._seen(key)
             if found is None:
                 return
             check_tag(self.name, key, tag, found.tag)
@@ -379,32 +228,20 @@ class S3Store:
         if found.get("TagCount"):
             with self._translated("tags", key):
                 tags = self._clients.boto.get_object_tagging(**self._at(key))["TagSet"]
-            from urllib.parse import urlencode
-
             said |= {"Tagging": urlencode({t["Key"]: t["Value"] for t in tags}), "TaggingDirective": "REPLACE"}
         return said
 
     # --- uploads
 
-    def begin(
-        self,
-        key: str,
-        *,
-        storage_class: str | None = None,
-        metadata: dict[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> str:
-        options = self._at(check_key(key))
-        wanted = check_class(self.name, self.classes, storage_class)
-        if wanted != self.classes[0]:
-            options["StorageClass"] = self._server_class(wanted)
+    def _begin(self, upload: Upload) -> str:
+        options = self._at(upload.key)
+        if upload.storage_class != self.classes[0]:
+            options["StorageClass"] = self._server_class(upload.storage_class)
         if self.capabilities.server_sha256:
             options["ChecksumAlgorithm"] = "SHA256"
-        notes = check_metadata(metadata)
-        with self._translated("put", key):
-            answer = self._clients.boto.create_multipart_upload(
-                **options, Metadata=notes, ContentType=content_type or DEFAULT_TYPE
-            )
+        kind = upload.content_type or DEFAULT_TYPE
+        with self._translated("put", upload.key):
+            answer = self._clients.boto.create_multipart_upload(**options, Metadata=upload.metadata, ContentType=kind)
             return str(answer["UploadId"])
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
@@ -417,7 +254,7 @@ class S3Store:
             answer = self._clients.boto.upload_part(
                 **options, UploadId=upload_id, PartNumber=check_part_number(number), Body=body
             )
-        return Part(number, len(body), _tag(answer["ETag"]), digest)
+        return Part(number, len(body), bare_tag(answer["ETag"]), digest)
 
     def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
         found: list[Part] = []
@@ -425,7 +262,9 @@ class S3Store:
         while True:
             with self._translated("parts", key):
                 page = self._clients.boto.list_parts(**options)
-            found += [Part(p["PartNumber"], p["Size"], _tag(p["ETag"]), sums.found(p)) for p in page.get("Parts", ())]
+            found += [
+                Part(p["PartNumber"], p["Size"], bare_tag(p["ETag"]), sums.found(p)) for p in page.get("Parts", ())
+            ]
             if not page.get("IsTruncated"):
                 return tuple(found)
             options["PartNumberMarker"] = page["NextPartNumberMarker"]
@@ -435,17 +274,17 @@ class S3Store:
     ) -> ObjectInfo:
         with self._room.reserved() as room:
             room.grow(size := sum(part.size_bytes for part in parts))
-            self._complete(check_key(key), upload_id, parts, _condition(only_if_absent, None))
+            self._complete(check_key(key), upload_id, parts, Condition(only_if_absent))
             room.used(size)  # before it is asked for: that answer may be lost too
         return self.head(key)
 
-    def _complete(self, key: str, upload_id: str, parts: tuple[Part, ...], condition: dict[str, str]) -> str:
+    def _complete(self, key: str, upload_id: str, parts: tuple[Part, ...], condition: Condition) -> str:
         said = sums.completing(parts, summed=self.capabilities.server_sha256)
         with self._translated("put", key, conditional=True):
             answer = self._clients.boto.complete_multipart_upload(
-                **self._at(key), UploadId=upload_id, MultipartUpload={"Parts": said}, **condition
+                **self._at(key), UploadId=upload_id, MultipartUpload={"Parts": said}, **_said_of(condition)
             )
-            return _tag(answer["ETag"])
+            return bare_tag(answer["ETag"])
 
     def abort(self, key: str, upload_id: str) -> None:
         try:
@@ -464,6 +303,44 @@ class S3Store:
             if not page.get("IsTruncated"):
                 return
             options |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    # --- for objects that are not the fabric's own (`s3_keeping`)
+
+    @property
+    def target(self) -> Target:
+        return self._target
+
+    @property
+    def bucket(self) -> str:
+        return self._target.bucket
+
+    @property
+    def boto(self) -> Any:
+        return self._clients.boto
+
+    def raw_head(self, key: str) -> dict[str, Any]:
+        """Return the server's own words about ``key``."""
+        return self._head(check_key(key))
+
+    def info_of(self, key: str, found: dict[str, Any]) -> ObjectInfo:
+        """Return the info that `raw_head` said."""
+        return self._info_of_head(key, found)
+
+    def restated(self, key: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Return what a copy onto itself must say again."""
+        return self._restated(key, found)
+
+    def at(self, key: str) -> dict[str, Any]:
+        """Return bucket and key as the server knows them."""
+        return self._at(key)
+
+    def server_class(self, storage_class: str) -> str:
+        """Return the server's word for a class."""
+        return self._server_class(storage_class)
+
+    def translating(self, act: str, key: str, *, conditional: bool = False) -> AbstractContextManager[None]:
+        """Give the context in which the server's errors become the fabric's."""
+        return self._translated(act, key, conditional=conditional)
 
     # --- the rest
 
@@ -485,28 +362,9 @@ class S3Store:
                 self._clients.boto.put_object(**self._at(key), Body=data, ChecksumSHA256=sums.said(b"something else"))
         except FabricError:
             with self._translated("put", key):
-                tag = _tag(self._clients.boto.put_object(**self._at(key), Body=data, ChecksumSHA256=right)["ETag"])
+                tag = bare_tag(self._clients.boto.put_object(**self._at(key), Body=data, ChecksumSHA256=right)["ETag"])
             return self.checksum(key, tag=tag) == hashlib.sha256(data).hexdigest()
         return False
-
-    def usage(self) -> tuple[int, int | None]:
-        """Return (bytes, capacity); a bucket without a declared capacity keeps no cheap count and says 0."""
-        if self._room.capacity_bytes is None:
-            return 0, None
-        return self._room.used(), self._room.capacity_bytes
-
-    def close(self) -> None:
-        with self._lock:
-            if self._senders is not None:
-                self._senders.shutdown(wait=True)
-                self._senders = None
-        self._clients.close()
-
-    def _sender(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._senders is None:
-                self._senders = ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix=f"s3-{self.name}")
-            return self._senders
 
     def _at(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._target.bucket, "Key": self._prefix + key}
@@ -533,10 +391,6 @@ class S3Store:
         return _CLASS.get(server_class, server_class.lower())
 
 
-def _tag(etag: str) -> str:
-    return etag.removeprefix("W/").strip('"')
-
-
 def _just_before(key: str) -> str:
     """Return a string a little below ``key``, for servers that skip a whole folder when told to start after its name.
 
@@ -546,7 +400,7 @@ def _just_before(key: str) -> str:
     return key[:-1] + chr(last - 1) + "\U0010fffd" if 0x21 < last < 0xD800 else key[:-1]
 
 
-def _condition(only_if_absent: bool, only_if_tag: str | None) -> dict[str, str]:
-    if only_if_absent:
+def _said_of(condition: Condition) -> dict[str, str]:
+    if condition.only_if_absent:
         return {"IfNoneMatch": "*"}
-    return {} if only_if_tag is None else {"IfMatch": f'"{only_if_tag}"'}
+    return {} if condition.only_if_tag is None else {"IfMatch": f'"{condition.only_if_tag}"'}

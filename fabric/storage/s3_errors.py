@@ -47,10 +47,11 @@ _DENIED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "A
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 _CHANGED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 _BAD_PART = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "MalformedXML"})
-_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507", "StorageFull"})
+FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507", "StorageFull"})
 _CLOCK = frozenset({"RequestTimeTooSkewed"})
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"\b(?:status(?: code)?:? |HTTP )?(4\d\d|5\d\d)\b")
+AGAIN = "it is tried again; if it goes on, look at the server's own log"
 _NEVER_SENT = ("refused", "dns", "resolve", "tcp connect", "could not connect", "connecttimeout", "unreachable")
 
 
@@ -86,7 +87,7 @@ def answer_error(code: str, text: str, *, store: str, bucket: str, key: str, act
         return RangeError("the range lies outside the object", store=store, bucket=bucket, key=key)
     if code in _BAD_PART:
         return BadInputError(f"the server refused the parts: {code}", store=store, bucket=bucket, key=key)
-    if code in _FULL:
+    if code in FULL:
         return CapacityError("the store is full", hint="free space or choose another place", store=store)
     if code == "InvalidObjectState":
         return ConflictError(
@@ -96,7 +97,7 @@ def answer_error(code: str, text: str, *, store: str, bucket: str, key: str, act
             bucket=bucket,
             key=key,
         )
-    return UnavailableError(f"the server failed: {code} {text[:200]}", store=store, key=key)
+    return UnavailableError(f"the server failed: {code} {text[:200]}", hint=AGAIN, store=store, key=key)
 
 
 def lost_error(error: Exception, *, store: str, endpoint: str, conditional: bool) -> FabricError:
@@ -151,7 +152,7 @@ def _if_conditional(error: FabricError, code: str, status: str, *, conditional: 
     if isinstance(error, NotFoundError) and code not in ("NoSuchBucket", "NoSuchUpload"):
         return PreconditionError("the object is gone", **_words(error))
     if isinstance(error, UnavailableError) and status not in ("503", "429", "501") and code != "SlowDown":
-        return UnknownOutcomeError("the server failed during a conditional write", **_words(error))
+        return UnknownOutcomeError("the server failed during a conditional write", hint=AGAIN, **_words(error))
     return error
 
 

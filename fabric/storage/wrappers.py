@@ -13,6 +13,7 @@ from typing import TypeVar
 import stamina
 
 from fabric.core.errors import FabricError
+from fabric.storage.group import PassesGroups
 from fabric.storage.keys import OpenReading
 from fabric.storage.store import Capabilities, ObjectInfo, Part, Reading, Store
 
@@ -43,6 +44,11 @@ class Around:
     def _through(self, _operation: str, call: Callable[[], T], /) -> T:
         """Make the request (named by its method) and return its answer."""
         return call()
+
+    def ask(self, operation: str, call: Callable[[], T]) -> T:
+        """Make a request that only the driver knows as one named ``operation``, through every wrapper's hook."""
+        inner = self.inner
+        return self._through(operation, (lambda: inner.ask(operation, call)) if isinstance(inner, Around) else call)
 
     def _incoming(self, chunks: Chunks) -> Chunks:
         return chunks
@@ -148,11 +154,19 @@ class Around:
         self.inner.close()
 
 
-class Retry(Around):
+def innermost(store: Store) -> Store:
+    """Return the driver that ``store`` is wrapped around."""
+    while isinstance(store, Around):
+        store = store.inner
+    return store
+
+
+class Retry(PassesGroups, Around):
     """Repeats what failed retryably and is safe to repeat.
 
-    Never repeated: a write under a condition or a completion (a repeat could meet its own first success), and a write
-    whose source was already read from. A read is repeated until its first byte; a listing goes on after its last key.
+    Never repeated: a group, a write under a condition or a completion (a repeat could meet its own first success), and
+    a write whose source was already read from. A read is repeated until its first byte; a listing goes on after its
+    last key.
     """
 
     def __init__(self, inner: Store, *, attempts: int = RETRY_ATTEMPTS) -> None:

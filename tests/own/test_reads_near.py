@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from worlds import still
 
-from fabric.app.engine import Engine, priced, reading_site
+from fabric.app.engine import Engine
+from fabric.app.prices import priced, reading_site
 from fabric.core.config import ConsistencySettings, Settings, StoreSettings
 from fabric.core.errors import ConfigError
 from fabric.core.words import Classification, Mode, ObjectPolicy, Zone

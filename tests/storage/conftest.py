@@ -14,6 +14,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import servers
 
+from fabric.catalog.adopted import Adopted
+from fabric.catalog.database import Database
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Adopted]:
+    folder = tmp_path / "catalog"
+    folder.mkdir()
+    database = Database(folder / "catalog.sqlite")
+    database.start()
+    yield Adopted(database)
+    database.stop()
+
 
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[servers.Server]:

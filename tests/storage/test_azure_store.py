@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import servers
+from cloud_checks import (
+    connected_and_scanned,
+    few_connections_for_many_objects,
+    holds_twelve,
+    unavailable_and_never_unknown,
+)
 from scripted import Scripted, scripted
 from test_azure_conformance import azure_store
 
 from fabric.catalog.adopted import Adopted
-from fabric.catalog.database import Database
 from fabric.core.clock import SystemClock
-from fabric.core.config import Settings, StoreSettings
+from fabric.core.config import StoreSettings
 from fabric.core.errors import (
     ConflictError,
     ForbiddenError,
@@ -28,10 +32,8 @@ from fabric.core.errors import (
 from fabric.core.words import Mode
 from fabric.storage.azure import AzureStore
 from fabric.storage.azure_clients import AzureTarget
-from fabric.storage.connect import connect
-from fabric.storage.fleet import Fleet
+from fabric.storage.keys import Condition
 from fabric.storage.probe import probe
-from fabric.storage.scan import scan
 from fabric.storage.wrappers import Retry
 
 CLOCK = SystemClock()
@@ -45,14 +47,6 @@ def store(azurite_server: servers.Server, request: pytest.FixtureRequest) -> Ite
     made = azure_store(azurite_server, request.node.name[:60])
     yield made
     made.close()
-
-
-@pytest.fixture
-def book(tmp_path: Path) -> Iterator[Adopted]:
-    database = Database(tmp_path / "catalog.sqlite")
-    database.start()
-    yield Adopted(database)
-    database.stop()
 
 
 def waiting_blobs(server: servers.Server, store: AzureStore) -> list[str]:
@@ -96,7 +90,7 @@ def test_an_upload_goes_on_in_another_process(store: AzureStore, azurite_server:
 def test_a_completed_upload_whose_record_was_left_behind_is_over(store: AzureStore) -> None:
     upload = store.begin("k")
     part = store.put_part("k", upload, 1, b"whole")
-    store._commit(store._unfinished.get("k", upload), (part,), {})  # and the process dies
+    store._commit(store._unfinished.get("k", upload), (part,), Condition())  # and the process dies
     assert list(store.uploads()) == [("k", upload)]
     with pytest.raises(NotFoundError, match="no such upload"):
         store.list_parts("k", upload)
@@ -137,6 +131,7 @@ def test_a_writer_whose_blocks_were_discarded_by_another_is_told_so(store: Azure
         def chunks() -> Iterator[bytes]:
             yield PART * 2
             yield PART
+            yield PART  # two parts are under way: the first is staged when the next piece is asked for
             store.put("k", [b"o" * (9 << 20)])
             yield PART
 
@@ -232,28 +227,18 @@ def test_a_container_that_is_not_there_says_so(azurite_server: servers.Server) -
 def test_a_server_that_does_not_run_is_unavailable_and_never_unknown() -> None:
     (port,) = servers.free_ports(1)
     store = AzureStore("s", AzureTarget("a/b", f"http://127.0.0.1:{port}", "a:a2V5"))
-    for act in (
-        lambda: list(store.list()),
-        lambda: store.head("k"),
-        lambda: store.open("k"),
-        lambda: store.put("k", [b"1"]),
-        lambda: store.put("k", [b"1"], only_if_absent=True),
-    ):
-        with pytest.raises(UnavailableError, match="does not answer"):
-            act()
-    store.close()
+    unavailable_and_never_unknown(store)
 
 
 def test_many_objects_open_few_connections(azurite_server: servers.Server) -> None:
     with servers.recording(azurite_server) as kept:
         store = azure_store(kept.server, "many")
-        for number in range(20):
-            store.put(f"k{number}", [b"x"])
-            with store.open(f"k{number}") as reading:
+
+        def look(key: str) -> None:
+            with store.open(key) as reading:
                 assert [bytes(piece) for piece in reading] == [b"x"]
-        store.close()
-        assert len(kept.requests) == 40
-        assert kept.connections < 6
+
+        few_connections_for_many_objects(kept, store, look)
 
 
 def test_connect_and_scan_send_a_container_no_write_and_no_object_read(
@@ -270,17 +255,10 @@ def test_connect_and_scan_send_a_container_no_write_and_no_object_read(
     with servers.recording(azurite_server) as kept:
         url = f"az://{kept.server.bucket}/adopted?endpoint={kept.server.endpoint}&class=hot,cool&zone=azure"
         given = StoreSettings(url=url, credentials="env:AZURE_SIGNATURE")
-        found = connect("cloud", given, CLOCK)
-        assert found.ok, found.checks
+        found = connected_and_scanned(given, book)
         assert json.loads(json.dumps(found.policy))["role"]["DataActions"] == [found.rights.partition(";")[0]]
-        fleet = Fleet(Settings(stores={"cloud": given}), CLOCK)
-        fleet.start()
-        scan(fleet.member("cloud").store, book, CLOCK)
-        fleet.close()
         assert (kept.writes(), kept.object_reads()) == ([], [])
-    assert {(entry.key, entry.size_bytes, entry.storage_class) for entry in book.all("cloud")} == {
-        (f"{number:02d}", number, "cool") for number in range(12)
-    }
+    holds_twelve(book, "cool")
 
 
 # --- what azurite never says

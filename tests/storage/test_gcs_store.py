@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import servers
+from cloud_checks import (
+    connected_and_scanned,
+    few_connections_for_many_objects,
+    holds_twelve,
+    unavailable_and_never_unknown,
+)
 from scripted import Scripted, scripted
 from test_gcs_conformance import gcs_store
 
 from fabric.catalog.adopted import Adopted
-from fabric.catalog.database import Database
 from fabric.core.clock import SystemClock
-from fabric.core.config import Settings, StoreSettings
+from fabric.core.config import StoreSettings
 from fabric.core.errors import (
     BadInputError,
     ConflictError,
@@ -31,12 +35,9 @@ from fabric.core.errors import (
     UnknownOutcomeError,
 )
 from fabric.core.words import Mode
-from fabric.storage.connect import connect
-from fabric.storage.fleet import Fleet
 from fabric.storage.gcs import GcsStore
 from fabric.storage.gcs_clients import GcsTarget
 from fabric.storage.probe import probe
-from fabric.storage.scan import scan
 from fabric.storage.wrappers import RETRY_FIRST_SECONDS, RETRY_TOTAL_SECONDS, Retry, _is_retryable
 
 CLOCK = SystemClock()
@@ -115,53 +116,32 @@ def test_a_bucket_that_is_not_there_says_so(gcs_server: servers.Server) -> None:
 def test_a_server_that_does_not_run_is_unavailable_and_never_unknown() -> None:
     (port,) = servers.free_ports(1)
     store = GcsStore("s", GcsTarget("b", f"http://127.0.0.1:{port}"))
-    for act in (
-        lambda: list(store.list()),
-        lambda: store.head("k"),
-        lambda: store.open("k"),
-        lambda: store.put("k", [b"1"]),
-        lambda: store.put("k", [b"1"], only_if_absent=True),
-    ):
-        with pytest.raises(UnavailableError, match="does not answer"):
-            act()
-    store.close()
+    unavailable_and_never_unknown(store)
 
 
 def test_many_objects_open_few_connections(gcs_server: servers.Server) -> None:
     with servers.recording(gcs_server) as kept:
         store = gcs_store(kept.server, "many")
-        for number in range(20):
-            store.put(f"k{number}", [b"x"])
-            assert store.head(f"k{number}").size_bytes == 1  # reads go by the host's name, which the recorder changes
-        store.close()
-        assert len(kept.requests) == 40
-        assert kept.connections < 6
+
+        def look(key: str) -> None:
+            assert store.head(key).size_bytes == 1  # reads go by the host's name, which the recorder changes
+
+        few_connections_for_many_objects(kept, store, look)
 
 
-def test_connect_and_scan_send_a_bucket_no_write_and_no_object_read(gcs_server: servers.Server, tmp_path: Path) -> None:
+def test_connect_and_scan_send_a_bucket_no_write_and_no_object_read(gcs_server: servers.Server, book: Adopted) -> None:
     own = gcs_store(gcs_server, "adopted")
     for number in range(12):
         own.put(f"{number:02d}", [b"x" * number])
     own.close()
-    database = Database(tmp_path / "catalog.sqlite")
-    database.start()
-    book = Adopted(database)
     with servers.recording(gcs_server) as kept:
         given = StoreSettings(url=f"gs://bucket/adopted?endpoint={kept.server.endpoint}&class=standard&zone=gcp")
-        found = connect("cloud", given, CLOCK)
-        assert found.ok, found.checks
+        found = connected_and_scanned(given, book)
         assert found.policy is not None
         assert found.policy["bindings"][0]["role"]["includedPermissions"] == ["storage.objects.list"]
-        fleet = Fleet(Settings(stores={"cloud": given}), CLOCK)
-        fleet.start()
-        scan(fleet.member("cloud").store, book, CLOCK)
-        fleet.close()
         assert kept.writes() == []
         assert {path.partition("?")[0] for _, path in kept.requests} == {"/storage/v1/b/bucket/o"}
-    assert {(entry.key, entry.size_bytes, entry.storage_class) for entry in book.all("cloud")} == {
-        (f"{number:02d}", number, "standard") for number in range(12)
-    }
-    database.stop()
+    holds_twelve(book, "standard")
 
 
 # --- what the documents say

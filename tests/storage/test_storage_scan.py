@@ -5,37 +5,26 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import servers
 
 from fabric.catalog.adopted import Adopted
-from fabric.catalog.database import Database
 from fabric.core.clock import SystemClock
 from fabric.core.config import Settings, StoreSettings
 from fabric.core.errors import ForbiddenError, UnavailableError
 from fabric.core.words import Mode
-from fabric.storage import scan as scanning
+from fabric.storage import scan_blocks, scan_trust
+from fabric.storage.atime import atime_trust
 from fabric.storage.connect import connect
 from fabric.storage.fleet import Fleet
 from fabric.storage.local import LocalStore
 from fabric.storage.memory import MemoryStore
-from fabric.storage.scan import atime_trust, scan
+from fabric.storage.scan import Progress, scan
 from fabric.storage.store import Store
 
 CLOCK = SystemClock()
-
-
-@pytest.fixture
-def book(tmp_path: Path) -> Iterator[Adopted]:
-    folder = tmp_path / "catalog"
-    folder.mkdir()
-    database = Database(folder / "catalog.sqlite")
-    database.start()
-    yield Adopted(database)
-    database.stop()
 
 
 @pytest.fixture
@@ -47,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanning, "BLOCK_MASK", 7)
+    monkeypatch.setattr(scan_blocks, "BLOCK_MASK", 7)
 
 
 def fill(root: Path, folders: int = 10, files: int = 30) -> None:
@@ -69,7 +58,7 @@ def recorded(book: Adopted, store: str = "nas") -> dict[str, int]:
 def settle(root: Path) -> None:
     """Wait until every folder's change time lies far enough back to be trusted."""
     newest = max(path.stat().st_ctime for path in [root, *root.rglob("*")] if path.is_dir())
-    threading.Event().wait(max(0.0, newest + scanning.SETTLED_SECONDS + 0.1 - time.time()))
+    threading.Event().wait(max(0.0, newest + scan_trust.SETTLED_SECONDS + 0.1 - time.time()))
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -113,8 +102,8 @@ def test_a_second_scan_finds_every_change_and_leaves_the_rest_alone(root: Path, 
 def test_a_trusted_block_still_notices_every_name_that_comes_or_goes(
     root: Path, book: Adopted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanning, "VERIFY_LEAST", 1)
-    monkeypatch.setattr(scanning, "VERIFY_SHARE", 0.0)
+    monkeypatch.setattr(scan_trust, "VERIFY_LEAST", 1)
+    monkeypatch.setattr(scan_trust, "VERIFY_SHARE", 0.0)
     fill(root)
     (root / "d5" / "empty").mkdir()
     settle(root)
@@ -135,7 +124,7 @@ def test_a_trusted_block_still_notices_every_name_that_comes_or_goes(
 def test_a_file_rewritten_in_place_is_noticed_in_its_turn_and_at_once_when_deep(
     root: Path, book: Adopted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanning, "VERIFY_LEAST", 60)
+    monkeypatch.setattr(scan_trust, "VERIFY_LEAST", 60)
     fill(root)
     settle(root)
     store = LocalStore("nas", root, adopted=True)
@@ -158,7 +147,7 @@ def test_a_scan_that_was_stopped_goes_on_where_it_was(root: Path, book: Adopted)
     fill(root)
     store, stop, seen = LocalStore("nas", root, adopted=True), threading.Event(), []
 
-    def watch(progress: scanning.Progress) -> None:
+    def watch(progress: Progress) -> None:
         seen.append(progress)
         if progress.objects > 100:
             stop.set()

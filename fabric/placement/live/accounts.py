@@ -17,6 +17,10 @@ Facts = dict[str, Any]
 class Accounts(Protocol):
     """The books of all stores (`keeper.Ledgers`)."""
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether `follow` waits for another process."""
+
     def follow(self) -> bool: ...
     def snapshot(self) -> None: ...
     def receipts(self, key: str) -> Mapping[str, Sequence[LedgerReceipt]]: ...
@@ -36,6 +40,8 @@ class Progress(NamedTuple):
 
 class _Nothing:
     """Where no store has several classes."""
+
+    elsewhere = False
 
     def follow(self) -> bool:
         return False

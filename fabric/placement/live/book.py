@@ -102,10 +102,11 @@ class Book:
     Args:
         folder: where the mapped scratch files take their room; what must survive is in the keeper's snapshot.
         terms: what a demotion must pass.
+        compiling: the rule runs compiled.
     """
 
-    def __init__(self, tariff: Tariff, folder: Path, terms: Terms) -> None:
-        self.tariff, self.terms = tariff, terms
+    def __init__(self, tariff: Tariff, folder: Path, terms: Terms, *, compiling: bool = False) -> None:
+        self.tariff, self.terms, self._compiling = tariff, terms, compiling
         self.state = BookState(OpenDays(), Fleet())
         self._keys: list[str] = []
         self._number: dict[str, int] = {}
@@ -148,6 +149,14 @@ class Book:
         opened = self.state.open.days
         today = self.closed if self.closed is not None else min(opened, default=0)
         return 1 + len(opened.get(today, ())) + len(self._lives) // LOOK_DAYS
+
+    def work_due(self) -> int:
+        """How much closing every day that is due is."""
+        days, due = self.days_due(), self.state.open.due
+        if not days or due is None:
+            return 0
+        happened = sum(len(objects) for day, objects in self.state.open.days.items() if day < due)
+        return days + happened + days * len(self._lives) // LOOK_DAYS
 
     def close_day(self) -> int:
         """Close the oldest open day and return the moves made; there must be a row that was merged."""
@@ -224,7 +233,7 @@ class Book:
             return 0
         rule = self.state.lived_by = self.state.fleet.rule
         self._learned(day)
-        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms, uncompiled=True)
+        ledger = Ledger(self.tariff, self._records.rows, self.state.fleet, self.terms, compiling=self._compiling)
         past = self._past(day, reads)
         woken = ledger.woken(past, day + 1)
         self._woken.load(woken.astype(np.int64).view(WOKEN))

@@ -2,61 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from fabric.core.clock import SECONDS_PER_DAY, Clock, day_number
-from fabric.core.errors import CorruptError
-from fabric.events.batch import AccessBatch, Op, reads_by
-from fabric.events.snapshot import Arrays, Described, Form, load, save
+from fabric.core.errors import CorruptError, UnavailableError
+from fabric.events.snapshot import Arrays
 from fabric.placement.live.accounts import Progress
-from fabric.placement.live.book import DTYPES, Account, Book, BookState
-from fabric.placement.live.days import LATENESS_SECONDS, Columns, billed, columns_of, stores_of
+from fabric.placement.live.book import Account, Book
+from fabric.placement.live.days import LATENESS_SECONDS
+from fabric.placement.live.elsewhere import Elsewhere, pays_to_compile
+from fabric.placement.live.past import Far, Question
 from fabric.placement.live.receipt import LedgerReceipt, Told, of_move, of_today
+from fabric.placement.live.shelf import FEED_ROWS, Log, Shelf, State
 from fabric.placement.replay.gated import GATE
-from fabric.placement.replay.ledger import FORMAT as RULE_FORMAT
-from fabric.placement.replay.ledger import RECORD, RULE_NAMES, RULES, Terms
+from fabric.placement.replay.ledger import RULE_NAMES, Terms
 from fabric.placement.replay.tariff import Tariff
 
 logger = logging.getLogger(__name__)
 
-Mask = NDArray[np.bool_]
-
-FORMAT = 2
-FEED_ROWS = 50_000  # taken from the log in one step
 WORK_MOST = 1_000  # in `Book.work` of days closed in one step, a third of a second
+PAST_WORK = 5_000  # due in `Book.work_due`, a second or two: a process of its own reads it
 BEHIND_DAYS_MOST = 60  # a store with more days to close takes in a past: its accounts do not speak until it has
 SNAPSHOT_SECONDS = 60.0
 PAST_QUIET_SECONDS = 30.0  # a past of which nothing came for so long has come whole, though its last row may be old
+ELSEWHERE_SECONDS = 0.05  # between two questions whether a past is read
 QUIET_SECONDS = 3600.0  # a store without accesses for so long has its days closed by the clock
-
-
-class State(Described, frozen=True, kw_only=True):
-    """What the snapshot says beside its arrays."""
-
-    books: dict[str, BookState]
-    prints: dict[str, str]  # of each store's classes and the rule's format
-
-
-LEDGER = Form(b"FABLEDG\n", FORMAT, State, "placement ledger")
-
-
-class Log(Protocol):
-    """The durable event log (`fabric.events.log.EventLog`)."""
-
-    @property
-    def start(self) -> int: ...
-    @property
-    def end(self) -> int: ...
-    def read(self, offset: int, *, rows_most: int | None = None) -> Iterator[tuple[int, AccessBatch]]: ...
 
 
 class Ledgers:
@@ -68,6 +43,7 @@ class Ledgers:
         folder: made if missing; holds the snapshot and the scratch files.
         tariffs: by store.
         unlearned: requesters whose reads the rule learns nothing from: scanners.
+        elsewhere: reads a long past beside this process; None: it is read here.
     """
 
     def __init__(
@@ -79,6 +55,7 @@ class Ledgers:
         *,
         terms: Terms = GATE,
         unlearned: Collection[str] = (),
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._path = folder, folder / "ledger.snapshot"
@@ -86,71 +63,135 @@ class Ledgers:
         self._lock = threading.RLock()
         self._tariffs, self._unlearned = dict(tariffs), frozenset(unlearned)
         self._terms = terms
+        self._elsewhere = elsewhere
         self._reading: set[str] = set()  # stores that take in a past
         self._never = threading.Event()
         self._told: tuple[tuple[int, ...], list[Told]] = ((), [])
-        self._books = self._fresh()
-        self._offset = 0
+        self._shelf = self._fresh()
         self.missing_rows = 0  # dropped from the log before any snapshot held them
         self._snapshot_at, self._changed = clock.monotonic(), False
         self._quiet_since = dict.fromkeys(self._books, clock.monotonic())
         self._load()
         self._reconcile()
-        if self._offset < log.end:
+        if self.offset < log.end:
             self._reading.update(self._books)
+
+    @property
+    def _books(self) -> dict[str, Book]:
+        return self._shelf.books
 
     # -- following
 
     @property
     def offset(self) -> int:
         """The offset of the first row that is not yet taken."""
-        return self._offset
+        return self._shelf.offset
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another process reads a long past: until it has, `follow` has nothing to do but to ask for it."""
+        return self._elsewhere is not None and self._elsewhere.under_way
 
     def follow(self) -> bool:
         """Take a bounded step: close days that are due, else take rows; return whether more is left."""
+        if self._read_elsewhere():
+            return True
         with self._lock:
-            left = WORK_MOST
-            while left > 0 and (book := self._due()) is not None:
-                left -= book.work()
-                began = self._clock.monotonic()
-                book.close_day()
-                self._changed = True
-                if self._reading:  # as long again for the other threads: else every byte moved waits for the rule
-                    self._never.wait(self._clock.monotonic() - began)
-            more = self._due() is not None or self._feed()
+            self._close_days()
+            more = self._shelf.due() is not None or self._feed()
             if not more and self._beat():
-                more = self._due() is not None
+                more = self._shelf.due() is not None
             read = self._look_back(more=more)
             if self._changed and (read or self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS):
                 self.snapshot()
             return more
 
+    def _close_days(self) -> None:
+        left = WORK_MOST
+        while left > 0 and (book := self._shelf.due()) is not None:
+            left -= book.work()
+            began = self._clock.monotonic()
+            book.close_day()
+            self._changed = True
+            if self._reading:  # as long again for the other threads: else every byte moved waits for the rule
+                self._never.wait(self._clock.monotonic() - began)
+
+    # -- a long past
+
+    def _read_elsewhere(self) -> bool:
+        """Let another process read what is much; return whether it does."""
+        if self._elsewhere is None:
+            return False
+        try:
+            if self._elsewhere.under_way:
+                return self._taken_up(self._elsewhere)
+            if self._log.end - self.offset < FEED_ROWS and self._shelf.work_due() < PAST_WORK:
+                return False
+            self._begin(self._elsewhere)
+        except (UnavailableError, CorruptError) as error:
+            reason = {"reason": str(error), "hint": error.hint}
+            logger.error("the ledgers read a long past in the engine, which slows it down", extra=reason)
+            self._elsewhere.stop()
+            self._elsewhere = None
+            return False
+        return True
+
+    def _begin(self, elsewhere: Elsewhere) -> None:
+        if self._changed:
+            self.snapshot()
+        with self._lock:
+            self._look_back(more=True)
+            much = self._log.end - self.offset + self._shelf.work_due()
+        question = Question(
+            str(self._log.folder),
+            self._log.end,
+            str(self._path),
+            self._tariffs,
+            self._terms,
+            sorted(self._unlearned),
+            self._today,
+            pays_to_compile(much),
+        )
+        elsewhere.begin(question)
+
+    def _taken_up(self, elsewhere: Elsewhere) -> bool:
+        """Take up what the other process came to, if it is done; return whether it still reads."""
+        path = elsewhere.poll()
+        if path is None:
+            return True
+        kept = self._shelf.read(path)
+        assert kept is not None
+        with self._lock:
+            newest = {name: book.state.open.newest for name, book in self._books.items()}
+            self._shelf.load(*kept)
+            for name, book in self._books.items():
+                if book.state.open.newest != newest[name]:
+                    self._quiet_since[name] = self._clock.monotonic()
+            path.replace(self._path)
+            self._snapshot_at, self._changed = self._clock.monotonic(), False
+        elsewhere.stop()
+        return False
+
     def catch_up(self) -> None:
         """Take everything that the log holds."""
         while self.follow():
-            pass
+            if self.elsewhere:
+                self._never.wait(ELSEWHERE_SECONDS)
 
     def snapshot(self) -> None:
         """Keep everything durably, with its offset, in one file."""
         with self._lock:
             if not self._books:
                 return
-            states, arrays = {}, Arrays()
-            for name, book in self._books.items():
-                states[name], parts = book.dump()
-                arrays |= {f"{name}:{part}": array for part, array in parts.items()}
-            save(self._path, State(offset=self._offset, books=states, prints=self._prints()), arrays, LEDGER)
+            self._shelf.save(self._path)
             self._snapshot_at, self._changed = self._clock.monotonic(), False
 
     def close(self) -> None:
         """Give the scratch files' room back; what no snapshot holds is taken from the log next time."""
         with self._lock:
-            for book in self._books.values():
-                book.close()
-            self._books = {}
-
-    def _due(self) -> Book | None:
-        return next((book for book in self._books.values() if book.days_due() > 0), None)
+            if self._elsewhere is not None:
+                self._elsewhere.stop()
+            self._shelf.close()
 
     def _look_back(self, *, more: bool) -> bool:
         """See which stores take in a past: from when much is unread or unclosed until nothing is and no more comes.
@@ -159,7 +200,7 @@ class Ledgers:
             Whether one has just taken all of it.
         """
         before = set(self._reading)
-        unread = self._log.end - self._offset
+        unread = self._log.end - self.offset
         for name, book in self._books.items():
             old = book.days_behind(self._today) > BEHIND_DAYS_MOST
             # whether more comes is asked of the store itself: others may be read and written for ever
@@ -175,31 +216,17 @@ class Ledgers:
         """The first UTC day that a watermark of now has not passed."""
         return day_number(self._clock.now() - LATENESS_SECONDS)
 
-    def _fresh(self) -> dict[str, Book]:
-        return {name: Book(tariff, self._folder, self._terms) for name, tariff in self._tariffs.items()}
-
-    def _prints(self) -> dict[str, str]:
-        return {name: fingerprint(tariff, self._terms) for name, tariff in self._tariffs.items()}
+    def _fresh(self) -> Shelf:
+        return Shelf(self._folder, self._tariffs, self._terms, self._unlearned)
 
     def _feed(self) -> bool:
         """Take one batch of the log; return whether there was one."""
-        if not self._books or self._offset >= self._log.end:
+        if not self._books or self.offset >= self._log.end:
             return False
-        for base, batch in self._log.read(self._offset, rows_most=FEED_ROWS):
-            self._take(batch)
-            self._offset = base + len(batch)
+        for name in self._shelf.feed(self._log):
+            self._quiet_since[name] = self._clock.monotonic()
         self._changed = True
         return True
-
-    def _take(self, batch: AccessBatch) -> None:
-        stores = np.array(stores_of(batch, list(self._books)), object)
-        counted, rows = billed(batch) & ~reads_by(batch, self._unlearned), columns_of(batch)
-        for name, book in self._books.items():
-            own = counted & (stores == name)
-            own |= _ended_here(book, rows, own, counted & (stores == ""))
-            if own.any():
-                book.state.open.add(rows.only(own))
-                self._quiet_since[name] = self._clock.monotonic()
 
     def _beat(self) -> bool:
         """Move the watermark of stores that are quiet with the clock; kept at once, for no row tells of it."""
@@ -216,34 +243,28 @@ class Ledgers:
     # -- opening
 
     def _load(self) -> None:
-        dtypes = {f"{name}:{part}": dtype for name in self._books for part, dtype in DTYPES.items()}
+        kept: tuple[State, Arrays] | None = None
         try:
-            kept = load(self._path, dtypes, LEDGER)
+            kept = self._shelf.read(self._path)
         except CorruptError as error:
             self._put_aside(str(error))
-            return
         if kept is None or not self._books:
             return
-        state, arrays = kept
-        if state.prints != self._prints():
+        if kept[0].prints != self._shelf.prints():
             self._put_aside("stores, their classes or the rule have changed")
             return
-        for name, book in self._books.items():
-            book.load(state.books[name], {part: arrays[f"{name}:{part}"] for part in DTYPES})
-        self._offset = state.offset
+        self._shelf.load(*kept)
 
     def _reconcile(self) -> None:
         """Make the offset one that the log knows."""
-        if self._offset > self._log.end:
+        if self.offset > self._log.end:
             self._put_aside("it reaches beyond the event log's end")
-            for book in self._books.values():
-                book.close()
-            self._books = self._fresh()
-            self._offset = 0
-        if self._offset < self._log.start:
-            self.missing_rows = self._log.start - self._offset
+            self._shelf.close()
+            self._shelf = self._fresh()
+        if self.offset < self._log.start:
+            self.missing_rows = self._log.start - self.offset
             logger.warning("the ledger lacks events that are no longer kept", extra={"rows": self.missing_rows})
-            self._offset = self._log.start
+            self._shelf.offset = self._log.start
 
     def _put_aside(self, reason: str) -> None:
         logger.warning("the placement ledger is rebuilt from the event log", extra={"reason": reason})
@@ -265,9 +286,11 @@ class Ledgers:
 
     def progress(self) -> list[Progress]:
         """Return how far each store that takes in a past has come."""
+        far = self._elsewhere.far() if self._elsewhere is not None and self._elsewhere.under_way else Far()
         with self._lock:
-            unread = self._log.end - self._offset
-            days = {name: self._books[name].days_known(self._today) for name in sorted(self._reading)}
+            unread = self._log.end - max(self.offset, far.offset)
+            here = {name: self._books[name].days_known(self._today) for name in sorted(self._reading)}
+            days = {name: max(far.days.get(name, own), own) for name, own in here.items()}
             return [Progress(name, done, all_of_them, unread) for name, (done, all_of_them) in days.items()]
 
     def tariff(self, store: str) -> Tariff:
@@ -345,24 +368,6 @@ class Ledgers:
                 lines = [one for name, book in self._books.items() for one in _told(name, book)]
                 self._told = closed, sorted(lines, key=lambda one: (one.date, one.store, one.key), reverse=True)
             return self._told[1]
-
-
-def fingerprint(tariff: Tariff, terms: Terms) -> str:
-    """Return what must be the same for a snapshot to be taken up: classes, the rule, its record and its gate."""
-    facts = [tariff.names, tariff.managed, RULE_FORMAT, RECORD.descr, RULES.tolist(), terms]
-    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
-
-
-def _ended_here(book: Book, rows: Columns, own: Mask, nowhere: Mask) -> Mask:
-    """Say which DELETEs that name no store end an object of this book: one known by then."""
-    chosen = nowhere & (rows.op == Op.DELETE)
-    first: dict[str, int] = {}
-    for at in np.flatnonzero(own)[::-1].tolist() if chosen.any() else ():
-        first[rows.key[at]] = at
-    for at in np.flatnonzero(chosen).tolist():
-        key = rows.key[at]
-        chosen[at] = book.knows(key) or first.get(key, at) < at
-    return np.asarray(chosen, np.bool_)
 
 
 def _figures(book: Book) -> dict[str, float | str]:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from fabric.core.errors import BadInputError, ConfigError
 from fabric.core.files import write_whole
-from fabric.core.kernels import Kernel, compiled
+from fabric.core.kernels import Kernel, compiled, plain
 from fabric.placement.replay.lessons import Lesson, weighed
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.shadows import EPOCH_DAYS, KINDS, Columns, Gate, Told, advance, reconsider, state
@@ -156,7 +156,7 @@ class Ledger:
         fleet: Fleet,
         terms: Terms | None = None,
         *,
-        uncompiled: bool = False,  # however much there is to do: compiling takes hundreds of MB of memory
+        compiling: bool | None = None,  # None: where there is much to do; it takes hundreds of MB of memory
     ) -> None:
         if tariff.plain - 1 > COLD_MOST:
             raise ConfigError("the rule knows at most five plain classes", classes=",".join(tariff.names))
@@ -164,7 +164,7 @@ class Ledger:
         self.records = records
         self.fleet = fleet
         self.terms = terms or Terms()
-        self.uncompiled = uncompiled
+        self.compiling = compiling
 
     @classmethod
     def fresh(cls, tariff: Tariff, lives: int, terms: Terms | None = None) -> Self:
@@ -265,7 +265,8 @@ class Ledger:
         return [judged for judged, _ in done]
 
     def _kernel(self, kernel: Kernel, visits: int) -> Kernel:
-        return kernel if self.uncompiled or visits <= UNCOMPILED_VISITS else compiled(kernel, lean=True)
+        much = visits > UNCOMPILED_VISITS if self.compiling is None else self.compiling
+        return compiled(kernel, lean=True) if much else plain(kernel)
 
     def _born(self, past: Past, day: int | None = None) -> int:
         """Return before which life all are that were born before a day, as far as the order tells."""

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from fabric.catalog import jobs as module
+from fabric.catalog import jobrecords as module
 from fabric.catalog.database import Database
-from fabric.catalog.jobs import Checkpoint, Job, Jobs, LostLeaseError, SpendCapError
+from fabric.catalog.jobs import Checkpoint, Job, Jobs, JobStep, LostLeaseError, SpendCapError
 from fabric.core.errors import ConflictError, CorruptError, NotFoundError
 
 replace = msgspec.structs.replace
@@ -112,10 +112,32 @@ def test_only_what_has_something_left_to_do_is_due(jobs: Jobs) -> None:
     assert [found.id for found in jobs.due(2000.0)] == [failed.id, kept.id]
 
 
+def test_of_many_jobs_begun_together_those_that_were_claimed_or_pass_the_cap_are_left(jobs: Jobs) -> None:
+    waiting = [jobs.add(replace(job(number), cost_usd=1.0)) for number in range(5)]
+    jobs.change(waiting[0], replace(waiting[0], epoch=1), "claimed")
+    steps = [
+        JobStep(before, replace(before, state="IN_PROGRESS", epoch=1), _lines(before), Checkpoint("blob"))
+        for before in waiting
+    ]
+
+    begun = jobs.begin_all(steps, {waiting[0].run_id: 2.5})
+
+    assert begun == {found.id for found in jobs.in_states(["IN_PROGRESS"])} == {waiting[1].id, waiting[2].id}
+    assert jobs.spent(waiting[0].run_id) == 2.0
+    assert {state: count for state, (count, _) in jobs.counts().items()} == {"PENDING": 3, "IN_PROGRESS": 2}
+    assert jobs.checkpoint(waiting[1].id) == Checkpoint("blob")
+    assert jobs.verify_journal() == 5 + 1 + 2 * 2
+
+
+def _lines(before: Job) -> tuple[tuple[str, float, str, str, str, dict[str, object]], ...]:
+    steps = (("PENDING", "VALIDATING"), ("VALIDATING", "IN_PROGRESS"))
+    return tuple((before.id, 1.0, was, became, "transition", {}) for was, became in steps)
+
+
 @pytest.mark.item(105)
 def test_a_hundred_thousand_jobs_are_paged_by_keyset_each_once(jobs: Jobs, database: Database) -> None:
     total = 100_000
-    rows = [module._row(job(number, key=f"k{number % 1000:03}/{number}")) for number in range(total)]
+    rows = [module.job_row(job(number, key=f"k{number % 1000:03}/{number}")) for number in range(total)]
     journal = [(f"job{number:06}", 1.0, "", "PENDING", "created", "{}", "") for number in range(total)]
     with sqlite3.connect(database.path) as connection:
         names = ("id", "key", "state", "risk", "bytes", "epoch", "due", "record")

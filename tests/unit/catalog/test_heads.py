@@ -57,6 +57,36 @@ def test_of_two_commits_on_one_revision_one_wins_and_the_other_is_refused(databa
     assert found.current.id == "v2"
 
 
+def test_of_many_heads_committed_together_only_those_that_nobody_changed_are(database) -> None:
+    seen: list[str] = []
+    heads = Heads(database, before_commit=lambda head: seen.append(head.key), after_commit=lambda _: None)
+    first = {key: heads.commit(Head(key, ObjectPolicy(), (version(key),))) for key in "abc"}
+    heads.commit(msgspec.structs.replace(first["a"], pinned=True))
+    seen.clear()
+    fresh = [msgspec.structs.replace(head, copies_asked=2) for head in first.values()]
+
+    done = heads.commit_many(fresh, along=lambda _, keys: [key for key in keys if key != "c"])
+
+    assert [head.key for head in done] == seen == ["b"]
+    assert {key: (heads.get(key).revision, heads.get(key).copies_asked) for key in "abc"} == {
+        "a": (2, 1),
+        "b": (2, 2),
+        "c": (1, 1),
+    }
+
+
+def test_what_refuses_the_work_along_refuses_every_head_of_it(database) -> None:
+    heads = Heads(database)
+    first = heads.commit(Head("a", ObjectPolicy(), (version("v1"),)))
+
+    def refuse(_connection: object, _keys: object) -> list[str]:
+        raise PreconditionError("no")
+
+    with pytest.raises(PreconditionError):
+        heads.commit_many([first], along=refuse)
+    assert heads.get("a") == first
+
+
 def test_many_writers_of_one_key_never_lose_an_update(database) -> None:
     heads = Heads(database)
     heads.commit(Head("n", ObjectPolicy(), (version("0"),)))

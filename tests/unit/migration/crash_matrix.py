@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,7 @@ class Case:
     scenario: str
     point: str = ""  # POINT#N
     share: float = -1.0
+    again: bool = True  # whether the start after it may be killed too
 
     @property
     def kind(self) -> str:
@@ -70,11 +72,12 @@ class Tally:
 
     runs: Counter[str] = field(default_factory=Counter)  # PAIR KIND
     kills: Counter[str] = field(default_factory=Counter)  # of each point, and "random", "recovery"
-    reached: Counter[str] = field(default_factory=Counter)  # times a point was passed or died at
+    reached: Counter[tuple[str, str]] = field(default_factory=Counter)  # pair and point: times passed or died at
     ends: Counter[str] = field(default_factory=Counter)  # states of jobs
     not_killed: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     recovery_seconds_most: float = 0.0
+    pairs_done: list[str] = field(default_factory=list)
 
 
 class Zygote:
@@ -165,9 +168,12 @@ class Matrix:
 
     def run(self, case: Case) -> list[str]:
         """Carry out one case; return what is wrong."""
+        return self.told(case)[1]
+
+    def told(self, case: Case) -> tuple[dict[str, Any], list[str]]:
+        """Carry out one case; return what its processes told, and what is wrong."""
         before = len(self.tally.violations)
-        self._carry(case)
-        return self.tally.violations[before:]
+        return self._carry(case), self.tally.violations[before:]
 
     def _carry(self, case: Case) -> dict[str, Any]:
         self._number += 1
@@ -209,7 +215,7 @@ class _Run:
         heads = heads_in(self.folder)
         self.wrong += self._reader.without_copy(heads)
         self._count(told)
-        self._recovered()
+        told["again"] = self._recovered()
         heads = heads_in(self.folder)
         self.wrong += self._reader.without_copy(heads)
         self.wrong += self._reader.corrupt(heads)
@@ -231,9 +237,10 @@ class _Run:
             tally.not_killed[case.point.partition("#")[0] or "random"] += 1
         return told
 
-    def _recovered(self) -> None:
+    def _recovered(self) -> list[str]:
+        """Start again until everything has ended; return the points that the last start reached."""
         dice, tally = self._matrix._dice, self._matrix.tally
-        if self._case.point != "none" and dice.random() < SECOND_KILLS:
+        if self._case.again and self._case.point != "none" and dice.random() < SECOND_KILLS:
             told = self._ask("recover", kill="", after=dice.uniform(0.0, 0.3))
             tally.kills["recovery"] += told["code"] == SIGKILLED
             self.wrong += self._reader.without_copy(heads_in(self.folder))
@@ -244,6 +251,8 @@ class _Run:
         keys = Counter(key for key, _, _ in told["jobs"])
         tally.ends.update(state for _, state, _ in told["jobs"])
         self.wrong += [f"{key} was given {many} jobs: {told['jobs']}" for key, many in keys.items() if many > 1]
+        points: list[str] = told["points"]
+        return points
 
     def _ask(self, do: str, *, kill: str, after: float | None) -> dict[str, Any]:
         matrix, pair = self._matrix, self._case.pair
@@ -262,7 +271,7 @@ class _Run:
         tally, case = self._matrix.tally, self._case
         if case.point != "none" and told["code"] == SIGKILLED:
             tally.runs[f"{case.pair} {case.kind}"] += 1
-        tally.reached.update(told["points"])
+        tally.reached.update((case.pair, point) for point in told["points"])
 
     def wipe(self) -> None:
         for store in self._stores.values():
@@ -305,6 +314,7 @@ def whole(matrix: Matrix, pairs: list[str], many: int, most: int) -> None:
             if number % 25 == 0:
                 sys.stderr.write(f"\r{pair}: {number + 1} of {len(cases)}, {time.monotonic() - begun:.0f} s  ")
         sys.stderr.write(f"\r{pair}: {len(cases)} runs, {time.monotonic() - begun:.0f} s          \n")
+        matrix.tally.pairs_done.append(pair)
 
 
 def summary(tally: Tally, seed: int, seconds: float) -> dict[str, Any]:
@@ -319,10 +329,16 @@ def summary(tally: Tally, seed: int, seconds: float) -> dict[str, Any]:
         "seed": seed,
         "seconds": round(seconds),
         "runs": sum(tally.runs.values()),
+        "pairs_done": tally.pairs_done,
         "runs_by_pair": {pair: found for pair, found in by_pair.items() if found},
         "kills_by_point": dict(sorted(tally.kills.items())),
-        "points_never_reached": sorted(set(POINTS) - tally.reached.keys()),
-        "points_unnamed": sorted(tally.reached.keys() - set(POINTS)),
+        "points_never_reached": sorted(set(POINTS) - {point for _, point in tally.reached}),
+        "points_never_reached_by_pair": {
+            pair: sorted(set(POINTS) - {point for which, point in tally.reached if which == pair})
+            for pair, found in by_pair.items()
+            if found
+        },
+        "points_unnamed": sorted({point for _, point in tally.reached} - set(POINTS)),
         "not_killed": dict(tally.not_killed),
         "recovery_seconds_most": round(tally.recovery_seconds_most, 1),
         "jobs_ended": dict(tally.ends),
@@ -339,6 +355,7 @@ def main() -> None:
     parser.add_argument("--runs-most", type=int, default=5000, help="of each pair")
     parser.add_argument("--folder", type=Path, default=None, help="where the runs' folders lie; memory where there is")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # servers end with this process
     pairs = given.pairs.split(",")
     base = given.folder or (Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
     folder, begun = Path(tempfile.mkdtemp(prefix="crash-", dir=base)), time.monotonic()
@@ -346,6 +363,8 @@ def main() -> None:
         matrix = Matrix(folder, running, given.seed)
         try:
             whole(matrix, pairs, given.random, given.runs_most)
+        except SystemExit as early:  # what was done so far is told
+            sys.stderr.write(f"{early}\n")
         finally:
             matrix.close()
     if not matrix.tally.violations:

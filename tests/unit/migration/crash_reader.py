@@ -11,6 +11,7 @@ import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,9 @@ from crash_pairs import Pair
 
 from fabric.catalog.heads import Head, Replica
 from fabric.core.failing import Carried
+
+READ_TRIES = 3
+_client, _container = cache(servers.client), cache(servers.container)  # one of each server for all runs
 
 
 class Raw(Protocol):
@@ -64,7 +68,7 @@ class RawS3:
     """Objects by botocore alone."""
 
     def __init__(self, server: servers.Server, prefix: str) -> None:
-        self._client: Any = servers.client(server)
+        self._client: Any = _client(server)
         self._at = {"Bucket": server.bucket}
         self._prefix = f"{prefix}/"
 
@@ -89,7 +93,7 @@ class RawAzure:
     """Blobs by the provider's own client."""
 
     def __init__(self, server: servers.Server, prefix: str) -> None:
-        self._client = servers.container(server)
+        self._client = _container(server)
         self._prefix = f"{prefix}/"
 
     def names(self) -> list[str]:
@@ -187,17 +191,22 @@ class Reader:
             yield from (f"stray in {name}: {blob}" for blob in names if (name, blob) not in listed)
 
     def _is_whole(self, head: Head, replica: Replica) -> bool:
-        blob = b""
-        with Carried(lambda error: None):  # whatever its own client says: it cannot be read
-            blob = self._stores[replica.store].read(replica.blob)
+        blob = self._read(replica)
         if len(blob) != replica.blob_bytes or hashlib.sha256(blob).hexdigest() != replica.blob_sha256:
             return False
         _, plain = foreign_client.plain_bytes(blob, self._exported.get(head.key))
         return hashlib.sha256(plain).hexdigest() == self._expected[head.key] == head.current.sha256
 
+    def _read(self, replica: Replica) -> bytes:
+        """Read a blob, again where a busy server gives no answer; what cannot be read is nothing."""
+        for _ in range(READ_TRIES):
+            with Carried(lambda error: None):  # whatever its own client says
+                return self._stores[replica.store].read(replica.blob)
+        return b""
+
 
 def double_deletes(log: Path) -> Iterator[str]:
-    """Yield objects that were deleted again after a delete that had been answered, with no write between."""
+    """Yield objects that were deleted again after a delete that had been answered, with no write begun between."""
     gone: set[str] = set()
     for line in log.read_text().splitlines() if log.exists() else ():
         what, _, which = line.partition(" ")
@@ -205,5 +214,5 @@ def double_deletes(log: Path) -> Iterator[str]:
             yield which
         elif what == "deleted":
             gone.add(which)
-        elif what == "put":
+        elif what == "putting":
             gone.discard(which)

@@ -25,7 +25,7 @@ from fabric.migration.sealing import VaultSealer
 from fabric.security.keys import KeyTable
 from fabric.security.roots import RootKey
 from fabric.security.vault import Vault
-from fabric.storage import azure, pieces, s3
+from fabric.storage import pieces, remote
 from fabric.storage.fleet import Fleet
 from fabric.storage.store import ObjectInfo
 from fabric.storage.wrappers import Around, Chunks
@@ -46,12 +46,17 @@ OBJECTS = {
     "anew": _ANEW,  # another suite on premise than in a cloud
     "large": _PLAIN,  # goes in three parts
     "bulk": _ANEW,  # as large; sealed anew it goes in one write, which the driver sends in parts
+    "long": _PLAIN,  # goes in LONG_PARTS parts
 }
+FEW = tuple(f"small{number}" for number in range(6))  # enough to go together
+OBJECTS |= dict.fromkeys(FEW, _PLAIN)
+LONG_PARTS = 12
 
 
 def data_of(key: str, part_bytes: int) -> bytes:
     """Return the plain bytes of an object, the same in every process."""
-    size = 2 * part_bytes + 1000 if key in ("large", "bulk") else 2000 + len(key)
+    whole_parts = {"large": 2, "bulk": 2, "long": LONG_PARTS - 1}.get(key, 0)
+    size = whole_parts * part_bytes + 1000 + len(key)
     return random.Random(key).randbytes(size)
 
 
@@ -87,11 +92,13 @@ class Traced(Around):
         os.write(self._log, f"{what} {self.name} {key}\n".encode())
 
     def put(self, key: str, chunks: Chunks, **more: object) -> ObjectInfo:  # type: ignore[override]
+        self._say("putting", key)
         info = super().put(key, chunks, **more)  # type: ignore[arg-type]
         self._say("put", key)
         return info
 
     def complete(self, key: str, *rest: object, **more: object) -> ObjectInfo:  # type: ignore[override]
+        self._say("putting", key)
         info = super().complete(key, *rest, **more)  # type: ignore[arg-type]
         self._say("put", key)
         return info
@@ -124,7 +131,8 @@ class CrashWorld(World):
         self.hooks: list[Reached] = []
         parts.MIB = part_bytes  # part sizes are rounded up to it
         schedule.BACK_OFF_SECONDS = 0.05
-        s3.SINGLE_MOST_BYTES = azure.SINGLE_MOST_BYTES = pieces.PART_BYTES = part_bytes
+        if pair.name == "local-s3":
+            remote.SINGLE_MOST_BYTES = pieces.PART_BYTES = part_bytes  # what is sealed anew goes in parts too
         vault = Vault(KeyTable((folder / "keys1", folder / "keys2"), ROOT, SystemClock()))
         wraps = {name: lambda inner: Traced(inner, folder / "deletes.log") for name in stores}
         self.vault = vault
@@ -273,7 +281,9 @@ _MOVED = ("plain", "sealed", "anew", "large")
 _COPIED = tuple(name for name, pair in PAIRS.items() if not pair.in_place)
 SCENARIOS = {
     "move": Scenario(move, *_MOVED),
+    "together": Scenario(move, *FEW, "large"),
     "bulk": Scenario(move, "bulk"),
+    "long": Scenario(move, "long", pairs=()),  # for one test alone
     "reap": Scenario(reap, "plain", "large", grace_days_between_stores=0.0, grace_days_inside_store=0.0),
     "undo": Scenario(undo, "anew", "large"),
     "spoilt": Scenario(spoilt, "plain", "large"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,7 @@ class World:
     sealer: Any = field(default_factory=PlainSealer)
     zones: dict[str, Zone] = field(default_factory=dict)
     fleet_given: Any = None  # other stores than the folders a, b and c
+    health_made: Callable[[Any, Clock], Any] | None = None  # makes another health than the switchable one
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,8 @@ class World:
         self.fleet: Any = self.fleet_given or Fleet(
             {n: member(n, self.folder / n, zone=self.zones.get(n, Zone.ON_PREMISE)) for n in names}
         )
-        self.health, self.freeze, self.audit = Health(), Freeze(), Audit()
+        self.health: Any = self.health_made(self.fleet, self.clock) if self.health_made else Health()
+        self.freeze, self.audit = Freeze(), Audit()
         self.decisions, self.measures = Decisions(), Measures(self.clock)
         self.migration = Migration(
             jobs=self.jobs,

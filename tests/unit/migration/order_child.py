@@ -1,4 +1,4 @@
-"""Moves objects one after the other and lets each grace end at once; says in the trace which point it has reached."""
+"""Moves two objects, one after the other, and a batch, each grace ending at once; says in the trace where it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from crash_pairs import PAIRS, settings_of, unpacked
-from crash_scenarios import CrashWorld
+from crash_scenarios import FEW, SMALL_PART, CrashWorld, data_of
+
+TOGETHER = FEW[:4]
 
 
 def main(folder: str, pair: str, servers: str) -> None:
@@ -28,9 +30,12 @@ def main(folder: str, pair: str, servers: str) -> None:
     world = CrashWorld(base, PAIRS[pair], stores, "reap", reached=reached)
     world.write_all()
     world.migration.start()
-    for key in world.scenario.keys:
-        reached(f"moving {key} {world.heads.get(key).current.replicas[0].blob}")  # type: ignore[union-attr]
-        world.decide_all(key)
+    for key in TOGETHER:
+        world.write_sealed(key, data_of(key, SMALL_PART))
+    for name, keys in (("plain", ["plain"]), ("large", ["large"]), ("together", TOGETHER)):
+        blobs = [world.heads.get(key).current.replicas[0].blob for key in keys]  # type: ignore[union-attr]
+        reached(f"moving {name} {','.join(blobs)}")
+        world.decide_all(*keys)
         world.go_on(world.tidied)
     reached("end")
     world.close()

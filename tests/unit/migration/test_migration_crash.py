@@ -15,10 +15,11 @@ import pytest
 from crash_matrix import Case, Matrix, started
 from crash_pairs import PAIRS
 from crash_reader import RawFolder, Reader, double_deletes, heads_in
-from crash_scenarios import SCENARIOS
+from crash_scenarios import LONG_PARTS, SCENARIOS
 from migration_world import World
 from servers import AZURITE, fake_gcs_program
 
+from fabric.migration.parts import STREAMS_MOST
 from fabric.migration.points import POINTS
 
 LEARNT_ON = "local-local"  # what a copy reaches there it reaches between any two stores
@@ -68,10 +69,23 @@ def test_a_kill_at_any_point_loses_no_object_and_leaves_nothing_behind(matrix: M
 
 
 @pytest.mark.server
-@pytest.mark.item(22, 29)
+@pytest.mark.item(29)
 def test_a_kill_at_any_time_loses_no_object_and_leaves_nothing_behind(matrix: Matrix) -> None:
     for case in matrix.at_random(LEARNT_ON, 4):
         assert matrix.run(case) == []
+
+
+@pytest.mark.server
+@pytest.mark.item(22)
+@pytest.mark.parametrize("parts_there", [2, 7])
+def test_a_move_killed_inside_an_object_sends_at_most_one_part_of_each_stream_again(
+    matrix: Matrix, parts_there: int
+) -> None:
+    told, wrong = matrix.told(Case("local-s3", "long", f"part.saved#{parts_there}", again=False))
+    sent = [points.count("part.sending") for points in (told["points"], told["again"])]
+    assert wrong == []
+    assert sent[1] <= LONG_PARTS - parts_there
+    assert LONG_PARTS <= sum(sent) <= LONG_PARTS + STREAMS_MOST
 
 
 def test_the_reader_finds_what_is_lost_damaged_left_or_deleted_twice(tmp_path: Path) -> None:
@@ -93,7 +107,7 @@ def test_the_reader_finds_what_is_lost_damaged_left_or_deleted_twice(tmp_path: P
     assert list(reader.without_copy([])) == ["no head of ['k']"]
 
     log = tmp_path / "deletes.log"
-    log.write_text("deleting a objects/1\ndeleted a objects/1\nput a objects/1\ndeleting a objects/1\n")
+    log.write_text("deleting a objects/1\ndeleted a objects/1\nputting a objects/1\ndeleting a objects/1\n")
     assert list(double_deletes(log)) == []
     log.write_text("deleting a objects/1\ndeleting a objects/1\ndeleted a objects/1\ndeleting a objects/1\n")
     assert list(double_deletes(log)) == ["a objects/1"]

@@ -20,7 +20,7 @@ from fabric.migration.machine import State, is_legal
 
 ROOT = Path(__file__).parents[3]
 CHILD = Path(__file__).with_name("lease_child.py")
-KEYS = tuple(f"k{number:02}" for number in range(12))
+KEYS = tuple(f"k{number:02}" for number in range(32))
 DATA = {key: key.encode() * 500 for key in KEYS}
 
 

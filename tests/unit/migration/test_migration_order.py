@@ -6,6 +6,7 @@ Data synced, then named, then its directory synced, then the journal committed, 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import ExitStack
 from itertools import pairwise
@@ -131,3 +132,30 @@ def test_each_part_lies_at_the_target_before_the_journal_names_it(done: tuple[st
         last = parts[-1]
     committed(calls, last, saved[-1])
     in_order(saved[-1], completing, calls.point("copy.put"))
+
+
+@pytest.mark.item(29)
+def test_a_batch_names_what_is_synced_and_syncs_the_folders_before_one_commit_and_every_delete(
+    done: tuple[str, Moves],
+) -> None:
+    pair, moved = done
+    blobs, calls = moved["together"]
+    before, after = (calls.all(f'/marks>, "{name}"', "write") for name in ("switch.before", "switch.done"))
+    assert len(before) == len(after) == len(blobs.split(","))
+    switch = committed(calls, before[-1], after[0])
+    for blob in blobs.split(","):
+        folder, _, name = blob.rpartition("/")
+        if pair == "local-local":
+            named = calls.one(rf'"{name}"', *NAMES)
+            temporary = re.findall(r'(\w+\.held)"', named.words)[0]
+            written = calls.all(rf"/b/\.fabric/temp/{temporary}>, ", "write", "pwrite64")
+            synced = calls.one(rf"/b/\.fabric/temp/{temporary}>\)", "fsync")
+            lasting = calls.after(named, rf"/b/[^>]*{folder}>\)", "fsync")
+            in_order(*written, synced, named, lasting, switch)
+            read_back = calls.between(lasting, before[0], rf"/b/\S+{blob}>", "openat")
+            assert [call for call in read_back if "O_RDONLY" in call.words]
+        else:
+            in_order(calls.one(rf'"PUT /\S*{blob}\S* HTTP/1.1', *SENDS), switch)
+        deleted = calls.one(rf'/a/\S*.*"\S*{name}"', *REMOVALS)
+        assert calls.between(after[-1], deleted, JOURNAL, *SYNCS), "nothing was journaled between switch and delete"
+        in_order(switch, deleted)

@@ -44,6 +44,8 @@ class Word:
 
     # -- as `Accounts`, which the component follows
 
+    elsewhere = False
+
     def follow(self) -> bool:
         return False
 

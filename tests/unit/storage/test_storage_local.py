@@ -22,9 +22,10 @@ from fabric.core.errors import (
     PreconditionError,
     UnavailableError,
 )
-from fabric.storage import leftovers, local
+from fabric.storage import leftovers
 from fabric.storage.leftovers import clear_unfinished
 from fabric.storage.local import LocalStore
+from fabric.storage.local_work import WorkFolder
 
 NOBODY = 65534
 
@@ -125,7 +126,7 @@ def test_a_full_disk_is_a_capacity_error_and_leaves_nothing(tmp_path: Path, monk
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_really_full_device_is_a_capacity_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore("nas", tmp_path, adopted=True)
-    monkeypatch.setattr(LocalStore, "_temporary", lambda _: (os.open("/dev/full", os.O_WRONLY), tmp_path / "not there"))
+    monkeypatch.setattr(WorkFolder, "_create", lambda _: (os.open("/dev/full", os.O_WRONLY), tmp_path / "not there"))
     with pytest.raises(CapacityError):
         store.put("k", [b"x"])
 
@@ -307,13 +308,14 @@ def test_a_write_whose_file_a_cleaner_took_before_it_was_held_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
+    hold = leftovers.hold
 
     def late(handle: int) -> bool:
         if not taken:
             taken.append(clear_unfinished(tmp_path / ".fabric", before=0.0))
-        return leftovers.hold(handle)
+        return hold(handle)
 
-    monkeypatch.setattr(local, "hold", late)
+    monkeypatch.setattr(leftovers, "hold", late)
     store = LocalStore("nas", tmp_path)
     store.put("k", [b"bytes"])
     assert (taken, read(store, "k")) == ([1], b"bytes")
