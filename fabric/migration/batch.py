@@ -26,6 +26,7 @@ from fabric.migration.tools import Tools
 from fabric.migration.validate import check_health, check_room, check_target
 from fabric.migration.verify import AccessTests
 from fabric.storage.group import Outcome, Put, grouping
+from fabric.storage.s3_between import server_copy
 from fabric.storage.store import ObjectInfo, Store
 
 
@@ -74,7 +75,7 @@ class Batches:
         try:
             edge = self._tools.edge_of(job, head)
             check_target(self._tools, job, edge)
-            if edge.in_place or not edge.verbatim or replica_at(edge.version, job.target) is not None:
+            if not _is_plain(edge):
                 return []
             move = self._source(job, edge)
         except FabricError as error:
@@ -265,3 +266,10 @@ class Batches:
     def _reach(self, point: str, times: int) -> None:
         for _ in range(times):
             self._tools.reached(point)
+
+
+def _is_plain(edge: Edge) -> bool:
+    """Say whether the stored bytes are to go as they are, through this process, to a place where they do not lie."""
+    if edge.in_place or not edge.verbatim or replica_at(edge.version, edge.target_place) is not None:
+        return False
+    return server_copy(edge.source, edge.target) is None

@@ -121,7 +121,7 @@ def _by_server(edge: Edge, gate: Gate, inside: ServerCopy, state: Checkpoint, sa
         edge.target.abort(blob, state.upload_id)
     state = replace(state, upload_id=inside.begin(blob, blob, edge.target_class))
     reached("upload.begun")
-    save(state)
+    save(state).result()
     parts = []
     for part in inside.parts(blob, blob, state.upload_id, size, tag or edge.source.head(blob).tag):
         parts.append(part)

@@ -4,9 +4,11 @@ The fabric validates, hashes every byte on both sides, writes and flushes, prove
 heads and journals each step, flushed. ``rclone copy`` writes and compares what it hashed; ``rclone check --download``
 after it is what reads every byte back. On a disk the target is flushed inside rclone's time too.
 Rounds alternate; figures are medians. Prints one JSON line; ratios above 1: the fabric is faster (of processor time:
-below 1 is less).
+below 1 is less). ``many``: 100,000 small objects, the catalog's share of the processor time and of the run (its flushes
+included), and the memory; ``huge``: five objects of 1 GiB at once beside one alone (above 0.9: company costs little).
 
-    python tests/bench/bench_migration.py [--quick] [--rounds 5] [--pairs disk,mem,local_s3,s3_s3] [--folder DIR]
+    python tests/bench/bench_migration.py [--quick] [--rounds 5] [--folder DIR]
+        [--pairs disk,mem,local_s3,s3_s3,many,huge]
 """
 
 from __future__ import annotations
@@ -29,13 +31,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 pairs = importlib.import_module("migration_pairs")
 hashing = importlib.import_module("migration_hashing")
+scale = importlib.import_module("migration_scale")
 servers = pairs.servers
 
 WHOLE = pairs.Set(small=1000, large=20, huge_bytes=pairs.GIB)
 QUICK_SHARE, S3_SHARE = 0.1, 0.5
 MEMORY = Path("/dev/shm")
 VOLUME_MB, VOLUMES = 1024, 12
-NAMES = ("disk", "mem", "local_s3", "s3_s3")
+NAMES = ("disk", "mem", "local_s3", "s3_s3", "many", "huge")
+MANY, HUGE_BYTES = 100_000, pairs.GIB
+MANY_QUICK, HUGE_QUICK_BYTES = 3_000, 128 * pairs.MIB
 READ_BACK = {"verify": "read_back"}
 
 Figures = dict[str, float]
@@ -95,6 +100,24 @@ def remote(given: argparse.Namespace, name: str, share: float, program: str | No
     return found
 
 
+def many(given: argparse.Namespace) -> Figures:
+    """Move very many small objects between two folders of the disk."""
+    with opened("disk", pairs.Set(0, 0, 0), given.folder, READ_BACK) as pair:
+        return dict(scale.small_moves(pair, MANY_QUICK if given.quick else MANY))
+
+
+def huge(given: argparse.Namespace) -> Figures:
+    """Move one huge object alone and five at once between two folders of the disk."""
+    size = HUGE_QUICK_BYTES if given.quick else HUGE_BYTES
+    return dict(scale.huge_moves(lambda contents: opened("disk", contents, given.folder, READ_BACK), size))
+
+
+def measured_of(given: argparse.Namespace, name: str, share: float, program: str | None) -> dict[str, Any]:
+    if name in ("many", "huge"):
+        return (many if name == "many" else huge)(given)
+    return (remote if name in ("local_s3", "s3_s3") else local)(given, name, share, program)
+
+
 def ratios_of(found: dict[str, dict[str, Any]]) -> Figures:
     """Compute what was measured on both sides."""
     by_name: dict[str, Callable[[], float]] = {
@@ -112,6 +135,8 @@ def ratios_of(found: dict[str, dict[str, Any]]) -> Figures:
             for name in ("local_s3", "s3_s3")
             if name in found
         ),
+        "journal_cpu_share_of_many_small": lambda: found["many"]["journal_cpu_share"],
+        "five_huge_vs_best_single": lambda: found["huge"]["share"],
     }
     ratios: Figures = {}
     for name, ratio in by_name.items():
@@ -138,7 +163,7 @@ def main() -> None:
     program = servers.program("rclone")
     found: dict[str, dict[str, Any]] = {}
     for name in given.pairs.split(","):
-        found[name] = (remote if name in ("local_s3", "s3_s3") else local)(given, name, share, program)
+        found[name] = measured_of(given, name, share, program)
     print(json.dumps(result(given, share, found, program)))
 
 

@@ -124,22 +124,27 @@ class Pair:
 
     def fabric(self) -> dict[str, float]:
         """Move the whole set; return seconds, processor seconds and journal rows. The target is empty afterwards."""
+        world = self.world()
+        try:
+            self._fill(world)
+            self._decide(world)
+            os.sync()
+            figures = measured(lambda: self.until_moved(world, len(self.contents.sizes())))
+            figures["journal_rows"] = float(world.jobs.journal_page(limit=1)[1])
+            return figures
+        finally:
+            self._empty(world, "b")
+            world.close()
+
+    def world(self) -> Any:
+        """Open a new catalog over the pair's stores, with the migration started."""
         self.rounds += 1
         world = migration_world.World(
             self.folder / f"catalog-{self.rounds}", settings=self.settings, fleet_given=self.fleet()
         )
         world.fleet.start()
         world.migration.start()
-        try:
-            self._fill(world)
-            self._decide(world)
-            os.sync()
-            figures = measured(lambda: self._move(world))
-            figures["journal_rows"] = float(world.jobs.journal_page(limit=1)[1])
-            return figures
-        finally:
-            self._empty(world, "b")
-            world.close()
+        return world
 
     def _fill(self, world: Any) -> None:
         """Write heads over blobs that lie at the source already, or write the blobs in the first round."""
@@ -158,8 +163,9 @@ class Pair:
         for number in range(len(self.contents.sizes())):
             world.decide(f"{number:05d}", target, source=f"a/{world.store('a').classes[0]}")
 
-    def _move(self, world: Any) -> None:
-        count = len(self.contents.sizes())
+    @staticmethod
+    def until_moved(world: Any, count: int) -> None:
+        """Tick until all have ended; each must have been moved."""
         while sum(world.jobs.counts().get(state, (0, 0))[0] for state in migration_world.ENDED) < count:
             world.migration.tools.stopping.wait(world.migration.tick())
         moved = world.jobs.counts().get("COMPLETED", (0, 0))[0]

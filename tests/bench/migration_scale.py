@@ -1,0 +1,108 @@
+"""Very many small moves at once, and several huge ones: what journal, memory and company cost."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+pairs = importlib.import_module("migration_pairs")
+heads = importlib.import_module("fabric.catalog.heads")
+Put = importlib.import_module("fabric.storage.group").Put
+batch_most = importlib.import_module("fabric.migration.grouping").BATCH_MOST
+
+SMALL_BYTES = 16 << 10
+Figures = dict[str, float]
+
+
+class Feed:
+    """Decisions to move every object, made a few at a time as placement makes them."""
+
+    def __init__(self, decide: Callable[[int], Any], count: int) -> None:
+        self._decide, self._left = decide, iter(range(count))
+        self._open: deque[Any] = deque()
+
+    def open_moves(self, limit: int) -> list[Any]:
+        while len(self._open) < limit and (number := next(self._left, None)) is not None:
+            self._open.append(self._decide(number))
+        return list(self._open)[:limit]
+
+    def take(self, ids: Sequence[str]) -> None:
+        for _ in ids:
+            self._open.popleft()
+
+
+def small_moves(pair: Any, count: int) -> Figures:
+    """Move ``count`` objects; return seconds, what share of them the catalog was writing, and memory."""
+    world = pair.world()
+    try:
+        _fill(world, count)
+        made: list[Any] = world.decisions.open
+        target, source = (f"{name}/{world.store(name).classes[0]}" for name in ("b", "a"))
+
+        def decide(number: int) -> Any:
+            world.decide(f"{number:06d}", target, source=source)
+            return made.pop()
+
+        world.migration._decisions = Feed(decide, count)
+        spent = _watched(world.database)
+        Path("/proc/self/clear_refs").write_text("5")
+        figures: Figures = pairs.measured(lambda: pair.until_moved(world, count))
+        figures |= {"journal_share": round(spent[0] / figures["seconds"], 3), "peak_rss_mib": _peak_rss_mib()}
+        figures |= {"journal_cpu_share": round(spent[1] / figures["cpu_seconds"], 3)}
+        return figures | {"objects": float(count), "journal_rows": float(world.jobs.verify_journal())}
+    finally:
+        world.close()
+
+
+def _fill(world: Any, count: int) -> None:
+    """Write blobs and heads in bulk."""
+    store, place = world.store("a"), f"a/{world.store('a').classes[0]}"
+    for numbers in _cut(range(count), batch_most):
+        puts = [Put(f"objects/{n % 256:02x}/{n:06d}", f"{n:064d}".encode() * (SMALL_BYTES // 64)) for n in numbers]
+        made = []
+        for number, put, info in zip(numbers, puts, store.put_group(puts), strict=True):
+            digest = hashlib.sha256(put.data).hexdigest()
+            replica = heads.Replica(place, put.key, "none", SMALL_BYTES, digest, info.tag)
+            version = heads.Version(f"{number:06d}", SMALL_BYTES, digest, 0.0, ("w", 1), {}, (replica,))
+            made.append(heads.Head(f"{number:06d}", pairs.ANY_LATENCY, (version,), 1))
+        world.heads.restore(made)
+
+
+def _cut(numbers: range, most: int) -> Iterator[range]:
+    return (numbers[start : start + most] for start in range(0, len(numbers), most))
+
+
+def _watched(database: Any) -> list[float]:
+    """Sum the seconds in which the catalog's writer is at work (rows, journal, heads, flushes), and its processor's."""
+    spent, commit = [0.0, 0.0], database._commit
+
+    def timed(group: Any) -> None:
+        began, cpu = time.monotonic(), time.thread_time()
+        commit(group)
+        spent[0] += time.monotonic() - began
+        spent[1] += time.thread_time() - cpu
+
+    database._commit = timed
+    return spent
+
+
+def _peak_rss_mib() -> float:
+    status = Path("/proc/self/status").read_text()
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+
+
+def huge_moves(opened: Callable[[Any], Any], size_bytes: int, count: int = 5) -> Figures:
+    """Move one huge object (the best of three runs) and ``count`` at once; return both rates, bytes a second."""
+    with opened(pairs.Set(0, 0, size_bytes)) as pair:
+        alone = size_bytes / min(pair.fabric()["seconds"] for _ in range(3))
+    with opened(pairs.Set(0, count, 0, large_bytes=size_bytes)) as pair:
+        together = count * size_bytes / pair.fabric()["seconds"]
+    return {"alone": alone, "together": together, "share": round(together / alone, 3), "bytes": float(size_bytes)}
