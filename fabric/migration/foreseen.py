@@ -46,8 +46,8 @@ def foreseen(
         except FabricError:
             continue  # the decision is void; whoever carries it out says why
         tested.add(store)
-        if decision.id in together and manner.verbatim and not manner.kept:
-            manner = replace(manner, checked=False, server_parts=0)
+        if decision.id in together and manner.verbatim and not (manner.kept or manner.server_parts):
+            manner = replace(manner, checked=False)
         found[decision.id] = manner
     return found
 

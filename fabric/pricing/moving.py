@@ -134,8 +134,8 @@ def _removal(manner: Manner) -> tuple[Ask, ...]:
 
 
 def _reaping(place: str, door: str, other: str) -> tuple[Ask, ...]:
-    """Return what removing a copy in grace asks: the other is proven, then what lies here is looked for and deleted."""
-    return Ask("grace", other, "head"), Ask("grace", door, "uploads"), Ask("grace", place, "head")
+    """Return what removing a copy in grace asks: both are looked at, then what lies here is looked for and deleted."""
+    return Ask("grace", other, "head"), Ask("grace", door, "uploads"), Ask("grace", place, "head", 2.0)
 
 
 def undo_asks(manner: Manner) -> tuple[Ask, ...]:
