@@ -49,6 +49,7 @@ SHAPES = {"whole": (200_000,), "parts": (2 * PART + 1000,), "batch": (30_000,) *
 QUICK = {  # how long things are waited for, so that a run takes a second rather than a minute
     "fabric.migration.work.PAUSES_MOST": 4,
     "fabric.migration.schedule.BACK_OFF_SECONDS": 0.05,
+    "fabric.migration.schedule.RETRY_SECONDS": 0.1,
     "fabric.migration.stall.STALL_SECONDS": 0.2,
     "fabric.consistency.health.PROBE_SECONDS_MOST": 1.0,
     "fabric.storage.wrappers.RETRY_FIRST_SECONDS": 0.01,

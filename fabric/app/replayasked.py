@@ -120,8 +120,8 @@ def _check_sources(asked: Asked, roles: set[str], known: Known) -> None:
         raise BadInputError("give access logs or the fabric's own history, not both")
     if asked.history and not known.history_mark():
         raise NotFoundError("the fabric has recorded no access yet", hint="choose an access log")
-    if roles <= {"bill"} and not asked.history and not asked.store:
-        raise BadInputError("an invoice alone says nothing of objects", hint="add an access log")
+    if roles <= {"bill", "ranges"} and not asked.history and not asked.store:
+        raise BadInputError("an invoice or address ranges alone say nothing of objects", hint="add an access log")
 
 
 def name_of(asked: Asked, files: Sequence[Given], known: Known) -> str:

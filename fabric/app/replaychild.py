@@ -19,11 +19,12 @@ import msgspec
 
 from fabric.app.replaytold import PROGRESS_FILE, Progress, Question
 from fabric.core.child import NICENESS, bound_memory, end_with_parent
-from fabric.core.errors import CapacityError, FabricError
+from fabric.core.errors import BadInputError, CapacityError, FabricError
 from fabric.core.files import write_whole
 from fabric.formats.access import Accesses
 from fabric.formats.listing import read_listing
 from fabric.formats.past import to_trace
+from fabric.formats.requesters import Readers, readers_of
 from fabric.formats.source import AccessSource
 from fabric.placement.replay.kept import keep
 from fabric.placement.replay.moves import Moves
@@ -116,7 +117,15 @@ def read(question: Question, voice: Voice) -> tuple[Source, float]:
     batches = _counted(source, voice) if accesses else ()
     past = to_trace(batches, account, listing, compiled=source.compiled)
     voice.say(at_once=True, rows=account.read, rejected=account.rejected.total())
-    return source_of(past), past.origin
+    return source_of(past, readers=_readers(question)), past.origin
+
+
+def _readers(question: Question) -> Readers:
+    """Return what the file of address ranges tells; the data is taken to lie where the prices are of, which is said."""
+    if len(question.ranges) > 1:
+        raise BadInputError("give one file of address ranges", files=len(question.ranges))
+    usual = PriceBook.load(Path(question.prices) if question.prices else None).sheet(question.provider).region
+    return readers_of(Path(question.ranges[0]) if question.ranges else None, "", usual)
 
 
 def _counted(source: AccessSource, voice: Voice) -> Iterator[Accesses]:

@@ -14,6 +14,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is to be replayed: files, prices and the comparison's options.
 
     Attributes:
+        ranges: at most one file of the provider's address ranges: which readers pay egress.
         within: the folder that all files lie in, those included that an inventory's manifest names.
         where: the connected store whose scan the inventory is.
         policies: none means all.
@@ -22,6 +23,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accesses: tuple[str, ...] = ()
     inventory: tuple[str, ...] = ()
     bill: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ()
     within: str = ""
     prices: str = ""
     where: Where = Where()

@@ -23,7 +23,7 @@ from fabric.app.recorded import LISTING_FILE
 from fabric.app.replayasked import Asked, Known, check_question, command_for, name_of, read_question
 from fabric.app.replaykept import FORMAT, Kind, Results, without_paths
 from fabric.app.replaytold import ANSWER_FILE, PROBLEM_FILE, PROGRESS_FILE, QUESTION_FILE, Progress, Question
-from fabric.app.uploads import BYTES_MOST, FILES_MOST, Given, Uploads
+from fabric.app.uploads import BYTES_MOST, FILES_MOST, ROLES, Given, Uploads
 from fabric.core.child import environment
 from fabric.core.clock import Clock
 from fabric.core.errors import BadInputError, ConflictError, FabricError, ForbiddenError
@@ -211,9 +211,7 @@ class TimeMachine:
         shutil.rmtree(job.folder, ignore_errors=True)
         (job.folder / "result").mkdir(parents=True)
         files = self.uploads.hand_over(asked.upload, job.folder / "given") if asked.upload else []
-        by_role = {
-            role: tuple(str(f.path) for f in files if f.role == role) for role in ("accesses", "inventory", "bill")
-        }
+        by_role = {role: tuple(str(f.path) for f in files if f.role == role) for role in ROLES}
         stores, where = self._known.stores, Where()
         if asked.store and stores is not None:
             file, as_logged = job.folder / "result" / LISTING_FILE, asked.as_logged(files)

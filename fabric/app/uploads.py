@@ -15,7 +15,7 @@ from fabric.core.errors import BadInputError, CapacityError, ConflictError, NotF
 from fabric.core.failing import undoing
 from fabric.core.units import GIB, format_size
 
-ROLES = ("accesses", "inventory", "bill")
+ROLES = ("accesses", "inventory", "bill", "ranges")
 BYTES_MOST = 4 * GIB  # of one upload, all its files
 FILES_MOST = 500  # of one upload
 UPLOADS_MOST = 4  # at a time

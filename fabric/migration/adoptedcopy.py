@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fabric.catalog.heads import Head, Replica, Version
 from fabric.catalog.jobs import Checkpoint
-from fabric.core.errors import CapacityError, ConflictError, NotFoundError, UnavailableError
+from fabric.core.errors import CapacityError, ConflictError, NotFoundError
 from fabric.core.words import ObjectPolicy, Suite
 from fabric.migration.adopted import Ends, refuse_taken, replace, require_same
 from fabric.migration.copy import Edge, copy_between
@@ -126,7 +126,7 @@ class VerifiedCopy:
         except OverwrittenError as error:
             return f"the source stays: {error.message}"
         if not _stands_for(ends):
-            raise UnavailableError("the copy is not proven now, so the source stays", store=ends.target.name)
+            return "the source stays: the copy is gone or another by now"
         tools.freeze.check()
         tools.jobs.note(ends.job, tools.clock.now(), "reap", place=ends.job.source, blob=ends.key)
         tools.reached("reap.noted")

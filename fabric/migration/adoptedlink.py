@@ -128,7 +128,7 @@ class LinkedMove:
         if who := links.is_open(source, ends.job.id):
             raise UnavailableError("a program still has the old file open", program=who)
         if there is None:
-            raise UnavailableError("the file is not at its new place, so the old one stays", store=target.name)
+            return f"the file is gone from its new place: the old one is kept as .fabric/moves/{ends.job.id}.old"
         if old.tag != ends.tag or _sha256_of_old(source, ends.job.id) != ends.copy.blob_sha256:
             if there.tag != ends.copy.tag:
                 return f"old and new file were both written: the old one is kept as .fabric/moves/{ends.job.id}.old"

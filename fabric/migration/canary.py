@@ -12,7 +12,8 @@ from fabric.catalog.heads import Replica
 from fabric.catalog.jobs import Job
 from fabric.core.clock import Clock
 from fabric.core.errors import FabricError
-from fabric.core.words import DEADLINE_MS
+from fabric.core.words import DEADLINE_MS, LatencyClass, Suite
+from fabric.migration.adopted import own_key
 from fabric.migration.pointer import OverwrittenError, find_version, replace, replica_at
 from fabric.migration.timing import TIMED_BYTES
 from fabric.migration.tools import Tools
@@ -47,22 +48,34 @@ def fails(job: Job) -> str:
 
 
 def _measured(tools: Tools, job: Job) -> dict[str, float]:
-    head = tools.head(job)
-    try:
-        replica = replica_at(find_version(head, job.version_id), job.target)
-    except OverwrittenError:
-        replica = None
-    if head is None or replica is None or replica.blob_bytes == 0:
+    found_at = _adopted(tools, job) if job.kind else _managed(tools, job)
+    if found_at is None or found_at[0].blob_bytes == 0:
         return {"reads": 0.0, "errors": 0.0}
+    replica, latency = found_at
     found: dict[str, float] = {}
     for _ in range(ROUNDS_MOST):
         found = _round(tools.fleet.member(replica.store).store, replica, tools.clock)
-        deadline = DEADLINE_MS[head.policy.latency]
+        deadline = DEADLINE_MS[latency]
         if math.isfinite(deadline):
             found["deadline_ms"] = float(deadline)
         if not fails(replace(job, canary=found)):
             break
     return found
+
+
+def _managed(tools: Tools, job: Job) -> tuple[Replica, LatencyClass] | None:
+    head = tools.head(job)
+    try:
+        replica = replica_at(find_version(head, job.version_id), job.target)
+    except OverwrittenError:
+        return None
+    return None if head is None or replica is None else (replica, head.policy.latency)
+
+
+def _adopted(tools: Tools, job: Job) -> tuple[Replica, LatencyClass]:
+    """Return what lies at the new place as a replica: an adopted object has no head."""
+    replica = Replica(job.target, own_key(job), Suite.NONE.value, job.bytes, job.checksums.get("target", ""), "")
+    return replica, tools.policy_for(own_key(job)).latency
 
 
 def _round(store: Store, replica: Replica, clock: Clock) -> dict[str, float]:

@@ -12,7 +12,7 @@ import logging
 
 from fabric.catalog.heads import Head, Replica, Version
 from fabric.catalog.jobs import Checkpoint, Job
-from fabric.core.errors import FabricError, ModeError, UnavailableError
+from fabric.core.errors import FabricError, ModeError, NotFoundError, UnavailableError
 from fabric.core.words import Place
 from fabric.formats.blob import blob_key
 from fabric.migration.adoptedacts import adopted_steps
@@ -21,6 +21,7 @@ from fabric.migration.pointer import OverwrittenError, commit, find_version, rep
 from fabric.migration.rollback import remove_unlisted
 from fabric.migration.tools import Tools, in_place
 from fabric.migration.verify import read_back
+from fabric.storage.hazards import RefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,10 @@ def tidy(tools: Tools, job: Job) -> Job:
 
 
 def _reap_adopted(tools: Tools, job: Job) -> Job:
-    after, why = adopted_steps(tools).tidy(job)
+    try:
+        after, why = adopted_steps(tools).tidy(job)
+    except RefusedError as error:
+        return _close(tools, job, f"the source is kept: {error}")
     return _close(tools, after, why) if after.state == job.state else after
 
 
@@ -67,6 +71,9 @@ def _reap(tools: Tools, job: Job) -> Job:
     if _is_retained(head, job, store, blob):
         return _close(tools, job, "the version was replaced and is kept, and this copy with it")
     tools.fleet.require(store, "delete")
+    if _was_written_by_another(tools, head, job, place):
+        tools.audit.append("migration.kept", "migration", job.key, job=job.id, place=place, blob=blob)
+        return _close(tools, job, "another program has written over the copy in its store: it is kept as it is")
     tools.jobs.note(job, tools.clock.now(), "reap", place=place, blob=blob)
     tools.reached("reap.noted")
     head = _unlist(tools, job, place)
@@ -76,6 +83,17 @@ def _reap(tools: Tools, job: Job) -> Job:
     tools.reached("reap.deleted")
     tools.audit.append("migration.reaped", "migration", job.key, job=job.id, place=place)
     return _close(tools, job, "the copy in grace was removed")
+
+
+def _was_written_by_another(tools: Tools, head: Head, job: Job, place: str) -> bool:
+    """Say whether the copy in grace is not the content any more that the head lists: what is there is someone's."""
+    try:
+        listed = replica_at(find_version(head, job.version_id), place)
+        if listed is None or not listed.tag:
+            return False
+        return tools.fleet.member(listed.store).store.head(listed.blob).tag != listed.tag
+    except (NotFoundError, OverwrittenError):  # nothing is there, or another rule holds for it
+        return False
 
 
 def _listed_blob(head: Head, job: Job, place: str) -> str | None:
@@ -150,8 +168,12 @@ def _close(tools: Tools, job: Job, why: str) -> Job:
 
 
 def sweep(tools: Tools, job: Job, store: str, blob: str) -> None:
-    """Remove what a roll-back left behind; raises as `remove_unlisted`, and is then tried again."""
+    """Remove what a roll-back left behind; where its store does not let it go yet, it is tried again."""
     tools.freeze.check()
-    remove_unlisted(tools, tools.head(job), store, Checkpoint(blob=blob))
+    try:
+        remove_unlisted(tools, tools.head(job), store, Checkpoint(blob=blob))
+    except FabricError as error:
+        logger.warning("what was left behind could not be removed", extra={"store": store, "why": str(error)})
+        return
     tools.jobs.note(job, tools.clock.now(), "swept", store=store, blob=blob)
     tools.jobs.drop_litter(job.id)

@@ -49,6 +49,10 @@ def prove_copy(store: Store, copy: Checkpoint, source_sha256: str, gate: Gate) -
         raise IntegrityError("no hash of the source is known, so no copy of it can be proven", store=store.name)
     found, size = read_back(store, copy.blob, copy.tag, gate)
     if size != copy.blob_bytes or (expected and found != expected):
+        if copy.parts and size == copy.blob_bytes:
+            _prove_parts(store, copy, gate)  # raises where the target is at fault; else what was read there was wrong
+            hint = "run: python -m fabric verify"
+            raise IntegrityError("the source's bytes are not what their hash says", hint=hint, blob=copy.blob)
         raise IntegrityError(
             "the copy differs from its source", store=store.name, blob=copy.blob, expected=expected, found=found
         )

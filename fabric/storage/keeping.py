@@ -48,7 +48,7 @@ class Keeping:
         return self._store.ask(operation, call) if isinstance(self._store, Around) else call()
 
 
-_KEEPERS: WeakKeyDictionary[S3Store, S3Keeper] = WeakKeyDictionary()
+_TRIED: WeakKeyDictionary[S3Store, dict[str, bool]] = WeakKeyDictionary()  # what each server was tried for
 
 
 def keeper_of(store: Store) -> Keeping | None:
@@ -58,8 +58,8 @@ def keeper_of(store: Store) -> Keeping | None:
 
 
 def keeper_at(driver: S3Store) -> S3Keeper:
-    """Return the driver's one keeper, which remembers what was tried."""
-    return _KEEPERS.setdefault(driver, S3Keeper(driver))
+    """Return a keeper of the driver; what the server was tried for is remembered."""
+    return S3Keeper(driver, tried=_TRIED.setdefault(driver, {}))
 
 
 def folder_of(store: Store) -> LocalStore | None:

@@ -45,10 +45,19 @@ _NOT_SET = frozenset(
 class S3Keeper:
     """The abilities of an `S3Store` for objects that are not the fabric's own."""
 
-    def __init__(self, store: S3Store, *, part_bytes: int = PART_BYTES, copy_most_bytes: int = COPY_MOST_BYTES) -> None:
+    def __init__(
+        self,
+        store: S3Store,
+        *,
+        part_bytes: int = PART_BYTES,
+        copy_most_bytes: int = COPY_MOST_BYTES,
+        tried: dict[str, bool] | None = None,
+    ) -> None:
         self._store, self._part_bytes, self._copy_most_bytes = store, part_bytes, copy_most_bytes
         self._lock = threading.Lock()
-        self._guards: dict[str, bool] = {}  # "copy", "completion" -> whether it compares If-Match; tried when asked for
+        self._guards = (
+            {} if tried is None else tried
+        )  # "copy", "completion" -> whether it compares If-Match; tried when asked for
 
     # --- looking
 

@@ -9,13 +9,14 @@ const ROLES = [
   ["accesses", "Access logs", "S3, CloudTrail, nginx, Apache, GCS, or a Parquet trace; plain or gzip"],
   ["inventory", "Inventory", "optional: sizes and classes of what there is"],
   ["bill", "Invoice", "optional: AWS CUR or FOCUS, laid beside the replay"],
+  ["ranges", "Address ranges", "optional: the provider's published file (JSON), tells who pays egress"],
 ];
 const NAMES_SHOWN = 4;
 const MANAGED_OFF = new Set(["smart_tier"]); // its fee is not verified
 
 export class ReplayForm {
   constructor(overview, started, problem = "") {
-    Object.assign(this, { overview, started, files: { accesses: [], inventory: [], bill: [] } });
+    Object.assign(this, { overview, started, files: { accesses: [], inventory: [], bill: [], ranges: [] } });
     this.problem = h("p", { class: "problem", role: "alert" }, problem);
     this.sent = h("div", { class: "progress", hidden: true }, this.sentLabel = h("span", { class: "progress-label" }, "Sending"),
       this.bar = h("progress", { max: 1, value: 0, "aria-label": "Sending the files" }), this.sentText = h("span", { class: "progress-text", role: "status" }));

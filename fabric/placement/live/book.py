@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from fabric.events.mapped import MappedArray
 from fabric.placement.live.days import Day, OpenDays, Readers, Seen
 from fabric.placement.live.receipt import ALIVE
+from fabric.placement.live.rows import DTYPES, LAST, LIFE, MAPPED, MOVE, NOBODY, OBJECT, WOKEN
 from fabric.placement.live.scanned import taken_back
-from fabric.placement.replay.ledger import FIGURES, RECORD, Fleet, Judged, Ledger, Table, Terms, prices_of
+from fabric.placement.replay.ledger import RECORD, Fleet, Judged, Ledger, Table, Terms, prices_of
 from fabric.placement.replay.tariff import Tariff
 from fabric.placement.replay.trace import Past
 from fabric.placement.scanning import Run
@@ -23,34 +24,6 @@ LIVES_MOST = 1 << 24  # of one store; further objects are counted and have no ac
 MOVES_MOST = 1 << 16  # moves remembered with their records, the newest
 LESSONS_MOST = 1024  # tables of what paper had learned, the newest; receipts of older moves are no longer complete
 LOOK_DAYS = 30  # after about so many days an account is looked at that nobody reads
-NOBODY = -1
-
-LIFE = np.dtype(
-    [
-        ("size", "<i8"),
-        ("object", "<i8"),
-        ("birth", "<i4"),  # days since the book's first
-        ("end", "<i4"),
-        ("moves", "<i4"),  # made since birth
-        ("ended", "?"),
-        ("put", "?"),
-    ]
-)
-MOVE = np.dtype(
-    [
-        ("life", "<i8"),
-        ("after_reads", "<i8"),
-        ("day", "<i4"),
-        ("to", "<i2"),
-        ("rule", "<i2"),
-        ("reads", "<i8"),  # of that day
-        ("bytes", "<f8"),
-        ("figures", "<f4", (FIGURES,)),  # f, l, c, t, score and confidence of a demotion, NaN of a promotion
-        ("record", RECORD),  # as the day began
-    ]
-)
-WOKEN = np.dtype([("life", "<i8")])
-OBJECT = np.dtype([("life", "<i8"), ("gone", "?")])  # the last life, NOBODY where none goes on
 
 
 class Taught(msgspec.Struct, frozen=True):
@@ -385,7 +358,7 @@ class Book:
     def dump(self) -> tuple[BookState, dict[str, NDArray[np.generic]]]:
         """Return what a snapshot keeps."""
         self.state.keys = "\0".join(self._keys)
-        last = np.array([tuple(read) for read in self._last.values()], _LAST)
+        last = np.array([tuple(read) for read in self._last.values()], LAST)
         return self.state, {
             "lives": self._lives.rows,
             "objects": self._objects.rows,
@@ -403,22 +376,9 @@ class Book:
         self._number = {key: number for number, key in enumerate(self._keys)}
         for name in MAPPED:
             getattr(self, f"_{name}").load(np.asarray(arrays[name]).view(DTYPES[name]))
-        self._last = {int(row["life"]): Read(*row.tolist()) for row in np.asarray(arrays["last"]).view(_LAST)}
+        self._last = {int(row["life"]): Read(*row.tolist()) for row in np.asarray(arrays["last"]).view(LAST)}
 
     def close(self) -> None:
         """Give the scratch files' room back. Called once."""
         for name in MAPPED:
             getattr(self, f"_{name}").close()
-
-
-MAPPED = ("lives", "objects", "records", "woken", "before", "moves")
-_LAST = np.dtype([("life", "<i8"), ("reads", "<i8"), ("bytes", "<f8")])
-DTYPES: dict[str, np.dtype[np.void]] = {
-    "lives": LIFE,
-    "objects": OBJECT,
-    "records": RECORD,
-    "woken": WOKEN,
-    "before": RECORD,
-    "moves": MOVE,
-    "last": _LAST,
-}

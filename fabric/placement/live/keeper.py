@@ -19,8 +19,9 @@ from fabric.placement.live.elsewhere import Elsewhere, pays_to_compile
 from fabric.placement.live.past import Far, Question
 from fabric.placement.live.receipt import LedgerReceipt, Told, of_move, of_today
 from fabric.placement.live.shelf import FEED_ROWS, Log, Shelf, State
+from fabric.placement.live.telling import figures_of, lines_of
 from fabric.placement.replay.gated import GATE
-from fabric.placement.replay.ledger import RULE_NAMES, Terms
+from fabric.placement.replay.ledger import Terms
 from fabric.placement.replay.tariff import Tariff
 
 logger = logging.getLogger(__name__)
@@ -353,52 +354,18 @@ class Ledgers:
     def figures(self) -> dict[str, dict[str, float | str]]:
         """Return per store how many accounts and moves there are and how many rows came too late."""
         with self._lock:
-            return {name: _figures(book) for name, book in self._books.items()}
+            return {name: figures_of(book) for name, book in self._books.items()}
 
     def decisions(self, store: str) -> list[tuple[int, str, str, int]]:
         """Return every birth and every move remembered as (day, key, class, after_reads), as `replay` writes them."""
         with self._lock:
-            return [(one.day, one.key, one.to, one.after_reads) for one in _told(store, self._books[store])]
+            return [(one.day, one.key, one.to, one.after_reads) for one in lines_of(store, self._books[store])]
 
     def told(self) -> Sequence[Told]:
         """Return every line of every ledger that is remembered, newest first; made anew when a day was closed."""
         with self._lock:
             closed = tuple(book.state.fleet.day for book in self._books.values())
             if self._told[0] != closed:
-                lines = [one for name, book in self._books.items() for one in _told(name, book)]
+                lines = [one for name, book in self._books.items() for one in lines_of(name, book)]
                 self._told = closed, sorted(lines, key=lambda one: (one.date, one.store, one.key), reverse=True)
             return self._told[1]
-
-
-def _figures(book: Book) -> dict[str, float | str]:
-    state = book.state
-    return {
-        "accounts": len(book),
-        "moves": state.forgotten + len(book.moves()),
-        "late_rows": state.open.late,
-        "without_account": state.unkept,
-        "rule": RULE_NAMES[state.fleet.rule],
-        "days_closed": state.fleet.day,
-    }
-
-
-def _told(store: str, book: Book) -> list[Told]:
-    """Return a book's lines in the order of their days."""
-    names, first = book.tariff.names, book.state.first or 0
-
-    def line(life: int, day: int, to: int, after: int, what: str) -> Told:
-        date = (first + day) * SECONDS_PER_DAY
-        return Told(store, book.key_of(life), day, date, names[to], max(0, after), what)
-
-    born = [
-        line(at, int(life["birth"]), book.hot(int(life["size"])), 0, "appears") for at, life in enumerate(book.lives())
-    ]
-    moved = [
-        line(int(move["life"]), int(move["day"]), int(move["to"]), int(move["after_reads"]), _way(move))
-        for move in book.moves()
-    ]
-    return sorted([*born, *moved], key=lambda one: one.day)
-
-
-def _way(move: np.void) -> str:
-    return "sinks" if move["after_reads"] < 0 else "rises"

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from fabric.events.batch import AccessBatch, Op, reads_by
 from fabric.events.snapshot import Arrays, Described, Form, load, save
-from fabric.placement.live.book import DTYPES, Book, BookState
+from fabric.placement.live.book import Book, BookState
 from fabric.placement.live.days import Columns, billed, columns_of, stores_of
+from fabric.placement.live.rows import DTYPES
 from fabric.placement.replay.ledger import FORMAT as RULE_FORMAT
 from fabric.placement.replay.ledger import RECORD, RULES, Terms
 from fabric.placement.replay.tariff import Tariff

@@ -110,7 +110,7 @@ class Matrix:
 
     def __init__(self, folder: Path, running: dict[str, servers.Server], seed: int) -> None:
         self._folder, self._running = folder, running
-        self._dice = random.Random(seed)
+        self.seed, self._dice = seed, random.Random(seed)
         self._zygote = Zygote()
         self._number = 0
         self._found: dict[str, dict[str, Any]] = {}
@@ -309,6 +309,7 @@ def whole(matrix: Matrix, pairs: list[str], many: int, most: int) -> None:
             for case in matrix.named(pair, scenario, known=known)
         ]
         cases += matrix.at_random(pair, -(-many // len(pairs)))
+        random.Random(matrix.seed).shuffle(cases)  # so that a run ended early has tried a bit of everything
         for number, case in enumerate(cases[:most]):
             matrix.run(case)
             if number % 25 == 0:

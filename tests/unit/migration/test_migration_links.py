@@ -12,6 +12,7 @@ import migration_world as mw
 import msgspec
 import pytest
 
+from fabric.catalog.runs import Run
 from fabric.core.config import MigrationSettings
 from fabric.migration.adoptedacts import AdoptedMove
 from fabric.migration.ports import Order
@@ -227,6 +228,42 @@ def test_the_old_file_goes_after_the_grace_and_the_link_stays(tmp_path: Path) ->
     assert path.is_symlink()
     assert path.read_bytes() == DATA
     assert [row.act for row in world.jobs.journal_of(job.id)][-2:] == ["reap", "grace ended"]
+    world.close()
+
+
+def test_a_file_that_was_removed_at_its_new_place_keeps_its_old_one(tmp_path: Path) -> None:
+    world = aw.folders(tmp_path, MigrationSettings(quiet_seconds=0.0, grace_days_between_stores=0.0))
+    aw.file(world, "a/film", DATA)
+
+    def at(point: str) -> None:
+        if point == "switch.done":
+            (tmp_path / "big/a/film").unlink()
+
+    job = _moved_while(world, at)
+    _tidied(world, "COMPLETED")
+    assert (tmp_path / f"nas/.fabric/moves/{job.id}.old").read_bytes() == DATA
+    assert "is gone from its new place" in world.jobs.journal_of(job.id)[-1].details["why"]
+    world.close()
+
+
+def test_the_canary_of_a_large_file_reads_it_at_its_new_place(tmp_path: Path) -> None:
+    settings = MigrationSettings(quiet_seconds=0.0, high_risk_bytes=1000, medium_risk_bytes=1000)
+    world = aw.folders(tmp_path, settings)
+    aw.file(world, "a/film", DATA)
+    world.migration.start()
+    world.runs.open(Run("run", world.clock.now(), "plan"))
+    aw.order(world, "a/film")
+    (job,) = world.tick_until("AWAITING_APPROVAL")
+    world.migration.approve(job.id, "bea")
+    world.settle()
+    for _ in range(1000):
+        world.migration._not_before.clear()
+        world.migration.tick()
+        if world.jobs.get(job.id).canary:
+            break
+        world.migration.tools.stopping.wait(0.005)
+    found = world.jobs.get(job.id).canary
+    assert (found["reads"], found["errors"]) == (20.0, 0.0)
     world.close()
 
 
