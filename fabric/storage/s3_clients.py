@@ -105,6 +105,7 @@ class Clients:
                     max_pool_connections=CONNECTIONS_MOST,
                 ),
             )
+            self._boto.meta.events.register("before-sign.s3.UploadPart", _unsigned)
         return self._boto
 
     def _get_session(self) -> Any:
@@ -171,3 +172,10 @@ class Clients:
             "token": frozen.token,
             "expires_at": expires,
         }
+
+
+def _unsigned(request: Any, **_: object) -> None:
+    """Leave a part's bytes out of its signature, as in streams: they are hashed, and proven, by the fabric itself."""
+    given = request.context["client_config"]
+    unsigned = type(given)(s3={**given.s3, "payload_signing_enabled": False})
+    request.context["client_config"] = given.merge(unsigned)
