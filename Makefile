@@ -29,9 +29,9 @@ setup: $(EXTRA_STAMP)
 run: $(RUN_STAMP)
 	$(BIN)/python run_complete_system.py
 
-# In the order of the folders: the long runs of the whole program come before the many short tests, which even out the end.
+# Three workers on two cores, for many tests wait; tests/conftest.py says in which order.
 test: $(EXTRA_STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .

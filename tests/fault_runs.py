@@ -222,7 +222,7 @@ class Runs:
         for key in data:
             world.decide(key, world.pair.target, source=world.pair.source)
         if fault.lasts == "paused":
-            world.step_until("held up", lambda: any(job.attempts for job in world.all_jobs()))
+            world.step_until("held up", lambda: end.met > met and any(job.attempts for job in world.all_jobs()))
             assert end is not None
             end.mend()
         world.step_until("ended", world.ended)

@@ -74,6 +74,7 @@ class Plans:
             refused=lambda move: refused(move, heads.get(move.key), market),
             surveys=cache(self._survey),
             told=told,
+            manners=engine.migration.foreseen,
         )
 
     def _survey(self, survey_id: str) -> SurveyRecord | None:

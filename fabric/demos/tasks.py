@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,17 +12,18 @@ from pathlib import Path
 import click
 
 from fabric.app.web import pages
-from fabric.catalog.jobs import Job
 from fabric.core.errors import FabricError, ForbiddenError, UnavailableError
 from fabric.core.units import format_size, format_usd
 from fabric.core.words import Classification, ObjectPolicy, Place
 from fabric.dashboard.ports import Exposure
 from fabric.dashboard.serve import DashboardServer, bind_free_port
+from fabric.demos import moving
 from fabric.demos.bench import Scratch, hand_over, replaced, scratch
 from fabric.demos.origin import Clients, Origin, Shipper
 from fabric.demos.sample import CALLER, Outage
+from fabric.demos.servers import Server, servers
 from fabric.demos.world import SampleObject
-from fabric.migration.machine import ENDED, State
+from fabric.migration.machine import State
 from fabric.plane.objects import PutOptions
 from fabric.runtime.component import Component
 
@@ -51,28 +52,30 @@ def placement(data_dir: Path) -> list[Path]:
 
 
 def migration(data_dir: Path) -> list[Path]:
-    """Move what placement decided: verified on both sides, journaled; then undo one move."""
-    with scratch() as world:
-        world.load(14)
-        world.import_past(OTHERS_DAYS)
-        _decide(world, 14)
-        jobs, engine = world.engine.jobs, world.engine.migration
+    """Move between two real servers what placement and the demo decided: verified, journaled; then undo one move."""
+    with servers() as found, tempfile.TemporaryDirectory(prefix="fabric-demo-secret-") as secret:
+        click.echo(moving.told(found))
+        with scratch(lambda settings: moving.over_servers(settings, found, Path(secret, "s3"))) as world:
+            return _moved(world, found, data_dir)
 
-        def ended() -> bool:
-            return bool(jobs.counts()) and not jobs.in_states([s for s in State if s not in ENDED])
 
-        world.run(engine, PATIENCE_SECONDS, ended)
-        for job in jobs.page(limit=SHOWN)[0]:
-            click.echo(f"  {job.key}: {job.source} -> {job.target}, {format_size(job.bytes)}, {job.state}")
-        if first := next(iter(jobs.in_states([State.COMPLETED])), None):
-            engine.roll_back(first.id, "demo")
-            world.run(engine, 5.0, lambda: jobs.get(first.id).state == State.ROLLED_BACK)
-            click.echo(f"undone again: {first.key} is {jobs.get(first.id).state}")
-        done = jobs.in_states([State.COMPLETED])
-        found = sum(_proved(world, job) for job in done)
-        click.echo(f"{len(done)} moves stand; their files at the targets, read by plain Python: {found} bytes")
-        world.run(engine, 0.6)
-        return _handed(world, engine, data_dir)
+def _moved(world: Scratch, found: list[Server], data_dir: Path) -> list[Path]:
+    world.load(14)
+    world.import_past(OTHERS_DAYS)
+    _decide(world, 14)
+    click.echo(f"{moving.order_moves(world)} moves ordered from {moving.ENDS[0]} to {moving.ENDS[1]}")
+    jobs, engine = world.engine.jobs, world.engine.migration
+    moving.carry_out(world, PATIENCE_SECONDS)
+    for job in jobs.page(limit=SHOWN)[0]:
+        click.echo(f"  {job.key}: {job.source} -> {job.target}, {format_size(job.bytes)}, {job.state} {job.reason}")
+    if first := next(iter(jobs.in_states([State.COMPLETED])), None):
+        engine.roll_back(first.id, "demo")
+        world.run(engine, 5.0, lambda: jobs.get(first.id).state == State.ROLLED_BACK)
+        click.echo(f"undone again: {first.key} is {jobs.get(first.id).state}")
+    done = jobs.in_states([State.COMPLETED])
+    click.echo(moving.summary(done, [len(moving.stored_at_target(world, job, found)) for job in done]))
+    world.run(engine, 0.6)
+    return _handed(world, engine, data_dir)
 
 
 def streaming(data_dir: Path) -> list[Path]:
@@ -240,16 +243,6 @@ def _suites(world: Scratch) -> Counter[str]:
         for replica in head.versions[0].replicas:
             found[f"{item.policy.classification}: {replica.suite} in {Place.parse(replica.place).store}"] += 1
     return found
-
-
-def _proved(world: Scratch, job: Job) -> int:
-    """Return the bytes of a completed move's file at its target; its hash is the one in the journal."""
-    target = Place.parse(job.target)
-    folder = world.folder.path / "places" / target.store
-    file = next(path for path in folder.rglob(job.version_id) if target.storage_class in path.parts)
-    content = file.read_bytes()
-    assert hashlib.sha256(content).hexdigest() in job.checksums.values(), file
-    return len(content)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from fabric.core.words import ObjectPolicy
 from fabric.migration import machine, report
 from fabric.migration.adoptedacts import AdoptedMove, adopted_job
 from fabric.migration.approval import approve
+from fabric.migration.foreseen import foreseen
 from fabric.migration.intake import job_of
 from fabric.migration.lanes import Lanes
 from fabric.migration.machine import State
@@ -45,6 +46,7 @@ from fabric.migration.throttle import Throttle
 from fabric.migration.tools import Meter, Tools
 from fabric.migration.undo import begin_undo
 from fabric.migration.undoing import undo
+from fabric.pricing.moving import Manner
 from fabric.runtime.component import Explanation, Page, Report
 from fabric.runtime.measures import Measures
 
@@ -301,6 +303,10 @@ class Migration(Schedule):
                 _log_refusal(details["decision"], f"another job already moves this object: {refused[job.id]}")
         self.tools.reached("job.recorded")
         self._decisions.take([decision.id for decision in decisions])
+
+    def foreseen(self, decisions: Sequence[Decision], apart: bool = False) -> dict[str, Manner]:
+        """Return how the moves would be carried out (`fabric.migration.foreseen`), for a plan to price."""
+        return foreseen(self.tools, decisions, self._undo_cost, self._read_rate, apart=apart)
 
     def _job_of(self, decision: Decision, head: Head | None) -> tuple[Job, dict[str, Any]] | None:
         """Make a job of a decision; one that cannot be carried out now is dropped: placement decides anew."""

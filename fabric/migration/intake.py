@@ -32,7 +32,7 @@ def job_of(
     if replica is None or replica.state != "live":
         raise OverwrittenError("the replica decided on is not live any more", key=decision.key, place=decision.source)
     risk = assess(
-        _facts(tools, decision, head, version, undo_usd=undo_cost(decision), read_rate=read_rate), tools.settings
+        facts_of(tools, decision, head, version, undo_usd=undo_cost(decision), read_rate=read_rate), tools.settings
     )
     state = State.AWAITING_APPROVAL if needs_approval(risk, tools.settings) else State.PENDING
     now = tools.clock.now()
@@ -74,9 +74,10 @@ def _this_month(tools: Tools, now: float) -> str:
     return run_id
 
 
-def _facts(
+def facts_of(
     tools: Tools, decision: Decision, head: Head, version: Version, *, undo_usd: float | None, read_rate: ReadRate
 ) -> Facts:
+    """Return what is known of a move before it starts."""
     source, target = Place.parse(decision.source).store, Place.parse(decision.target).store
     return Facts(
         size_bytes=version.size_bytes,

@@ -101,6 +101,9 @@ class Sealer(Protocol):
     def reseal(self, store: Store, replica: Replica, head: Head, version: Version, suite: Suite) -> Sealed:
         """Return the same plain bytes sealed anew under ``suite``."""
 
+    def sealed_bytes(self, head: Head, version: Version, suite: Suite) -> int:
+        """Return how many bytes that will be."""
+
 
 class Order(msgspec.Struct, frozen=True):
     """Who ordered a move, with which run, and what it was said to cost; the empty one: nobody, placement by itself."""

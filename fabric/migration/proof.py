@@ -32,11 +32,6 @@ def proof_of(edge: Edge, verify: str) -> Proof:
     return Proof.SERVER_SHA256 if verify == "cheapest" and known else Proof.READ_BACK
 
 
-def requests_and_bytes(proof: Proof, blob_bytes: int) -> tuple[int, int]:
-    """Return the requests and the bytes read at the target that a proof costs, for `plan` to price."""
-    return (1, 0) if proof is Proof.SERVER_SHA256 else (1, blob_bytes)
-
-
 def is_proven_by_server(edge: Edge, copy: Checkpoint, source_sha256: str) -> bool:
     """Say whether the target's server keeps the SHA-256 of exactly the bytes that were read, whole, at the source.
 

@@ -14,6 +14,7 @@ from fabric.runtime.component import Explanation, Page, Report, Stage
 
 ROWS_MOST = 20
 PROGRESS_MOST = 16
+SHA_SHOWN = 12  # digits of a hash in a table; the whole is beside it
 LANES_MOST = 64
 
 JOB_COLUMNS = [
@@ -28,6 +29,7 @@ JOB_COLUMNS = [
     {"name": "rate", "label": "Rate", "unit": "bytes_per_second"},
     {"name": "eta_seconds", "label": "Left", "unit": "seconds"},
     {"name": "attempts", "label": "Attempts"},
+    {"name": "sha256", "label": "SHA-256"},
     {"name": "reason", "label": "Reason"},
     {"name": "updated", "label": "Changed", "unit": "time"},
 ]
@@ -86,6 +88,7 @@ def job_row(job: Job, gate: Gate | None) -> dict[str, Any]:
         "approved_by": job.approved_by,
         "approved_at": job.approved_at or None,
         "checksums": dict(job.checksums),
+        "sha256": (job.checksums.get("target") or job.checksums.get("recorded") or "")[:SHA_SHOWN],
         "proof": job.proof,
         "performance": dict(job.performance),
         "canary": dict(job.canary),

@@ -16,6 +16,7 @@ class Vault(Protocol):
 
     def suite_for(self, classification: str, zone: str) -> Suite: ...
     def reseal(self, store: Store, replica: Replica, draft: Draft, suite: Suite) -> Sealed: ...
+    def sealed_bytes(self, draft: Draft, suite: Suite, plain_bytes: int) -> int: ...
 
 
 class VaultSealer:
@@ -31,6 +32,10 @@ class VaultSealer:
     def reseal(self, store: Store, replica: Replica, head: Head, version: Version, suite: Suite) -> Sealed:
         """Return the replica's plain bytes sealed anew; its data key is a fresh one, its version id the same."""
         return self._vault.reseal(store, replica, draft_of(head, version), suite)
+
+    def sealed_bytes(self, head: Head, version: Version, suite: Suite) -> int:
+        """Return how many bytes sealing ``version`` anew makes: header, body with its tags, footer."""
+        return self._vault.sealed_bytes(draft_of(head, version), suite, version.size_bytes)
 
 
 def draft_of(head: Head, version: Version) -> Draft:

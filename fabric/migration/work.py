@@ -278,7 +278,7 @@ class Worker:
     def _not_started(self, job: Job, error: FabricError, *, passes: bool) -> Job:
         if self._tools.wishes.get(job.id) == "cancel":
             return self._tools.go(job, State.FAILED, reason=CANCELLED_BY_A_PERSON, ended=self._tools.clock.now())
-        if passes:
+        if passes and (job.attempts < PAUSES_MOST or isinstance(error, FrozenError)):
             return self._tools.go(job, State.PENDING, reason=str(error), attempts=job.attempts + 1)
         reason = OVERWRITTEN if self._is_overwritten(job, error) else str(error)
         return self._tools.go(job, State.FAILED, reason=reason, ended=self._tools.clock.now())

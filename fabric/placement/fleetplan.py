@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from fabric.core.clock import SECONDS_PER_DAY, iso
 from fabric.core.units import DAYS_PER_MONTH
 from fabric.placement.plan import pays_back
-from fabric.placement.planned import SHADOW_BYTES, TIMED_BYTES, TIMED_READS
 from fabric.placement.replay.gated import GATE
 from fabric.placement.replay.ledger import Ledger
 from fabric.placement.replay.sources import Source
@@ -38,7 +37,7 @@ BLOCK = 1 << 15  # moves priced at a time
 RECENT_DAYS = 30  # over which reads are counted
 GRACE_DAYS = 1.0  # a class change keeps the way back open for so long
 SURE = 1.645  # standard deviations: 90 % of a normal distribution lie within
-LINES = ("requests", "retrieval", "transition", "minimum_duration", "grace", "proof", "canary")
+LINES = ("requests", "retrieval", "transition", "minimum_duration", "grace", "proof")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +160,19 @@ def _priced(trace: Trace, tariff: Tariff, found: FleetMoves, part: slice, reads:
 
 
 def _once(tariff: Tariff, held: NDArray[np.int16], to: NDArray[np.int16], size: Array, age: Array) -> dict[str, Array]:
-    """Return what moves cost once, by line: `pricing.cost.move_lines`, `proof_lines` and `canary_lines`."""
+    """Return what changes of class cost once, by line: those of `pricing.moving.asks_of`, and the storage to pay for.
+
+    The source is asked twice for what it is and read once to be proven; the server reads it once more for the change.
+    One test of the store's access serves all that follow it, so it is in no single move's figures.
+    """
     billed = np.maximum(size, tariff.min_bytes[held]) * tariff.storage[held]
-    timed = TIMED_READS * np.minimum(size, TIMED_BYTES)
     return {
-        "requests": tariff.get[held] + np.zeros_like(size),
-        "retrieval": size * tariff.retrieval[held] + tariff.retrieval_request[held],
+        "requests": 3.0 * tariff.get[held] + np.zeros_like(size),
+        "retrieval": 2.0 * size * tariff.retrieval[held] + tariff.retrieval_request[held],
         "transition": tariff.transition[to] + np.zeros_like(size),
         "minimum_duration": np.maximum(0.0, tariff.min_days[held] - age - GRACE_DAYS) * billed,
         "grace": GRACE_DAYS * billed,
         "proof": _fetch(tariff, to, size),
-        "canary": tariff.transition[to]
-        + (TIMED_READS + 1) * (tariff.get[to] + tariff.retrieval_request[to])
-        + TIMED_READS * (tariff.get[held] + tariff.retrieval_request[held])
-        + timed * (tariff.retrieval[held] + tariff.retrieval[to])
-        + SHADOW_BYTES * tariff.retrieval[to],
     }
 
 

@@ -20,6 +20,7 @@ from fabric.core.units import DAYS_PER_MONTH
 from fabric.placement.planned import Figures, figures_of, spans
 from fabric.placement.receipt import SurveyRecord
 from fabric.placement.spend import TAKEN, WHY, chosen
+from fabric.pricing.moving import Manner
 
 FORMAT = 2
 _SINCE_2 = (
@@ -121,6 +122,7 @@ class Terms:
         refused: why a move may no longer be made, "" where it may.
         surveys: what receipts name under ``survey``.
         told: what to say of the accesses.
+        manners: how moves will be carried out together, by decision id; with True: as if each went alone.
     """
 
     spend_cap_usd: float | None = None
@@ -128,16 +130,18 @@ class Terms:
     refused: Callable[[Decision], str] = lambda _decision: ""
     surveys: Callable[[str], SurveyRecord | None] = lambda _id: None
     told: Mapping[str, Any] = field(default_factory=dict)
+    manners: Callable[[Sequence[Decision], bool], Mapping[str, Manner]] = lambda _decisions, _apart: {}
 
 
 def make_plan(decisions: Sequence[Decision], *, now: float, terms: Terms | None = None) -> Plan:
     """Build a plan of the open moves that `terms` let through, in the order of their ids, and name it by its hash."""
     asked = terms or Terms()
     proposed = [item for item in sorted(decisions, key=lambda d: d.id) if item.verdict == "move"]
-    money = [figures_of(item, asked.surveys(str(item.receipt.get("survey", "")))) for item in proposed]
+    money = _figures(proposed, asked, apart=True)
     why = _left_out(proposed, money, asked)
-    taken = [at for at, reason in enumerate(why) if not reason]
-    plan = _summed([_planned(proposed[at], money[at], now) for at in taken], [money[at] for at in taken], now)
+    taken = [item for item, reason in zip(proposed, why, strict=True) if not reason]
+    together = _figures(taken, asked, apart=False)  # never above what each costs alone, by which the cap chose
+    plan = _summed([_planned(item, each, now) for item, each in zip(taken, together, strict=True)], together, now)
     plan = msgspec.structs.replace(
         plan,
         spend_cap_usd=asked.spend_cap_usd,
@@ -147,6 +151,13 @@ def make_plan(decisions: Sequence[Decision], *, now: float, terms: Terms | None 
         told=dict(asked.told),
     )
     return msgspec.structs.replace(plan, sha256=plan_hash(plan))
+
+
+def _figures(decisions: Sequence[Decision], asked: Terms, *, apart: bool) -> list[Figures]:
+    manners = asked.manners(decisions, apart)
+    return [
+        figures_of(item, asked.surveys(str(item.receipt.get("survey", ""))), manners.get(item.id)) for item in decisions
+    ]
 
 
 def plan_hash(plan: Plan) -> str:

@@ -20,13 +20,11 @@ from fabric.core.words import Classification, ObjectPolicy, Suite, Zone
 from fabric.placement.facts import live_replicas
 from fabric.placement.options import Market, Option, Terms, group, restore_group
 from fabric.placement.places import Survey
-from fabric.placement.receipt import SurveyRecord, undo_usd
-from fabric.pricing.cost import Line, canary_lines, move_lines, proof_lines, total
-from fabric.pricing.sheet import PriceBook
+from fabric.placement.receipt import SurveyRecord
+from fabric.pricing.cost import Line, minimum_duration_line, storage_line, total
+from fabric.pricing.moving import Ask, Manner, ask_lines, asks_of, backwards, undo_asks
+from fabric.pricing.sheet import ClassPrice, EgressPrice, PriceBook
 
-SHADOW_BYTES = 4096  # what migration writes and reads at the target before it trusts it
-TIMED_READS = 3  # of the source before, of the target after
-TIMED_BYTES = 64 << 10
 SURE = (0.05, 0.95)  # the interval of the reads to come
 WEEKS_A_MONTH = 30.0 / 7.0
 
@@ -74,16 +72,22 @@ class Figures:
     worst: float
 
 
-def figures_of(decision: Decision, record: SurveyRecord | None) -> Figures:
-    """Return the figures of a move; ``record`` is the survey that its receipt names."""
+def figures_of(decision: Decision, record: SurveyRecord | None, manner: Manner | None = None) -> Figures:
+    """Return the figures of a move.
+
+    Args:
+        record: the survey that its receipt names.
+        manner: how it will be carried out; None: as one copy, read back.
+    """
     receipt = decision.receipt
     if record is None or "lines" not in receipt or "choice" not in receipt:
         once = Span.exactly(decision.move_cost_usd)
         saving = Span.exactly(decision.saving_usd_month)
         return Figures({"move": once.usd}, once, NOTHING, NOTHING, saving, 0.0, once.usd, once.usd * 3)
     option = _option(receipt, record)
-    lines = _once_lines(receipt, option)
-    back = _sum(_way_back(receipt, option))
+    bill = _Bill(receipt, option, record, manner)
+    lines = bill.once()
+    back = _sum(bill.late())
     once = _sum(lines)
     return Figures(
         _by_name(lines),
@@ -91,7 +95,7 @@ def figures_of(decision: Decision, record: SurveyRecord | None) -> Figures:
         _month(receipt["lines"]["now"]),
         _month(receipt["lines"]["after"]),
         _saving(decision, receipt),
-        undo_usd(float(receipt["inputs"]["size_bytes"]), option),
+        total(bill.undo()).usd,
         back.usd,
         once.high + 2.0 * back.high,  # reads cost as much as the way back before it is taken, then the way back
     )
@@ -113,27 +117,48 @@ def _nothing_asked(_classification: Classification, _zone: Zone) -> Suite:
     raise ForbiddenError("a plan's figures ask no filter")
 
 
-def _once_lines(receipt: Mapping[str, Any], option: Option) -> tuple[Line, ...]:
-    size = float(receipt["inputs"]["size_bytes"])
-    moving = move_lines(
-        option.source.price,
-        option.target.price,
-        option.between,
-        size_bytes=size,
-        age_days=float(receipt["inputs"]["age_days"][option.copy]),
-        grace_days=option.grace_days,
-    )
-    ends = [(view.price, view.to_reader) for view in (option.source, option.target)]
-    tests = canary_lines(ends, reads=TIMED_READS, read_bytes=min(TIMED_BYTES, size), shadow_bytes=SHADOW_BYTES)
-    return (*moving, *proof_lines(option.target.price, option.target.to_reader, size_bytes=size), *tests)
+class _Bill:
+    """The lines of one move: every request that it makes, and the storage that it is charged for."""
+
+    def __init__(self, receipt: Mapping[str, Any], option: Option, record: SurveyRecord, manner: Manner | None) -> None:
+        self._size = float(receipt["inputs"]["size_bytes"])
+        self._age = float(receipt["inputs"]["age_days"][option.copy])
+        self._option, self._views = option, {view.place: view for view in record.views}
+        self._manner = manner or plain_manner(option.source.place, option.target.place, self._size)
+        inside = self._manner.in_place
+        self._back = (
+            option.between if inside else PriceBook(record.sheets).egress(option.target.site, option.source.site)
+        )
+
+    def once(self) -> tuple[Line, ...]:
+        price, grace = self._option.source.price, self._option.grace_days
+        kept = storage_line(price, self._size, days=grace, name="grace")
+        rest = minimum_duration_line(price, self._size, self._age + grace)
+        return (*self._asked(asks_of(self._manner), self._option.between), rest, kept)
+
+    def undo(self) -> tuple[Line, ...]:
+        """Return what taking it back during the grace bills; a class change back ends the target's minimum duration."""
+        asked = self._asked(undo_asks(self._manner), self._back)
+        return (*asked, self._leaving()) if self._manner.in_place else asked
+
+    def late(self) -> tuple[Line, ...]:
+        """Return what moving it back after the grace bills, as a move of its own."""
+        return (*self._asked(asks_of(backwards(self._manner)), self._back), self._leaving())
+
+    def _leaving(self) -> Line:
+        return minimum_duration_line(self._option.target.price, self._size, 0.0)
+
+    def _asked(self, asks: Iterable[Ask], between: EgressPrice) -> tuple[Line, ...]:
+        return ask_lines(asks, self._priced, between, scale=self._manner.scale)
+
+    def _priced(self, place: str) -> tuple[ClassPrice, EgressPrice]:
+        view = self._views.get(place, self._option.target)
+        return view.price, view.to_reader
 
 
-def _way_back(receipt: Mapping[str, Any], option: Option) -> tuple[Line, ...]:
-    size = float(receipt["inputs"]["size_bytes"])
-    moving = move_lines(
-        option.target.price, option.source.price, option.between, size_bytes=size, age_days=0.0, grace_days=0.0
-    )
-    return (*moving, *proof_lines(option.source.price, option.source.to_reader, size_bytes=size))
+def plain_manner(source: str, target: str, size_bytes: float) -> Manner:
+    """Return how a move goes where nothing is known of it but its ends and size."""
+    return Manner(source, target, target, size_bytes, size_bytes)
 
 
 def _sum(lines: Iterable[Line]) -> Span:

@@ -20,7 +20,8 @@ from fabric.placement.facts import Facts, Inputs, derive
 from fabric.placement.options import Group, Market, Option, Terms, Valued, compared_rates, restore_group, value
 from fabric.placement.places import Survey, View
 from fabric.placement.score import WEIGHTS, Gate, break_even_reads_month
-from fabric.pricing.cost import Line, compared, month_lines, move_lines, total
+from fabric.pricing.cost import Line, compared, minimum_duration_line, month_lines, move_lines, total
+from fabric.pricing.moving import Manner, ask_lines, undo_asks
 from fabric.pricing.sheet import PriceBook, Sheet
 
 FORMAT = 1
@@ -110,14 +111,14 @@ def choice_lines(row: int, facts: Facts, option: Option) -> dict[str, Any]:
 def undo_usd(size_bytes: float, option: Option) -> float:
     """Return what taking the move back at once would bill.
 
-    Between stores the source is kept for the grace period, so going back is a switch and free. Inside a store it is
-    the reverse change, with the whole of the target's minimum duration.
+    Between stores the source is kept for the grace period, so going back is a switch: a few requests, and no byte.
+    Inside a store it is the reverse change, with the whole of the target's minimum duration.
     """
-    if option.source.store != option.target.store:
-        return 0.0
-    lines = move_lines(
-        option.target.price, option.source.price, option.between, size_bytes=size_bytes, age_days=0.0, grace_days=0.0
-    )
+    ends = {view.place: (view.price, view.to_reader) for view in (option.source, option.target)}
+    manner = Manner(option.source.place, option.target.place, option.target.place, size_bytes, size_bytes)
+    lines = ask_lines(undo_asks(manner), ends.__getitem__, option.between)
+    if manner.in_place:
+        lines = (*lines, minimum_duration_line(option.target.price, size_bytes, 0.0))
     return total(lines).usd
 
 

@@ -172,25 +172,6 @@ def proof_lines(
     return tuple(msgspec.structs.replace(line, name="proof") for line in parts)
 
 
-def canary_lines(
-    ends: Iterable[tuple[ClassPrice, EgressPrice]], *, reads: float, read_bytes: float, shadow_bytes: float
-) -> tuple[Line, ...]:
-    """Price the tests beside a move: ``reads`` timed at each of ``ends``, and one object written and read at the last.
-
-    Args:
-        ends: source, then target: class, and the way from there to whoever tests.
-        read_bytes: of one timed read.
-    """
-    found: list[Line] = []
-    given = list(ends)
-    for at, (price, way) in enumerate(given):
-        count = reads + (at == len(given) - 1)
-        moved = reads * read_bytes + (shadow_bytes if at == len(given) - 1 else 0.0)
-        found += [requests_line(price, count), retrieval_line(price, moved, count), egress_line(way, moved)]
-    found.append(requests_line(given[-1][0], 1.0, field="put_per_1k"))
-    return tuple(msgspec.structs.replace(line, name="canary") for line in found)
-
-
 def total(lines: Iterable[Line]) -> Sum:
     """Add lines up: money that is billed and, apart from it, what sunk capacity is estimated at."""
     kept = list(lines)

@@ -36,7 +36,7 @@ from fabric.security import matrix
 from fabric.security.hashing import Hasher
 from fabric.security.keys import WRAP_BYTES, KeyTable, unwrap, wrap
 from fabric.security.opening import Layer, Readable, Source, StoredBody, decrypted_whole
-from fabric.security.stream import Chunk, encrypted
+from fabric.security.stream import Chunk, Layout, encrypted
 from fabric.storage.store import Store
 
 HEADER_GUESS_BYTES = 4096  # read at once; longer headers cost one more request
@@ -150,6 +150,15 @@ class Vault:
                 yield from chunks
 
         return self.seal(draft, suite, plain())
+
+    def sealed_bytes(self, draft: Draft, suite: Suite, plain_bytes: int) -> int:
+        """Return the length of the blob that `seal` makes of so many plain bytes; makes no key and reads nothing."""
+        lengths = DATA_KEY_BYTES[suite]
+        header = pack_header(header_of(draft, suite, bytes(sum(length + WRAP_BYTES for length in lengths))))
+        body_bytes = plain_bytes
+        for length in lengths:
+            body_bytes = Layout(length).cipher_bytes(body_bytes)
+        return len(header) + body_bytes + FOOTER_BYTES
 
     def header(self, store: Store, blob: str) -> tuple[BlobHeader, Footer]:
         """Return a blob's header and footer, the footer's hash unmasked.

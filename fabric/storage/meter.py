@@ -25,6 +25,7 @@ SAMPLES_LEAST = 20  # fewer say nothing about a p99
 LIST_PAGE = 1000  # keys a server sends per listing request: what the bill counts
 CLASSES_MOST = 64
 TIMED = frozenset({"head", "put", "delete", "set_class", "put_part", "complete"})
+COUNTED = frozenset({"begin", "abort", "checksum", "uploads", "list_parts"})  # billed like the others, not timed
 
 
 class LatencyView(msgspec.Struct, frozen=True):
@@ -76,6 +77,9 @@ class Meter(PassesGroups, Around):
 
     def _through(self, operation: str, call: Callable[[], T], /) -> T:
         if operation not in TIMED:
+            if operation in COUNTED:
+                with self._lock:
+                    self._requests[operation] += 1
             return call()
         with self._watched(operation, _Watch(self._clock)) as watch:
             answer = call()

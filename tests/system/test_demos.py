@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +115,15 @@ def test_the_bytes_of_the_migration_report_are_those_of_the_files_at_the_targets
     assert report["jobs_by_state"]["ROLLED_BACK"] == 1
     rows = runs.rows("migration_report.json", "jobs")
     assert sum(row["bytes"] for row in rows if row["state"] == "COMPLETED") == found
+
+
+@pytest.mark.item(32)
+def test_the_migration_demo_moves_between_two_servers_that_it_started_or_says_why_not(runs: Runs) -> None:
+    installed = shutil.which("weed", path=str(Path(sys.executable).parent)) or importlib.util.find_spec("moto")
+    assert ("started two real S3 servers" if installed else "are not installed") in runs.said[2]
+    assert "bytes moved and verified" in runs.said[2]
+    rows = runs.rows("migration_report.json", "jobs")
+    assert any((row["source"], row["target"]) == ("private/hdd", "aws/standard") for row in rows)
 
 
 @pytest.mark.item(33, 44)

@@ -199,9 +199,12 @@ class Reader:
 
     def _read(self, replica: Replica) -> bytes:
         """Read a blob, again where a busy server gives no answer; what cannot be read is nothing."""
+        errors: list[BaseException] = []
         for _ in range(READ_TRIES):
-            with Carried(lambda error: None):  # whatever its own client says
+            with Carried(errors.append):  # whatever its own client says
                 return self._stores[replica.store].read(replica.blob)
+            if not isinstance(errors[-1], Exception):
+                raise errors[-1]  # this process is to end
         return b""
 
 

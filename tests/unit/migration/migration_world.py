@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fabric.catalog.database import Database
 from fabric.catalog.decisions import Decision
 from fabric.catalog.heads import Head, Heads, Replica, Version
 from fabric.catalog.jobs import Job, Jobs
-from fabric.catalog.runs import Runs
+from fabric.catalog.runs import Run, Runs
 from fabric.core.clock import Clock, SystemClock
 from fabric.core.config import MigrationSettings, StoreAddress, StoreSettings, store_address
 from fabric.core.errors import ForbiddenError, FrozenError, ModeError, NotFoundError
@@ -234,3 +237,20 @@ class World:
 
     def states(self, job: Job) -> list[str]:
         return [row.became for row in self.jobs.journal_of(job.id) if row.was != row.became]
+
+
+def fill_with_jobs(catalog: Path, jobs: int, runs: int) -> None:
+    """Put ended jobs and runs into a catalog, as rows: what a long life leaves there."""
+    record = msgspec.msgpack.encode(Job("j", "k" * 40, "v", "a/hot", "b/hot", 1 << 20, 1.0, state="COMPLETED"))
+    run = msgspec.msgpack.encode(Run("r", 1.0, "plan", "ann", "hash", moves=50, cap_usd=10.0))
+    with sqlite3.connect(catalog) as connection:
+        numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {jobs})"
+        connection.execute(
+            "INSERT INTO jobs (id, key, state, risk, bytes, epoch, due, record)"
+            f" {numbers} SELECT printf('%026d', i), printf('k%08d', i), 'COMPLETED', 'low', 1, 1, 0.0, ? FROM n",
+            (record,),
+        )
+        connection.execute("INSERT INTO job_counts VALUES ('COMPLETED', ?, ?)", (jobs, jobs))
+        connection.execute(
+            f"INSERT INTO runs (id, record) {numbers} SELECT printf('r%08d', i), ? FROM n LIMIT ?", (run, runs)
+        )

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from fabric.placement.fleetplan import BLOCK, GRACE_DAYS, FleetMoves, FleetSums, plan_fleet
-from fabric.placement.planned import SHADOW_BYTES, TIMED_BYTES, TIMED_READS
 from fabric.placement.replay.tariff import tariff_of
 from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
 from fabric.placement.spend import TAKEN
-from fabric.pricing.cost import canary_lines, month_lines, move_lines, proof_lines, total
+from fabric.pricing.cost import minimum_duration_line, month_lines, storage_line, total
+from fabric.pricing.moving import Manner, ask_lines, asks_of
 from fabric.pricing.sheet import PriceBook, Site
 from tests.unit.formats.log_lines import START, s3_line
 
@@ -50,11 +50,12 @@ def test_the_arrays_give_what_the_lines_of_the_live_plan_give(held: int, wanted:
     _, sums = planned(past([size], {0: 3}), [wanted], [held])
     here, there = BOOK.price("aws", CLASSES[held]), BOOK.price("aws", CLASSES[wanted])
     free = BOOK.egress(Site("aws"), Site("aws"))
-    ends = [(here, free), (there, free)]
+    ends = {"s/here": (here, free), "s/there": (there, free)}
+    manner = Manner("s/here", "s/there", "s/here", size, size, access_tests=0)
     lines = (
-        *move_lines(here, there, free, size_bytes=size, age_days=DAYS, grace_days=GRACE_DAYS),
-        *proof_lines(there, free, size_bytes=size),
-        *canary_lines(ends, reads=TIMED_READS, read_bytes=min(size, TIMED_BYTES), shadow_bytes=SHADOW_BYTES),
+        *ask_lines(asks_of(manner), ends.__getitem__, free),
+        minimum_duration_line(here, size, DAYS + GRACE_DAYS),
+        storage_line(here, size, days=GRACE_DAYS, name="grace"),
     )
     assert sums.once_usd == pytest.approx(total(lines).usd, rel=1e-9)
     assert sums.once_usd == pytest.approx(sum(sums.lines.values()))

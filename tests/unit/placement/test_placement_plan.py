@@ -18,11 +18,12 @@ from test_placement_component import GB, Bench, build, world
 from fabric.core.errors import BadInputError
 from fabric.core.words import Classification, ObjectPolicy
 from fabric.migration import timing, verify
-from fabric.placement import planned
+from fabric.migration.proof import Proof
 from fabric.placement.plan import Plan, Terms, make_plan, plan_hash, plan_tree, read_plan, write_plan
 from fabric.placement.planned import refused
 from fabric.placement.receipt import SurveyRecord, decode_survey
 from fabric.placement.spend import NO_ROOM, OVER_CAP, TAKEN, chosen, pay_back_months
+from fabric.pricing import moving
 from fabric.pricing.sheet import PriceBook
 
 
@@ -49,7 +50,7 @@ def test_a_move_says_what_it_costs_line_by_line_and_the_lines_sum_to_it(bench: B
     bench.placement.tick()
     plan = planned_moves(bench)
     (move,) = plan.moves
-    assert {"proof", "canary", "transition", "grace", "retrieval", "minimum_duration"} <= set(move.lines)
+    assert {"proof", "canary", "transition", "grace", "requests", "minimum_duration"} <= set(move.lines)
     assert sum(move.lines.values()) == pytest.approx(move.once_usd)
     assert move.once_low_usd <= move.once_usd <= move.once_high_usd
     assert plan.lines == move.lines
@@ -166,8 +167,8 @@ def test_a_store_that_is_away_for_the_moment_is_no_reason_to_leave_its_moves_out
 
 
 def test_the_canary_of_the_plan_is_the_canary_that_migration_makes() -> None:
-    assert planned.SHADOW_BYTES == verify.SHADOW_BYTES
-    assert (planned.TIMED_READS, planned.TIMED_BYTES) == (timing.TIMED_READS, timing.TIMED_BYTES)
+    assert (moving.SHADOW_BYTES, moving.TIMED_BYTES) == (verify.SHADOW_BYTES, timing.TIMED_BYTES)
+    assert moving.SERVER_SHA256 == Proof.SERVER_SHA256
 
 
 def test_a_plan_read_back_is_the_plan_and_one_changed_figure_is_found(bench: Bench) -> None:
