@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateColumn
 
 from fabric.catalog.plain import run
 from fabric.core.errors import CapacityError, CorruptError, UnavailableError
@@ -81,6 +82,7 @@ class Database:
             connection.execute(text("BEGIN IMMEDIATE"))
             _check_format(connection, self.path)
             metadata.create_all(connection)
+            _add_columns(connection)
             connection.execute(text(f"PRAGMA user_version={FORMAT_VERSION}"))
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="catalog-writer", daemon=True)
@@ -224,6 +226,16 @@ def _check_format(connection: Connection, path: Path) -> None:
         raise CorruptError(
             "the catalog was written by a newer release", hint="install that release", path=str(path), format=found
         )
+
+
+def _add_columns(connection: Connection) -> None:
+    """Give tables of earlier releases the columns that came since, each with its default."""
+    for table in metadata.tables.values():
+        there = {name for _, name, *_ in connection.execute(text(f"PRAGMA table_info({table.name})"))}
+        for column in table.columns:
+            if column.name not in there:
+                made = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {made}"))
 
 
 @contextmanager

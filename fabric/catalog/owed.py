@@ -30,6 +30,7 @@ owed = Table(
     Column("due", Float, nullable=False, index=True),
     Column("attempts", Integer, nullable=False),
     Column("note", String, nullable=False),
+    Column("tag", String, nullable=False, server_default=""),
     sqlite_with_rowid=False,
 )
 
@@ -47,6 +48,7 @@ class Debt(msgspec.Struct, frozen=True):
     due: float
     attempts: int = 0
     note: str = ""
+    tag: str = ""  # of the bytes to remove; "" where it is not known
 
 
 class Owed:

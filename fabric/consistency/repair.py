@@ -205,15 +205,22 @@ class Repairer:
             self._owed.done(debt)
 
     def _remove(self, debt: Debt) -> None:
-        """Remove a blob unless a head has come to point at it again."""
+        """Remove a blob unless a head has come to point at it again, or another program has written over it."""
         head = self._heads.get(debt.key)
         version = find(head, debt.version_id) if head is not None else None
         kept = version is not None and any(
             replica.store == debt.store and replica.blob == debt.blob for replica in version.replicas
         )
-        if not kept:
-            self._fleet.require(debt.store, "delete")
-            self._fleet.member(debt.store).store.delete(debt.blob)
+        if kept:
+            return
+        self._fleet.require(debt.store, "delete")
+        try:
+            self._fleet.member(debt.store).store.delete(debt.blob, tag=debt.tag or None)
+        except PreconditionError:  # `verify` lists it as a blob that no head names
+            logger.warning(
+                "a blob that another program has written over is kept", extra={"store": debt.store, "blob": debt.blob}
+            )
+        else:
             self.counts.removed += 1
 
     def _hand_off(self, debt: Debt) -> None:
@@ -317,7 +324,9 @@ class Repairer:
 
     def _owe_removal(self, key: str, version_id: str, fresh: Replica) -> None:
         now = self._clock.now()
-        self._owed.add_soon([Debt(fresh.store, fresh.blob, "removal", key, version_id, fresh.place, now, now)])
+        self._owed.add_soon(
+            [Debt(fresh.store, fresh.blob, "removal", key, version_id, fresh.place, now, now, tag=fresh.tag)]
+        )
 
     def _owe_intended(self, head: Head) -> None:
         now = self._clock.now()

@@ -404,7 +404,7 @@ def _next_head(head: Head | None, merged: Merged, draft: Draft, copies_asked: in
 
 def _removal(key: str, version: Version, due: float) -> list[Debt]:
     made = due - READERS_SECONDS
-    return [Debt(r.store, r.blob, "removal", key, version.id, r.place, made, due) for r in version.replicas]
+    return [Debt(r.store, r.blob, "removal", key, version.id, r.place, made, due, tag=r.tag) for r in version.replicas]
 
 
 def _handoffs(key: str, version: Version, now: float) -> list[Debt]:

@@ -272,3 +272,25 @@ def test_bytes_that_arrive_after_their_replica_was_reaped_are_removed_again(
     while work.step():
         one.database.write(lambda _: None)  # what was handed in is on disk
     assert list(store.list("objects/")) == []
+
+
+def test_a_replaced_versions_blob_that_another_program_has_written_over_is_kept(
+    one: Bench, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    one.replication.write("a", NORMAL, [DATA], one.places)
+    first, *others = head_of(one, "a").current.replicas
+    theirs = one.fleet.member(first.store).store
+    theirs.put(first.blob, [b"written past the fabric"])
+    one.replication.write("a", NORMAL, [b"newer"], one.places)
+    clock.advance(3600.0)
+    work = repairer(one, clock)
+    while work.step():
+        one.database.write(lambda _: None)
+
+    with theirs.open(first.blob) as reading:
+        assert b"".join(bytes(piece) for piece in reading) == b"written past the fabric"
+    for replica in others:
+        with pytest.raises(NotFoundError):
+            one.fleet.member(replica.store).store.head(replica.blob)
+    assert one.owed.due(float("inf"), limit=10) == []
+    assert "another program has written over" in caplog.text
