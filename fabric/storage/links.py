@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from fabric.core.errors import NotFoundError, PreconditionError
+from fabric.core.failing import undoing
 from fabric.storage.folders import file_tag, folder, translated, write_all
 from fabric.storage.hazards import Hazard, RefusedError, refuse
 from fabric.storage.keys import WORK_FOLDER, check_key
@@ -198,15 +199,13 @@ def write_copy(source: Root, target: Root, key: str, job: str, chunks: Iterable[
             os.unlink(name, dir_fd=moves)
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=moves)
         try:
-            for chunk in chunks:
-                write_all(descriptor, chunk)
-            with source.parent(key) as (handle, own):
-                _carry(handle, own, descriptor, store=target.name, key=key)
-            os.fsync(descriptor)
-            os.fsync(moves)
-        except BaseException:
-            os.unlink(name, dir_fd=moves)
-            raise
+            with undoing(lambda: os.unlink(name, dir_fd=moves)):
+                for chunk in chunks:
+                    write_all(descriptor, chunk)
+                with source.parent(key) as (handle, own):
+                    _carry(handle, own, descriptor, store=target.name, key=key)
+                os.fsync(descriptor)
+                os.fsync(moves)
         finally:
             os.close(descriptor)
 
