@@ -41,7 +41,7 @@ Row = tuple[int, str, str, int]
 def random_trace() -> Columns:
     """PUTs again, DELETEs, reads after them, bursts; three fifths of a year, forty objects."""
     random = np.random.default_rng(20)
-    rows, objects = 900, 60
+    rows, objects = 600, 40
     obj, op = random.integers(0, objects, rows), random.choice(3, rows, p=[0.06, 0.92, 0.02])
     size = (10 ** random.uniform(3, 12, objects)).astype(np.int64)[obj]
     count = np.where(op == 1, random.integers(1, 60, rows), 1)
@@ -219,7 +219,7 @@ def pieces(rows: int, seed: int, count: int) -> list[slice]:
     ("rule", "trace"),
     [
         ("fabric_gated", random_trace),
-        ("fabric", lambda: slice_of("sundials_releases", objects=30, days=400)),
+        ("fabric", lambda: slice_of("sundials_releases", objects=20, days=250)),
     ],
     ids=["a random trace with the gate", "a real trace by money alone"],
 )
