@@ -97,9 +97,7 @@ def scanned_rows(rows: Rows, who: NDArray[np.int32], requesters: Words, names: W
     reads = np.flatnonzero(rows.op == GET)
     if len(names) < OBJECTS_LEAST or not len(reads):
         return found
-    day = day_of(rows.time[reads], stretch).astype(np.int64)
-    group, number, many = np.unique(day * len(requesters) + who[reads], return_inverse=True, return_counts=True)
-    order = np.argsort(number, kind="stable")
+    group, many, order = _grouped(rows, who, reads, len(requesters), stretch)
     starts = np.concatenate([[0], np.cumsum(many)])
     there, runs, rank = _there(trace), dict[str, Run](), None
     for on, groups in _by_day(group // len(requesters), many >= OBJECTS_LEAST):
@@ -112,6 +110,17 @@ def scanned_rows(rows: Rows, who: NDArray[np.int32], requesters: Words, names: W
         for name in judge_day(segments, int(there[min(on, trace.days - 1)]), runs):
             found[own[name]] = True
     return found
+
+
+def _grouped(
+    rows: Rows, who: NDArray[np.int32], reads: NDArray[np.int64], requesters: int, stretch: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the groups of a day and a requester, how many reads each has, and the reads in the groups' order."""
+    keys = day_of(rows.time[reads], stretch).astype(np.int64)
+    keys *= requesters  # in place: there may be tens of millions
+    keys += who[reads]
+    group, many = np.unique(keys, return_counts=True)
+    return group, many, np.argsort(keys, kind="stable")
 
 
 def _by_day(days: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Iterable[tuple[int, list[int]]]:
