@@ -16,7 +16,6 @@ import mmap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -211,7 +210,7 @@ class Ledger:
         def weigh(lo: int, block: Columns) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             return weighed(past, lo, self.fleet.day, block, self.prices)
 
-        for found in _each(weigh, self._blocks(self._born(past))):
+        for found in self._each(weigh, self._born(past)):
             costs, squares = costs + found[0], squares + found[1]
         now = STAY if self.fleet.rule == EVEN else self.fleet.rule
         return Lesson(costs[now] - costs, np.sqrt(squares[now]))
@@ -257,7 +256,7 @@ class Ledger:
             kernel(past, who, lo, begin, stop, rows, block, prices, plain, RULES, rule, own, told)
             return _taken(told), own
 
-        done = _each(live, self._blocks(self._born(past, stop)))
+        done = self._each(live, self._born(past, stop))
         for _, own in done:
             gate.trying[:] += own.trying
             gate.paying[:] += own.paying
@@ -286,6 +285,19 @@ class Ledger:
         for lo, block in self._blocks():
             out[lo : lo + len(block.lived)] = block.held[:, -1]
         return out
+
+    def _each(self, work: Callable[[int, Columns], Found], upto: int) -> list[Found]:
+        """Do some work on every block, THREADS at a time, and return what was found in the blocks' order."""
+
+        def one(block: tuple[int, Columns]) -> Found:
+            found = work(*block)
+            _release(self.records)
+            return found
+
+        if upto <= BLOCK:
+            return [work(*block) for block in self._blocks(upto)]
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(one, self._blocks(upto)))
 
     def _blocks(self, upto: int | None = None) -> Iterator[tuple[int, Columns]]:
         for lo in range(0, len(self.records) if upto is None else upto, BLOCK):
@@ -324,16 +336,6 @@ class Ledger:
 def decide(trace: Trace, tariff: Tariff) -> Moves:
     """Return the moves of the policy `fabric`."""
     return Ledger.fresh(tariff, trace.lives).live(trace.columns, trace.days)
-
-
-def _each(work: Callable[[int, Columns], Found], blocks: Iterator[tuple[int, Columns]]) -> list[Found]:
-    """Do some work on every block, THREADS at a time, and return what was found in the blocks' order."""
-    first = next(blocks, None)
-    second = next(blocks, None)
-    if first is None or second is None:
-        return [] if first is None else [work(*first)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda one: work(*one), chain((first, second), blocks)))
 
 
 def awake(past: Past, lo: int, begin: int, stop: int, row: NDArray[np.int64], block: Columns) -> NDArray[np.int64]:
