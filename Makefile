@@ -6,6 +6,9 @@ RUN_STAMP := $(VENV)/.run-packages
 DEV_STAMP := $(VENV)/.dev-packages
 EXTRA_STAMP := $(VENV)/.extras
 
+# Compiled modules are kept, whatever the environment says: each start of the fabric would compile hundreds anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup run test check crash picture bench demo clean
 .DEFAULT_GOAL := run
 
