@@ -166,6 +166,23 @@ def test_an_invoice_is_laid_beside_the_replay(chromium: Any, here: tuple[World, 
         looked_at(page, "invoice")
 
 
+def test_address_ranges_tell_that_these_readers_pay_no_egress(
+    chromium: Any, here: tuple[World, Path], tmp_path: Path
+) -> None:
+    near = {"prefixes": [{"ip_prefix": "192.0.2.0/24", "region": "us-east-1"}]}
+    (tmp_path / "ranges.json").write_text(json.dumps(near))
+    with window(chromium, here[0]) as page:
+        for ranges, nobody_pays in (([], False), ([tmp_path / "ranges.json"], True)):
+            page.goto(f"{here[0].url}time-machine")
+            upload(page, here[1] / "access.log")
+            upload(page, *ranges, role="ranges")
+            press(page, "Replay")
+            page.wait_for_selector(".objects tbody tr", timeout=RESULT_MS)
+            assert (document(page)["egress"]["high"] == 0.0) == nobody_pays
+            said = page.locator("section[aria-label=Policies] .quiet").inner_text()
+            assert ("costs $0.00 to $0.00 under every policy" in said) == nobody_pays
+
+
 def test_an_inventory_alone_is_priced_with_best_and_worst_cases(
     chromium: Any, here: tuple[World, Path], tmp_path: Path
 ) -> None:
