@@ -32,8 +32,10 @@ setup: $(EXTRA_STAMP)
 run: $(RUN_STAMP)
 	$(BIN)/python run_complete_system.py
 
-# Three workers on two cores, for many tests wait; tests/conftest.py says in which order.
+# Kernels are compiled first, which every worker would else do for itself. Three workers on two cores, for many tests
+# wait; tests/conftest.py says in which order.
 test: $(EXTRA_STAMP)
+	$(BIN)/python -m tests.compiled
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(DEV_STAMP)

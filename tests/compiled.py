@@ -12,15 +12,7 @@ from pathlib import Path
 
 from tests.timemachine_world import access_log
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 OBJECTS = 1_100  # a log of more than 24 MB: smaller ones are read by the plain functions
-
-
-def begin() -> subprocess.Popen[bytes]:
-    """Begin in a process of its own; the caller waits for it before it ends."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.compiled"], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""How the tests share two cores: a file stays in one worker, kernels are compiled once, the longest files go first."""
+"""How the tests share two cores: a file stays in one worker, the longest files go first."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests import compiled
-
-COMPILING = pytest.StashKey["subprocess.Popen[bytes]"]()
-# Runs of the whole program that wait more than they work, the longest first; what needs compiled kernels comes later.
+# Runs of the whole program that wait more than they work, the longest first.
 FIRST = (
     "tests/system/test_complete_run.py",
     "tests/browser/test_real_engine.py",
@@ -33,16 +30,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first, so that the short ones even out the end."""
     rank = {name: at for at, name in enumerate(FIRST)}
     items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile the kernels beside the first tests, where there are several workers."""
-    if getattr(session.config.option, "numprocesses", None) and not hasattr(session.config, "workerinput"):
-        session.config.stash[COMPILING] = compiled.begin()
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Wait for the compiler, whose folder may be removed after this."""
-    compiling = session.config.stash.get(COMPILING, None)
-    if compiling is not None:
-        compiling.wait()

@@ -167,6 +167,7 @@ class Migration(Schedule):
         if pool is None:
             return
         self._turns.close()
+        self._folder_turns.close()
         pool.shutdown(wait=False, cancel_futures=True)
         for task in list(self._tasks.values()):
             _wait_for(task.future, STOP_SECONDS / max(1, len(self._tasks)))

@@ -17,6 +17,7 @@ import msgspec
 
 from fabric.catalog.jobs import Checkpoint
 from fabric.core.errors import IntegrityError, NotFoundError
+from fabric.migration.buffers import BUFFERS, put_into
 from fabric.migration.gate import Gate
 from fabric.migration.points import Reached
 from fabric.storage.store import ObjectInfo, Part, Store
@@ -82,7 +83,7 @@ class _Sending:
         self._edge, self._gate, self._save, self._reached = edge, gate, save, reached
         self._whole = hashlib.sha256() if whole else None
         self._streams = max(1, min(STREAMS_MOST, BUFFERED_MOST_BYTES // state.part_bytes - 1))
-        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
         self._waiting: set[Future[Entry]] = set()
         self._saving: Future[None] | None = None
         self.state = state
@@ -92,10 +93,11 @@ class _Sending:
 
     def all_parts(self) -> None:
         """Read every part in order, hash it, and send those that do not lie at the target yet."""
-        for _ in range(self._streams + 1):
-            self._free.put(bytearray(min(self.state.part_bytes, self._edge.replica.blob_bytes)))
+        size = min(self.state.part_bytes, self._edge.replica.blob_bytes)
         stored = {number for number, *_ in self.state.parts}
-        with self._pool() as pool:
+        with BUFFERS.lent(size, self._streams + 1) as buffers, self._pool() as pool:
+            for buffer in buffers:
+                self._free.put(buffer)
             for number, start in enumerate(range(0, self._edge.replica.blob_bytes, self.state.part_bytes), 1):
                 if number in stored and self._whole is None:
                     continue
@@ -145,13 +147,14 @@ class _Sending:
             saving.result()
             self._reached("part.saved")
 
-    def _read(self, buffer: bytearray, start: int) -> memoryview:
-        edge, view, filled = self._edge, memoryview(buffer), 0
+    def _read(self, buffer: memoryview, start: int) -> memoryview:
+        edge, filled = self._edge, 0
         end = min(start + self.state.part_bytes, edge.replica.blob_bytes)
         watch = self._gate.watch("before") if start == 0 else None
-        with edge.source.open(edge.replica.blob, start=start, end=end, tag=edge.replica.tag or None) as reading:
+        view, tag = buffer[: end - start], edge.replica.tag or None
+        with edge.source.open(edge.replica.blob, start=start, end=end, tag=tag, into=view) as reading:
             for chunk in watch.over(reading) if watch is not None else reading:
-                view[filled : filled + len(chunk)] = chunk
+                put_into(view[filled : filled + len(chunk)], chunk)
                 filled += len(chunk)
         if filled != end - start:
             raise IntegrityError(
@@ -161,7 +164,7 @@ class _Sending:
             self._whole.update(view[:filled])
         return view[:filled]
 
-    def _send(self, number: int, piece: memoryview, buffer: bytearray) -> Entry:
+    def _send(self, number: int, piece: memoryview, buffer: memoryview) -> Entry:
         try:
             self._reached("part.sending")
             part = self._edge.target.put_part(self.state.blob, self.state.upload_id, number, piece)

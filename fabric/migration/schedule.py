@@ -24,6 +24,7 @@ from fabric.migration.tools import Tools
 from fabric.migration.turns import Turns
 from fabric.migration.validate import store_names
 from fabric.migration.work import Worker
+from fabric.storage.group import grouping
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ SCAN_SECONDS = 1.0  # then the oldest are looked at again
 SCAN_MOST = 512  # waiting jobs looked at in one tick
 BACK_OFF_SECONDS = 2.0  # before a job that could not go on is tried again
 THREADS_MOST = 256  # beside those that work: they wait for their turn, or for a request that hangs
+FOLDER_BATCHES_MOST = 1  # at work at once: what they take is the interpreter, and two only wait for each other
 QUEUED_FOR_EACH_WORKER = 2  # the running one and the next, so that no thread waits for a tick
 
 
@@ -40,6 +42,7 @@ class _Task:
     key: str
     stores: tuple[str, ...]  # that it asks
     turn: str  # that it works in: its own name, or its batch's
+    folders: bool = False  # of a batch between two stores that write groups
 
 
 class Schedule:
@@ -51,7 +54,7 @@ class Schedule:
         self._worker = Worker(tools)
         self._phases = Phases(tools)
         self._pool: ThreadPoolExecutor | None = None
-        self._turns = Turns(tools.settings.workers)
+        self._turns, self._folder_turns = Turns(tools.settings.workers), Turns(FOLDER_BATCHES_MOST)
         self._lock = threading.RLock()  # over _tasks and _not_before
         self._tasks: dict[str, _Task] = {}
         self._stranded: list[_Task] = []  # their jobs wait; their requests have not ended yet
@@ -63,7 +66,7 @@ class Schedule:
 
     def _open_pool(self) -> None:
         self._opened = self.tools.clock.now()
-        self._turns = Turns(self.tools.settings.workers)
+        self._turns, self._folder_turns = Turns(self.tools.settings.workers), Turns(FOLDER_BATCHES_MOST)
         self._pool = ThreadPoolExecutor(THREADS_MOST, thread_name_prefix="migration")
 
     def _check_not_stranded(self, job: Job) -> None:
@@ -118,13 +121,20 @@ class Schedule:
             may = [job for job in group if job.key not in busy and job.id not in self._not_before]
             if self._pool is None or not may or not self._has_room_at(may[0]):
                 return 0
+            folders = all(grouping(self.tools.fleet.member(store).store) is not None for store in store_names(may[0]))
+            if folders and self._folder_batches() >= FOLDER_BATCHES_MOST * QUEUED_FOR_EACH_WORKER:
+                return 0
             name, futures = new_id(self.tools.clock.now()), [Future[object]() for _ in may]
             for job, future in zip(may, futures, strict=True):
-                self._tasks[job.id] = _Task(future, job.key, store_names(job), name)
-            self._pool.submit(_in_turn, self._turns, name, partial(self._run_batch, may)).add_done_callback(
-                partial(self._settle_batch, may, futures)
-            )
+                self._tasks[job.id] = _Task(future, job.key, store_names(job), name, folders)
+            work = partial(_in_turn, self._turns, name, partial(self._run_batch, may))
+            if folders:
+                work = partial(_in_turn, self._folder_turns, name, work)
+            self._pool.submit(work).add_done_callback(partial(self._settle_batch, may, futures))
             return len(may)
+
+    def _folder_batches(self) -> int:
+        return len({task.turn for task in self._tasks.values() if task.folders})
 
     def _run_batch(self, jobs: Sequence[Job]) -> dict[str, Job]:
         self._alone.update(job.id for job in jobs)  # whatever ends the batch; those that have ended are forgotten
@@ -251,6 +261,7 @@ class Schedule:
             for name in [name for name in self._stalls.found(running) if leave(self.tools, name)]:
                 self._stranded.append(task := self._tasks.pop(name))
                 self._turns.give(task.turn)
+                self._folder_turns.give(task.turn)
 
     def _collect(self) -> None:
         """Forget tasks that ended; a job whose task ended by a bug is rolled back."""

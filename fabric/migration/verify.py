@@ -10,9 +10,10 @@ from collections import defaultdict
 from fabric.catalog.jobs import Checkpoint
 from fabric.core.clock import Clock
 from fabric.core.errors import IntegrityError
+from fabric.migration.buffers import BUFFERS
 from fabric.migration.gate import Gate
 from fabric.migration.points import Reached
-from fabric.storage.store import Store
+from fabric.storage.store import CHUNK_BYTES, Store
 
 SHADOW_PREFIX = ".fabric/shadow/"
 SHADOW_BYTES = 4096
@@ -27,7 +28,7 @@ def read_back(store: Store, blob: str, tag: str, gate: Gate | None = None, momen
     """
     hasher, size = hashlib.sha256(), 0
     watch = None if gate is None else gate.watch(moment)
-    with store.open(blob, tag=tag or None) as reading:
+    with BUFFERS.lent(CHUNK_BYTES) as (memory,), store.open(blob, tag=tag or None, into=memory) as reading:
         for chunk in reading if watch is None else watch.over(reading):
             if gate is not None:
                 gate.check()

@@ -135,6 +135,30 @@ def write_at(handle: int, data: bytes | memoryview, position: int) -> None:
         view, position = view[written:], position + written
 
 
+def read_pieces(
+    handle: int, position: int, end: int, into: memoryview | None, most: int
+) -> Iterator[bytes | memoryview]:
+    """Yield an open file's bytes from ``position`` to ``end`` in pieces of at most ``most``; fewer where it is shorter.
+
+    Args:
+        into: where the pieces are written, one behind the other and again from its start; else each has its own memory.
+    """
+    at = 0
+    while position < end:
+        size = min(most, end - position)
+        if into is None:
+            piece: bytes | memoryview = os.pread(handle, size, position)
+        else:
+            at = at if at < len(into) else 0
+            piece = into[at : at + size]
+            piece = piece[: os.preadv(handle, [piece], position)]
+            at += len(piece)
+        if not piece:
+            break
+        yield piece
+        position += len(piece)
+
+
 def sorted_files(
     base: Path, relative: str, *, prefix: str, after: str, skip: frozenset[str]
 ) -> Iterator[tuple[str, os.stat_result]]:

@@ -88,8 +88,16 @@ class Shape(Around):
         self._never = threading.Event()
 
     @contextmanager
-    def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
-        with self.inner.open(key, start=start, end=end, tag=tag) as reading:
+    def open(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        tag: str | None = None,
+        into: memoryview | None = None,
+    ) -> Iterator[Reading]:
+        with self.inner.open(key, start=start, end=end, tag=tag, into=into) as reading:
             self._wait(reading.info.storage_class)
             yield reading
 

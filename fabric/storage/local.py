@@ -22,7 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fabric.core.errors import BadInputError, ConflictError, FabricError, PreconditionError
-from fabric.storage.folders import file_tag, folder, open_root, replace, sorted_files, stat_file, translated
+from fabric.storage.folders import (
+    file_tag,
+    folder,
+    open_root,
+    read_pieces,
+    replace,
+    sorted_files,
+    stat_file,
+    translated,
+)
 from fabric.storage.group import Outcome, Put
 from fabric.storage.keys import (
     DEFAULT_TYPE,
@@ -95,7 +104,13 @@ class LocalStore(NoSums):
 
     @contextmanager
     def open(
-        self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        tag: str | None = None,
+        into: memoryview | None = None,
     ) -> Iterator[OpenReading]:
         with translated(store=self.name, path=self.root, key=key):
             handle, storage_class = self._open_file(check_key(key))
@@ -104,7 +119,9 @@ class LocalStore(NoSums):
             info = info_of(key, state, storage_class, read_notes(handle))
             check_tag(self.name, key, tag, info.tag)
             first, last = span(info.size_bytes, start, end, key=key)
-            yield OpenReading(info, self._chunks(handle, key, info, first, last))
+            yield OpenReading(
+                info, self._chunks(handle, key, info, read_pieces(handle, first, last, into, CHUNK_BYTES))
+            )
         finally:
             os.close(handle)
 
@@ -118,14 +135,11 @@ class LocalStore(NoSums):
                         return os.open(name, flags, dir_fd=handle), storage_class
         raise missing(self.name, key)
 
-    def _chunks(self, handle: int, key: str, info: ObjectInfo, position: int, end: int) -> Iterator[bytes]:
+    def _chunks(
+        self, handle: int, key: str, info: ObjectInfo, pieces: Iterator[bytes | memoryview]
+    ) -> Iterator[bytes | memoryview]:
         with translated(store=self.name, path=self.root, key=key):
-            while position < end:
-                piece = os.pread(handle, min(CHUNK_BYTES, end - position), position)
-                if not piece:
-                    break
-                yield piece
-                position += len(piece)
+            yield from pieces
             if file_tag(os.fstat(handle)) != info.tag:
                 hint = "read it again when its writer has finished"
                 raise PreconditionError("the file was changed while it was read", hint=hint, store=self.name, key=key)

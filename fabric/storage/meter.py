@@ -101,9 +101,17 @@ class Meter(PassesGroups, Around):
         return outcomes
 
     @contextmanager
-    def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
+    def open(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        tag: str | None = None,
+        into: memoryview | None = None,
+    ) -> Iterator[Reading]:
         watch = _Watch(self._clock)
-        with self._watched("open", watch), self.inner.open(key, start=start, end=end, tag=tag) as reading:
+        with self._watched("open", watch), self.inner.open(key, start=start, end=end, tag=tag, into=into) as reading:
             watch.storage_class = reading.info.storage_class
             watch.lap()
             yield OpenReading(reading.info, _counted(reading, watch))

@@ -89,8 +89,12 @@ class Store(Protocol):
         start: int = 0,
         end: int | None = None,
         tag: str | None = None,
+        into: memoryview | None = None,
     ) -> AbstractContextManager[Reading]:
         """Read bytes ``start`` to ``end`` (exclusive; None: to the last) of ``key``.
+
+        Where memory is given (``into``), pieces may be written into it one behind the other, and from its start again
+        when it is full, instead of into memory of their own: such a piece is good until its place is used again.
 
         The whole read is of one content: a concurrent replacement is seen wholly or not at all.
 

@@ -65,8 +65,16 @@ class Around:
         self.inner.capabilities = found
 
     @contextmanager
-    def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
-        with self._through("open", lambda: self.inner.open(key, start=start, end=end, tag=tag)) as reading:
+    def open(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        tag: str | None = None,
+        into: memoryview | None = None,
+    ) -> Iterator[Reading]:
+        with self._through("open", lambda: self.inner.open(key, start=start, end=end, tag=tag, into=into)) as reading:
             yield OpenReading(reading.info, self._outgoing(reading))
 
     def head(self, key: str) -> ObjectInfo:
@@ -180,14 +188,24 @@ class Retry(PassesGroups, Around):
         ).on(_is_retryable)
 
     @contextmanager
-    def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
-        stack, reading = self._repeat(lambda: self._enter(key, start, end, tag))
+    def open(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        tag: str | None = None,
+        into: memoryview | None = None,
+    ) -> Iterator[Reading]:
+        stack, reading = self._repeat(lambda: self._enter(key, start, end, tag, into))
         with stack:
             yield reading
 
-    def _enter(self, key: str, start: int, end: int | None, tag: str | None) -> tuple[ExitStack, Reading]:
+    def _enter(
+        self, key: str, start: int, end: int | None, tag: str | None, into: memoryview | None
+    ) -> tuple[ExitStack, Reading]:
         stack = ExitStack()
-        return stack, stack.enter_context(self.inner.open(key, start=start, end=end, tag=tag))
+        return stack, stack.enter_context(self.inner.open(key, start=start, end=end, tag=tag, into=into))
 
     def _through(self, operation: str, call: Callable[[], T], /) -> T:
         return self._repeat(call) if operation in REPEATED else call()

@@ -33,6 +33,7 @@ words = importlib.import_module("fabric.core.words")
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 TRANSFERS = 4
+RUN_SECONDS_MOST = 900
 CLASS = "standard"
 ANY_LATENCY = words.ObjectPolicy(words.Classification.PUBLIC, latency=words.LatencyClass.ANY)  # a busy machine is slow
 
@@ -114,7 +115,7 @@ class Pair:
 
     def __init__(self, folder: Path, source: Side, target: Side, contents: Set, settings: dict[str, Any]) -> None:
         self.folder, self.source, self.target, self.contents = folder, source, target, contents
-        self.settings = config.MigrationSettings(workers=TRANSFERS, **settings)
+        self.settings = config.MigrationSettings(workers=TRANSFERS, off_peak_hours=(0, 24), **settings)
         self.rounds = 0
         self.heads: list[Any] = []
 
@@ -166,7 +167,9 @@ class Pair:
     @staticmethod
     def until_moved(world: Any, count: int) -> None:
         """Tick until all have ended; each must have been moved."""
+        begun = time.monotonic()
         while sum(world.jobs.counts().get(state, (0, 0))[0] for state in migration_world.ENDED) < count:
+            assert time.monotonic() - begun < RUN_SECONDS_MOST, world.jobs.counts()
             world.migration.tools.stopping.wait(world.migration.tick())
         moved = world.jobs.counts().get("COMPLETED", (0, 0))[0]
         assert moved == count, [job.reason for job in world.jobs.page(limit=1000)[0] if job.reason][:3]

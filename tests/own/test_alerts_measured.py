@@ -40,8 +40,8 @@ class Slow(Around):
         self.clock, self.first_byte_seconds, self.bytes_per_second = clock, 0.0, 0.0
 
     @contextmanager
-    def open(self, key: str, *, start: int = 0, end: int | None = None, tag: str | None = None) -> Iterator[Reading]:
-        with self.inner.open(key, start=start, end=end, tag=tag) as reading:
+    def open(self, key: str, **options: Any) -> Iterator[Reading]:
+        with self.inner.open(key, **options) as reading:
             self.clock.advance(self.first_byte_seconds)
             yield reading
 

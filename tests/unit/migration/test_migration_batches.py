@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from fabric.catalog.heads import Head
 from fabric.catalog.jobs import Job
 from fabric.core.config import MigrationSettings
 from fabric.migration.grouping import BATCH_LEAST, BATCH_MOST, SMALL_BYTES, grouped
+from fabric.migration.schedule import FOLDER_BATCHES_MOST
 from fabric.storage.fault import Failure, Fault, Switch
 
 CHILD = Path(__file__).with_name("batch_world.py")
@@ -43,6 +45,33 @@ def at(world: World, point: str, act: Callable[[], object], *, nth: int = 1) -> 
                 act()
 
     object.__setattr__(world.migration.tools, "reached", reached)
+
+
+def test_batches_between_folders_go_one_after_the_other_and_leave_turns_to_large_objects(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(SETTINGS, workers=4)
+    world = World(tmp_path / "world", settings=settings)
+    world.migration.start()
+    for number in range(4 * BATCH_MOST):
+        world.write(f"small/{number}", b"s")
+        world.decide(f"small/{number}", "b/cold")
+    at_work, most, gate = set[int](), [0], threading.Lock()
+    batches = world.migration._worker.batches
+    carry = batches.run
+
+    def run(jobs: Sequence[Job]) -> dict[str, Job]:
+        with gate:
+            at_work.add(id(jobs))
+            most[0] = max(most[0], len(at_work))
+        done = carry(jobs)
+        with gate:
+            at_work.discard(id(jobs))
+        return done
+
+    batches.run = run  # type: ignore[method-assign]
+    world.tick_until("COMPLETED")
+    assert len(world.jobs.in_states(["COMPLETED"])) == 4 * BATCH_MOST
+    assert most == [FOLDER_BATCHES_MOST]
+    world.close()
 
 
 def states(world: World) -> dict[str, str]:

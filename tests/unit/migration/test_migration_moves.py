@@ -424,7 +424,7 @@ def test_a_target_that_dies_pauses_its_job_which_resumes_without_sending_stored_
     (job,) = world.settle()
 
     assert job.state == "COMPLETED"
-    assert [number for number in sent if number] == [1, 2, 3]
+    assert sorted(number for number in sent if number) == [1, 2, 3]  # the last two go side by side
     assert world.read("k") == LARGE
     world.close()
 
