@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,11 +122,25 @@ def disks(*roots: Path) -> Iterator[tuple[Disk, ...]]:
 
         return call
 
+    read_into = os.preadv
+    read = standing("pread")
+
+    def preadv(handle: int, buffers: Sequence[memoryview], position: int) -> int:
+        """Read into memory by way of the standing `pread`, where a trigger may change what is read."""
+        if not any(disk.triggers and disk.is_below("pread", (handle,), {}) for disk in made):
+            return read_into(handle, buffers, position)
+        (buffer,) = buffers
+        data = read(handle, len(buffer), position)
+        buffer[: len(data)] = data
+        return len(data)
+
     for name in CALLS:
         setattr(os, name, standing(name))
+    os.preadv = preadv  # type: ignore[assignment]
     try:
         yield made
     finally:
+        os.preadv = read_into
         for name, call in really.items():
             setattr(os, name, call)
         for disk in made:

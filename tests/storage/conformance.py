@@ -105,14 +105,14 @@ class Conformance:
         assert sum(sizes) == 6 * CHUNK_BYTES
         assert max(sizes) <= 4 * CHUNK_BYTES
 
-    @pytest.mark.parametrize("room", [5 << 20, (5 << 20) + 3, 1000, 3 << 20])
-    def test_pieces_may_lie_in_the_readers_memory(self, store: Store, room: int) -> None:
-        data = os.urandom((5 << 20) + 3)
+    def test_pieces_may_lie_in_the_readers_memory(self, store: Store) -> None:
+        data = os.urandom(CHUNK_BYTES + 3)
         store.put("lent", [data])
-        memory = memoryview(bytearray(room))
-        assert read(store, "lent", into=memory) == data
-        assert read(store, "lent", start=7, end=1000, into=memory) == data[7:1000]
-        assert read(store, "lent", start=7, end=7, into=memory) == b""
+        for room in (len(data), CHUNK_BYTES, 100_000):
+            memory = memoryview(bytearray(room))
+            assert read(store, "lent", into=memory) == data
+            assert read(store, "lent", start=7, end=1000, into=memory) == data[7:1000]
+            assert read(store, "lent", start=7, end=7, into=memory) == b""
 
     def test_an_open_read_says_what_is_being_read(self, store: Store) -> None:
         info = store.put("k", [b"12345"])
