@@ -1,11 +1,14 @@
 #!/bin/sh
 # Installs what some tests need, when the machine lets it: Chromium, strace, axe-core and azurite. Never fails the set-up:
 # a test that lacks its part skips and says so.
-if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/null 2>&1; then
+if ! command -v chromium-headless-shell >/dev/null 2>&1; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium \
-            >/dev/null || echo "Chromium was not installed: browser tests will skip" >&2
-    else
+        apt-get update -qq
+        for browser in chromium-headless-shell chromium; do
+            command -v chromium >/dev/null 2>&1 && [ "$browser" = chromium ] && break
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$browser" >/dev/null && break
+        done || echo "Chromium was not installed: browser tests will skip" >&2
+    elif ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/null 2>&1; then
         echo "Chromium is not here and this user may not install it: browser tests will skip" >&2
     fi
 fi

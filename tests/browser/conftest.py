@@ -13,6 +13,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 AXE_PLACES = (REPO / "node_modules/axe-core/axe.min.js", REPO / ".cache/axe/node_modules/axe-core/axe.min.js")
 PICTURES = os.environ.get("FABRIC_PICTURES")  # a folder for screenshots
+PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser")
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -26,9 +27,9 @@ ARGUMENTS = (
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A running browser; FABRIC_CHROMIUM names another one."""
+    """A running browser; FABRIC_CHROMIUM names another one. One without a window of its own draws with less."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup")
-    program = os.environ.get("FABRIC_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    program = os.environ.get("FABRIC_CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("no chromium on this machine: make setup, or name one in FABRIC_CHROMIUM")
     with sync_api.sync_playwright() as playwright:

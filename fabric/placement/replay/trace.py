@@ -199,7 +199,8 @@ def _lives(
 ) -> Trace:
     objects, number, birth, size = _objects(rows, listed, listed_day, days)
     order, start = _by_object(rows, number, len(objects))
-    columns = Columns(start, order, day, rows.op, rows.size, rows.count, rows.bytes, birth, size)
+    op, stored = np.require(rows.op, requirements="W"), np.require(rows.size, requirements="W")  # one kernel for all
+    columns = Columns(start, order, day, op, stored, rows.count, rows.bytes, birth, size)
     lives, read = room(int((rows.op == PUT).sum()) + len(day) + len(objects), len(day))
     count, _filled = compiled(live, work=len(day) + len(objects))(columns, days, lives, read)
     sort = np.lexsort((lives.object[:count], lives.birth[:count]))

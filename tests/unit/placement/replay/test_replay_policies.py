@@ -35,16 +35,17 @@ def first_days(trace: Trace, moves: Moves, days: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("provider", CLASSES)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_past_cut_short_gives_every_online_policy_the_same_first_days(provider: str, seed: int) -> None:
     rows = random_rows(seed, objects=40, days=700, bursts=6.0)
     whole = trace_from(rows)
-    for days in np.random.default_rng(seed).integers(20, 690, 2).tolist():
-        cut = trace_from([row for row in rows if row[0] < days * 86400.0], horizon_days=days)
-        for policy in known(provider).values():
-            if policy.online:
-                seen = first_days(cut, policy.decide(cut, policy.tariff), days)
-                assert seen == first_days(whole, policy.decide(whole, policy.tariff), days), (policy.name, days)
+    ends = np.random.default_rng(seed).integers(20, 690, 2).tolist()
+    cuts = [(days, trace_from([row for row in rows if row[0] < days * 86400.0], horizon_days=days)) for days in ends]
+    for policy in filter(lambda policy: policy.online, known(provider).values()):
+        moves = policy.decide(whole, policy.tariff)
+        for days, cut in cuts:
+            seen = first_days(cut, policy.decide(cut, policy.tariff), days)
+            assert seen == first_days(whole, moves, days), (policy.name, days)
 
 
 @pytest.mark.parametrize("name", DEV_TRACES)
