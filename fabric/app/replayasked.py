@@ -21,7 +21,7 @@ from fabric.placement.replay.today import Where
 from fabric.pricing.sheet import PriceBook
 
 PROVIDERS = ("aws", "gcp", "azure")
-ANSWERED = 2  # counts up where the same question gets another answer: 2 learns nothing from scanners
+ANSWERED = 3  # counts up where the same question gets another answer: 2 learns nothing from scanners, 3 has the gate
 
 Export = Callable[[Path], Path]
 

@@ -28,9 +28,9 @@ from fabric.formats.requesters import Readers, readers_of
 from fabric.formats.source import AccessSource
 from fabric.placement.replay.kept import keep
 from fabric.placement.replay.moves import Moves
-from fabric.placement.replay.policies import FABRIC, OPTIMUM, Policy, chosen, policies
+from fabric.placement.replay.policies import FABRIC, FABRIC_GATED, OPTIMUM, Policy, chosen, policies
 from fabric.placement.replay.reading import is_trace, read_traces
-from fabric.placement.replay.receipts import NOTHING, Course, Watching, prices
+from fabric.placement.replay.receipts import NOTHING, Course, Watching, gated_course, prices
 from fabric.placement.replay.run import Comparison, compare
 from fabric.placement.replay.sources import Source, source_of
 from fabric.placement.replay.tariff import default_classes, tariff_of
@@ -150,6 +150,7 @@ def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:
     voice.say(at_once=True, phase="days")
     trace = source.trace(stretch=question.stretch, horizon_days=question.horizon_days)
     wanted = question.policies or ("all",)
+    learned = source.learned(trace, stretch=question.stretch)
     watching = Telling(voice, _count(question, book, wanted))
     found = compare(
         trace,
@@ -159,12 +160,13 @@ def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:
         names=wanted,
         read_bytes=source.read_bytes,
         keep_fabric=True,
-        learned=source.learned(trace, stretch=question.stretch),
+        learned=learned,
         watcher=watching,
     )
     voice.say(at_once=True, phase="receipts", under_way=[])
     nothing = do_nothing(trace, found.tariff, source, book, question.provider)
-    courses = watching.courses | {NOTHING: Course(nothing.tariff, nothing.moves)}
+    judged = gated_course(trace, found.tariff, learned)  # again: a comparison hands over moves without their figures
+    courses = watching.courses | {NOTHING: Course(nothing.tariff, nothing.moves), FABRIC_GATED: judged}
     keep(folder, trace, courses, source.names)
     facts = {"kind": "comparison", "assumptions": [*source.assumed], "do_nothing": nothing.lines, **source.told}
     if question.bill:

@@ -18,6 +18,12 @@ from fabric.cli.show import show
 @click.option("--classes", default="", callback=listed, metavar="A,B", help="Storage classes; may name a managed tier.")
 @click.option("--prices", type=click.Path(path_type=Path, dir_okay=False), help="Your own rates (TOML).")
 @click.option("--stretch", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Multiply all times by N.")
+@click.option(
+    "--without-scanners/--with-scanners",
+    default=True,
+    show_default=True,
+    help="Whether nothing is learned from requesters that read everything in order, as replay and the live rule do.",
+)
 @click.pass_obj
 def tune(
     session: Any,
@@ -26,6 +32,8 @@ def tune(
     classes: tuple[str, ...],
     prices: Path | None,
     stretch: float,
+    *,
+    without_scanners: bool,
 ) -> None:
     """Fit the weights of the score to half of the objects in ACCESSES, and say what they cost on the other half."""
     from fabric.placement.replay import tune as fitting
@@ -36,11 +44,22 @@ def tune(
 
     book = PriceBook.load(prices)
     tariff = tariff_of(book, provider, classes or default_classes(book, provider))
-    trace = read_source(accesses, ()).trace(stretch=stretch, horizon_days=None)
-    result = fitting.tune(trace, tariff)
-    bins = [asdict(each) for each in calibration(trace, tariff) if each.moves]
+    source = read_source(accesses, ())
+    trace = source.trace(stretch=stretch, horizon_days=None)
+    learned = source.learned(trace, stretch=stretch) if without_scanners else trace
+    left_out = int(trace.reads.sum() - learned.reads.sum())
+    result = fitting.tune(trace, tariff, learned)
+    bins = [asdict(each) for each in calibration(trace, tariff, learned=learned) if each.moves]
     if session.as_json:
-        session.show({"tune": asdict(result) | {"better": result.better}, "calibration": bins})
+        told = {"reads": left_out, "why": "by scanners"}
+        session.show(
+            {
+                "tune": asdict(result) | {"better": result.better},
+                "calibration": bins,
+                "left_out_of_learning": told,
+                "assumptions": list(source.assumed),
+            }
+        )
         return
     click.echo("f {:.2f}, l {:.2f}, c {:.2f}, t {:.2f} of {} sets tried".format(*result.weights, result.tried))
     show(
@@ -50,6 +69,8 @@ def tune(
         ],
         title="What they cost beside 0.4, 0.3, 0.2, 0.1:",
     )
+    if left_out:
+        click.echo(f"Nothing was learned from {left_out:,} reads by scanners, which are billed all the same.")
     verdict = "cheaper there too: take them" if result.better else "not cheaper there: keep 0.4, 0.3, 0.2, 0.1"
     click.echo(f"On the held-out objects they are {verdict}.")
     show(bins, title="Confidence and what became of such moves, over the second half of the days:")

@@ -110,10 +110,13 @@ def left_out() -> dict[str, Any]:
                 for market in BARRED
                 for tariff in [tariff_of(book, *MARKETS[market])]
             }
-    return {name: _chosen(costs, name) for name in TRACES}
+    best = {name: {market: measured(traces[name], market)[1] for market in BARRED} for name in TRACES}
+    return {name: _chosen(costs, name, best[name]) for name in TRACES}
 
 
-def _chosen(costs: dict[str, dict[tuple[float, float, float], dict[str, float]]], name: str) -> dict[str, Any]:
+def _chosen(
+    costs: dict[str, dict[tuple[float, float, float], dict[str, float]]], name: str, best_online: dict[str, float]
+) -> dict[str, Any]:
     (other,) = (one for one in TRACES if one != name)
     shipped = costs[name][1.0, 1.0, 1.0]
     best = min(costs[other], key=lambda key: math.prod(costs[other][key].values()))
@@ -121,6 +124,9 @@ def _chosen(costs: dict[str, dict[tuple[float, float, float], dict[str, float]]]
         "figures_multiplied_by": best,
         "cost_against_the_shipped_figures": {
             market: round(costs[name][best][market] / shipped[market], 4) for market in BARRED
+        },
+        "to_best_online": {
+            market: round(costs[name][best][market] / shipped[market] * best_online[market], 4) for market in BARRED
         },
     }
 

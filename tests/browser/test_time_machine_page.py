@@ -133,6 +133,10 @@ def test_a_clicked_object_opens_its_receipt_and_the_command_line_gives_the_same_
     kept = result.evaluate("(number) => fetch(`/api/replays/${location.pathname.split('/')[2]}/objects/${number}`)"
                            ".then((answer) => answer.json())", number)  # fmt: skip
     assert kept["sides"] == receipt["sides"]
+    assert kept["gate"] == receipt["gate"]
+    assert result.locator("#receipt .object-hash").inner_text() == kept["hash"] == receipt["hash"]
+    assert result.locator("#receipt .gate tbody tr").count() == len(kept["gate"]["moves"])
+    assert "makes one or uses one" in result.locator("#receipt .missing").inner_text()
     result.keyboard.press("Escape")
     assert result.locator("#receipt[open]").count() == 0
 

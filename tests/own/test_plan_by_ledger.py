@@ -163,7 +163,6 @@ def test_a_changed_plan_is_refused_and_the_one_written_is_carried_out(world: Wor
     assert world.program.act("apply", sha256=plan["sha256"]).status == 409  # it is done
 
 
-@pytest.mark.item(19)
 def test_explain_makes_every_decision_again_bit_for_bit_and_shows_it(world: World) -> None:
     facts = world.program.get("/api/explain/data/07")["facts"]["optimization"]
 

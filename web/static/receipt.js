@@ -33,7 +33,7 @@ export async function openReceipt(id, number) {
 function parts(found) {
   const when = dayOf(found);
   return [answer(found), days(found), section("What each course costs", sides(found.sides)), section("The fabric's moves", moves(found.sides.fabric, when, "The fabric's moves")),
-    section("The optimum's moves", moves(found.sides.optimum, when, "The optimum's moves")), turns(found), section("Prices used", priceTable(found.prices)), proof(found)];
+    section("The optimum's moves", moves(found.sides.optimum, when, "The optimum's moves")), gate(found, when), turns(found), section("Prices used", priceTable(found.prices)), missing(found.missing), proof(found)];
 }
 
 const section = (title, ...content) => h("section", { class: "fact-section" }, h("h3", {}, title), ...content);
@@ -85,6 +85,21 @@ function moves({ moves: rows, moves_in_all: all }, when, label) {
   all > rows.length ? h("p", { class: "quiet" }, `${whole(all)} in all; the first and the last are shown.`) : null);
 }
 
+/** The same rule under the gate: what each demotion's factors, score and confidence were. Promotions are exempt. */
+function gate({ gate: found }, when) {
+  if (!found) return null;
+  const { terms: { weights, score, confidence, floor } } = found;
+  const head = ["f", "l", "c", "t", "score", "confidence"];
+  const row = (move) => h("tr", {}, h("td", { class: "short" }, when(move.day)), h("td", { class: "short" }, move.from ? `${className(move.from)} to ${className(move.class)}` : `appears in ${className(move.class)}`),
+    move.figures ? head.map((name) => h("td", { class: "number-cell" }, move.figures[name].toFixed(3))) : h("td", { colspan: String(head.length), class: "quiet" }, move.from ? "a read that has paid for it: exempt" : "–"));
+  return section("Under the gate", h("div", { class: "scroll gate", tabindex: "0", role: "region", "aria-label": "Moves under the gate" }, h("table", {}, h("caption", { class: "hidden" }, "Moves under the gate"),
+    h("thead", {}, h("tr", {}, ["When", "Move", ...head].map((name) => h("th", { scope: "col", class: head.includes(name) ? "figures-head" : null }, name)))),
+    h("tbody", {}, found.moves.map(row)))),
+  h("p", { class: "quiet" }, `${money(found.total)} in all. A demotion asks for a score of ${weights.map((each, at) => `${each} ${head[at]}`).join(" + ")} above ${score}, a confidence above ${confidence}, and each factor at ${floor} or more: f fit of the reads to the class, l latency, c saving against cost, t trend.`));
+}
+
+const missing = (found) => section("What this receipt cannot say", h("dl", { class: "facts missing" }, Object.entries(found).map(([name, why]) => h("div", {}, h("dt", {}, name), h("dd", {}, why)))));
+
 /** The counterfactual: which class is cheapest to stay in, by reads a month. */
 function turns({ counterfactual: { cheapest, reads_a_month: now, held, bytes_a_read: moved } }) {
   const said = cheapest.map(({ class: name, from_reads_a_month: from, to_reads_a_month: to }) => {
@@ -102,12 +117,13 @@ function priceTable(rows) {
     h("tbody", {}, rows.map((row) => h("tr", {}, h("th", { scope: "row" }, className(row.class)), columns.map(([name]) => h("td", { class: "number-cell" }, money(row[name]))), h("td", { class: "number-cell" }, row.min_days ? whole(row.min_days) : "–"), h("td", { class: "number-cell" }, row.min_billable_bytes ? size(row.min_billable_bytes) : "–"))))));
 }
 
-function proof({ inputs, command }) {
+function proof({ inputs, command, hash }) {
   const copied = h("span", { class: "quiet", role: "status" });
   const copy = h("button", { type: "button", class: "button small", onclick: async () => {
     await navigator.clipboard.writeText(command).then(() => say(copied, "copied"), () => say(copied, "select and copy it by hand"));
   } }, "Copy");
   return section("The same figure on the command line", h("div", { class: "command" }, h("code", { class: "replay-command" }, command), copy, copied),
     h("dl", { class: "facts" }, h("div", {}, h("dt", {}, "Hash of all inputs"), h("dd", { class: "input-hash" }, inputs.sha256)),
+      h("div", {}, h("dt", {}, "Hash of this object's inputs"), h("dd", { class: "object-hash" }, hash)),
       inputs.files.map(({ name, sha256 }) => h("div", {}, h("dt", {}, name), h("dd", {}, `SHA-256 ${sha256}`)))));
 }

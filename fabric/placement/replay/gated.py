@@ -58,7 +58,13 @@ def judged(trace: Trace, tariff: Tariff, terms: Terms = GATE) -> Judged:
 
 
 def calibration(
-    trace: Trace, tariff: Tariff, *, since: float = 0.5, until: float = 1.0, terms: Terms | None = None
+    trace: Trace,
+    tariff: Tariff,
+    *,
+    since: float = 0.5,
+    until: float = 1.0,
+    terms: Terms | None = None,
+    learned: Trace | None = None,
 ) -> list[Bin]:
     """Compare confidence with what happened, for demotions of the last days of a trace.
 
@@ -69,8 +75,9 @@ def calibration(
         since: the share of the days that is left out at the beginning.
         until: the share of the days at which to end.
         terms: None: no gate, so that demotions of low confidence are seen too.
+        learned: what the rule learns from, where that is not all of ``trace``; what paid is told by all reads.
     """
-    told = judged(trace, tariff, terms or Terms())
+    told = judged(trace if learned is None else learned, tariff, terms or Terms())
     moves = told.moves
     asked = ~np.isnan(told.factors[:, CONFIDENCE]) & (moves.day >= trace.days * since)
     asked &= moves.day < trace.days * until

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fabric.core.errors import BadInputError, CorruptError, NotFoundError
 from fabric.placement.replay.billing import bill
 from fabric.placement.replay.moves import Moves
-from fabric.placement.replay.policies import FABRIC, OPTIMUM
+from fabric.placement.replay.policies import FABRIC, FABRIC_GATED, OPTIMUM
 from fabric.placement.replay.receipts import NOTHING, SIDES, Course, receipt
 from fabric.placement.replay.tariff import Managed, Tariff, plain_only
 from fabric.placement.replay.trace import Trace
@@ -40,13 +40,15 @@ class Facts(msgspec.Struct, frozen=True):
     monitoring: float = 0.0
     floor_bytes: int = 0
     nothing: list[str] = []  # classes of doing nothing, where they are others than those compared
+    gated: bool = False  # whether the figures of `fabric_gated` are kept
 
 
 def keep(folder: Path, trace: Trace, courses: Mapping[str, Course], names: Sequence[str] | None) -> None:
     """Write a replay's objects into an empty folder.
 
     Args:
-        courses: by the names of SIDES; the optimum's tariff is the fabric's plain classes.
+        courses: by the names of SIDES, and `fabric_gated` with its figures where it was judged; the optimum's tariff is
+            the fabric's plain classes.
         names: objects' names by their number; None: they are named by it.
     """
     tariff = courses[FABRIC].tariff
@@ -58,6 +60,7 @@ def keep(folder: Path, trace: Trace, courses: Mapping[str, Course], names: Seque
         tier.monitoring if tier else 0.0,
         tier.floor_bytes if tier else 0,
         [] if still.names == tariff.names else list(still.names),
+        FABRIC_GATED in courses,
     )
     (folder / "facts.json").write_bytes(msgspec.json.encode(facts))
     for name in _TRACE:
@@ -69,9 +72,11 @@ def keep(folder: Path, trace: Trace, courses: Mapping[str, Course], names: Seque
     if tier is not None:
         for name in ("after_days", "storage", "rise_request"):
             _save(folder, f"tier.{name}", getattr(tier, name))
-    for side in SIDES:
+    for side, course in courses.items():
         for name in _MOVES:
-            _save(folder, f"{side}.{name}", getattr(courses[side].moves, name))
+            _save(folder, f"{side}.{name}", getattr(course.moves, name))
+        if course.factors is not None:
+            _save(folder, f"{side}.factors", course.factors)
     _keep_objects(folder, trace, courses, names)
 
 
@@ -82,8 +87,8 @@ def _keep_objects(folder: Path, trace: Trace, courses: Mapping[str, Course], nam
     index[order] = np.repeat(np.arange(len(objects)), np.diff(np.append(start, trace.lives)))
     _save(folder, "lives", order)
     _save(folder, "lives_first", np.append(start, trace.lives).astype(np.int64))
-    for side, course in courses.items():
-        cost = bill(trace, course.tariff, course.moves).by_life
+    for side in SIDES:
+        cost = bill(trace, courses[side].tariff, courses[side].moves).by_life
         _save(folder, f"cost.{side}", np.bincount(index, cost, len(objects)))
     moved = np.bincount(index[courses[FABRIC].moves.life], minlength=len(objects)) - np.bincount(
         index, minlength=len(objects)
@@ -235,7 +240,11 @@ class Kept:
     def _courses(self) -> dict[str, Course]:
         tariff = self._tariff()
         own = {OPTIMUM: plain_only(tariff), NOTHING: self._still(tariff)}
-        return {side: Course(own.get(side, tariff), self._moves(side)) for side in SIDES}
+        found = {side: Course(own.get(side, tariff), self._moves(side)) for side in SIDES}
+        if self._facts.gated:
+            figures = self._array(f"{FABRIC_GATED}.factors")
+            found[FABRIC_GATED] = Course(tariff, self._moves(FABRIC_GATED), figures)
+        return found
 
     def _still(self, tariff: Tariff) -> Tariff:
         """Return the prices of doing nothing."""

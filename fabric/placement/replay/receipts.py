@@ -5,6 +5,7 @@ Everything is billed again, uncompiled, from the object's own lives and moves: a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from fabric.core.errors import NotFoundError
 from fabric.core.units import DAYS_PER_MONTH, GIB
+from fabric.placement.replay import gated
 from fabric.placement.replay.billing import LINES, price
 from fabric.placement.replay.moves import Moves
-from fabric.placement.replay.policies import FABRIC, OPTIMUM, Policy
+from fabric.placement.replay.policies import FABRIC, FABRIC_GATED, OPTIMUM, Policy
 from fabric.placement.replay.run import compare
 from fabric.placement.replay.sources import Source
 from fabric.placement.replay.tariff import Tariff
@@ -29,14 +31,29 @@ NOTHING = "do_nothing"
 SIDES = (FABRIC, NOTHING, OPTIMUM)  # the courses that a receipt lays side by side
 DAYS_SHOWN = 2_000  # days with reads in a receipt; of more, the last
 MOVES_SHOWN = 2_000  # of one course, the first
+FIGURES = ("f", "l", "c", "t", "score", "confidence")  # the columns of `Judged.factors`
+MISSING = {
+    "factors of fabric": "the money rule weighs none; those of the same rule under the gate stand under gate",
+    "forecast": "no replayed rule makes one or uses one: each decision rests on the reads before it",
+    "demotions that the gate refused": "figures are kept of moves that were made, not of days on which none was",
+    "latency": "a past of reads has measured none: l is 1",
+}
+UNGATED = {"gate": "this result was kept without the gate's figures: replay again"}
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """One policy's moves on a trace, and the tariff that they are billed with."""
+    """One policy's moves on a trace, the tariff that they are billed with, and the figures that each had to pass."""
 
     tariff: Tariff
     moves: Moves
+    factors: NDArray[np.float32] | None = None  # as `ledger.Judged.factors`; None: the policy has none
+
+
+def gated_course(trace: Trace, tariff: Tariff, learned: Trace | None = None) -> Course:
+    """Return what `fabric_gated` does, with the figures of every decision; ``learned`` as for `receipt_of_key`."""
+    told = gated.judged(trace if learned is None else learned, tariff)
+    return Course(tariff, told.moves, told.factors)
 
 
 def only_lives(trace: Trace, lives: NDArray[np.int64]) -> Trace:
@@ -61,29 +78,82 @@ def only_lives(trace: Trace, lives: NDArray[np.int64]) -> Trace:
 
 def only_moves(moves: Moves, lives: NDArray[np.int64]) -> Moves:
     """Return the moves of some lives, which are numbered anew in the order given."""
+    take, own = _places(moves, lives)
+    return Moves(own, moves.day[take], moves.to[take], moves.after_reads[take])
+
+
+def only_course(course: Course, lives: NDArray[np.int64]) -> Course:
+    """Return the course of some lives, which are numbered anew in the order given."""
+    factors = None if course.factors is None else course.factors[_places(course.moves, lives)[0]]
+    return Course(course.tariff, only_moves(course.moves, lives), factors)
+
+
+def _places(moves: Moves, lives: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the moves of some lives stand, and the new number of each one's life."""
     start, stop = np.searchsorted(moves.life, lives), np.searchsorted(moves.life, lives + 1)
     take = np.concatenate([np.arange(a, b) for a, b in zip(start, stop, strict=True)] or [np.zeros(0, np.int64)])
-    own = np.repeat(np.arange(len(lives)), stop - start)
-    return Moves(own, moves.day[take], moves.to[take], moves.after_reads[take])
+    return take, np.repeat(np.arange(len(lives)), stop - start)
 
 
 def receipt(trace: Trace, courses: Mapping[str, Course], lives: NDArray[np.int64]) -> dict[str, Any]:
     """Return an object's receipt as JSON-ready data.
 
     Args:
-        courses: by the names of SIDES; the fabric's has every class that is compared.
+        courses: by the names of SIDES, and `fabric_gated` where it was judged; the fabric's has every class that is
+            compared.
         lives: the object's lives in the trace, oldest first.
     """
     own = only_lives(trace, lives)
-    tariff = courses[FABRIC].tariff
-    sides = {name: _side(own, course, lives) for name, course in courses.items()}
+    known = {name: only_course(course, lives) for name, course in courses.items()}
+    tariff = known[FABRIC].tariff
+    sides = {name: _side(own, known[name]) for name in SIDES}
     return {
         "versions": _versions(own),
         "sides": sides,
+        "gate": _gate(own, known[FABRIC_GATED]) if FABRIC_GATED in known else None,
         "reads": _reads(own),
         "prices": prices(tariff),
         "counterfactual": counterfactual(own, tariff, sides[FABRIC]["moves"][-1]["class"]),
+        "missing": MISSING | ({} if FABRIC_GATED in known else UNGATED),
+        "hash": inputs_hash(own, known),
     }
+
+
+def inputs_hash(own: Trace, courses: Mapping[str, Course]) -> str:
+    """Return the SHA-256 of all that one object's receipt is computed from.
+
+    That is: its versions, every day on which it was read, and of each course the prices, the moves and the figures that
+    they had to pass. What the fleet taught the rule is in it as the moves that came of it.
+
+    Args:
+        own: the object's lives alone.
+        courses: of those lives alone.
+    """
+    found = hashlib.sha256()
+    for name in ("size", "birth", "end", "ended", "begun_by_put", "first", "day", "reads", "bytes"):
+        _add(found, name, getattr(own, name))
+    for name, course in sorted(courses.items()):
+        _add(found, f"{name} {' '.join(course.tariff.names)}", np.array(own.days))
+        for field, column in course.tariff.columns._asdict().items():
+            _add(found, field, np.asarray(column))
+        for field in ("life", "day", "to", "after_reads"):
+            _add(found, field, getattr(course.moves, field))
+        if course.factors is not None:
+            _add(found, "factors", course.factors)
+    return found.hexdigest()
+
+
+def _add(found: Any, name: str, column: NDArray[Any]) -> None:
+    """Take a column into a hash: its name, its length, and its values as 64-bit little-endian words."""
+    words = np.ascontiguousarray(column, "<f8" if column.dtype.kind == "f" else "<i8")
+    found.update(f"{name} {words.size}\n".encode() + words.tobytes())
+
+
+def _gate(own: Trace, course: Course) -> dict[str, Any]:
+    """Return what the rule did under the gate, and the figures of each demotion; promotions are exempt."""
+    terms = gated.GATE
+    limits = {"weights": list(terms.weights), "score": terms.score, "confidence": terms.confidence}
+    return {"policy": FABRIC_GATED, "terms": limits | {"floor": terms.floor}, **_side(own, course)}
 
 
 def receipt_of_key(
@@ -110,7 +180,8 @@ def receipt_of_key(
         trace, book, provider, classes=classes, names=(FABRIC,), keep_fabric=True, learned=learned, watcher=watching
     )
     nothing = do_nothing(trace, found.tariff, source, book, provider)
-    return receipt(trace, watching.courses | {NOTHING: Course(nothing.tariff, nothing.moves)}, lives)
+    beside = {NOTHING: Course(nothing.tariff, nothing.moves), FABRIC_GATED: gated_course(trace, found.tariff, learned)}
+    return receipt(trace, watching.courses | beside, lives)
 
 
 class Watching:
@@ -140,8 +211,8 @@ def _lives_of(key: str, source: Source, trace: Trace) -> NDArray[np.int64]:
     return lives[np.argsort(trace.birth[lives], kind="stable")]
 
 
-def _side(own: Trace, course: Course, lives: NDArray[np.int64]) -> dict[str, Any]:
-    moves, tariff = only_moves(course.moves, lives), course.tariff
+def _side(own: Trace, course: Course) -> dict[str, Any]:
+    moves, tariff = course.moves, course.tariff
     lines = np.zeros((own.lives, len(LINES)), np.float64)
     price(own.columns, tariff.columns, moves.columns(own.lives), lines)
     rows = [
@@ -152,6 +223,8 @@ def _side(own: Trace, course: Course, lives: NDArray[np.int64]) -> dict[str, Any
     ]
     for before, row in pairwise(rows):
         row["from"] = before["class"] if before["version"] == row["version"] else None
+    for row, figures in zip(rows, [] if course.factors is None else course.factors.tolist(), strict=False):
+        row["figures"] = None if np.isnan(figures).any() else dict(zip(FIGURES, figures, strict=True))
     return {
         "total": float(lines.sum(axis=1).sum()),
         "lines": dict(zip(LINES, lines.sum(axis=0).tolist(), strict=True)),

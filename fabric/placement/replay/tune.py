@@ -46,21 +46,35 @@ class TuneResult:
         return self.held_out < self.held_out_before
 
 
-def tune(trace: Trace, tariff: Tariff) -> TuneResult:
+@dataclass(frozen=True, slots=True)
+class _Half:
+    """Half of the objects: all their reads, which are billed, and those that the rule learns from."""
+
+    trace: Trace
+    learned: Trace
+
+    def cost(self, tariff: Tariff, weights: Weights) -> float:
+        moves = gated.decide(self.learned, tariff, Terms(asked=True, weights=weights))
+        return bill(self.trace, tariff, moves).total
+
+
+def tune(trace: Trace, tariff: Tariff, learned: Trace | None = None) -> TuneResult:
     """Find the weights under which `fabric_gated` costs least on half of the objects, and judge them on the others.
+
+    Args:
+        learned: what the rule learns from, where that is not all of ``trace``, whose lives it has.
 
     Raises:
         BadInputError: there are too few objects for two halves.
     """
     if trace.lives < LEAST_LIVES:
         raise BadInputError("there are too few objects to fit weights on", objects=trace.lives, least=LEAST_LIVES)
-    train, rest = half(trace, 0), half(trace, 1)
+    known = trace if learned is None else learned
+    train, rest = (_Half(half(trace, which), half(known, which)) for which in (0, 1))
     before = gated.GATE.weights
-    costs = {weights: _cost(train, tariff, weights) for weights in dict.fromkeys([before, *candidates()])}
+    costs = {weights: train.cost(tariff, weights) for weights in dict.fromkeys([before, *candidates()])}
     best = min(costs, key=lambda weights: (costs[weights], weights != before))
-    return TuneResult(
-        best, len(costs), costs[best], costs[before], _cost(rest, tariff, best), _cost(rest, tariff, before)
-    )
+    return TuneResult(best, len(costs), costs[best], costs[before], rest.cost(tariff, best), rest.cost(tariff, before))
 
 
 def candidates() -> Iterator[Weights]:
@@ -92,8 +106,3 @@ def of_lives(trace: Trace, lives: NDArray[np.int64]) -> Trace:
         first=first,
         put=None if trace.put is None else trace.put[lives],
     )
-
-
-def _cost(trace: Trace, tariff: Tariff, weights: Weights) -> float:
-    terms = Terms(asked=True, weights=weights)
-    return bill(trace, tariff, gated.decide(trace, tariff, terms)).total

@@ -190,6 +190,9 @@ def test_a_receipt_is_computed_again_and_names_its_inputs(machine: TimeMachine, 
     assert receipt["command"].startswith("python -m fabric replay --accesses access.log --provider aws --classes")
     for side in receipt["sides"].values():
         assert sum(side["lines"].values()) == pytest.approx(side["total"])
+    assert len(receipt["hash"]) == 64
+    gates = [machine.receipt(replayed["id"], number)["gate"]["total"] for number in range(8)]
+    assert sum(gates) == pytest.approx(replayed["document"]["policies"]["fabric_gated"]["total"])
     json.dumps(receipt, allow_nan=False)
 
 

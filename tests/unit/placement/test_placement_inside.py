@@ -171,7 +171,6 @@ def test_a_copy_of_forbidden_class_moves_on_even_while_its_ledger_reads(bench: B
     assert decided(bench, "secret").rule == "policy"
 
 
-@pytest.mark.item(19)
 @pytest.mark.parametrize("told", [("standard", False), ("standard_ia", True), None], ids=["kept", "sunk", "unheard"])
 def test_a_decision_is_made_again_from_its_receipt_to_the_last_bit_and_a_changed_one_is_not(
     told: tuple[str, bool] | None, bench: Bench, word: Word, monkeypatch: pytest.MonkeyPatch

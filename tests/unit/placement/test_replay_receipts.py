@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,16 @@ from fabric.core.errors import BadInputError, CorruptError, NotFoundError
 from fabric.placement.replay.billing import bill
 from fabric.placement.replay.kept import Kept, keep
 from fabric.placement.replay.moves import held
-from fabric.placement.replay.receipts import Course, cheapest, only_lives, only_moves, receipt
+from fabric.placement.replay.receipts import (
+    MISSING,
+    UNGATED,
+    Course,
+    cheapest,
+    gated_course,
+    only_lives,
+    only_moves,
+    receipt,
+)
 from fabric.placement.replay.tariff import Tariff, plain_only, tariff_of
 from fabric.placement.replay.trace import Rows, Trace, trace_of
 from fabric.pricing.sheet import PriceBook
@@ -116,6 +126,97 @@ def test_an_object_written_twice_has_two_versions_in_its_receipt() -> None:
         (20, 0, False),
     ]
     assert [row["version"] for row in found["sides"]["fabric"]["moves"]] == [1, 2]
+
+
+def archive(objects: int = 60, days: int = 500) -> Trace:
+    """Objects of a GiB put three days apart and read that day; every third is read again and again 250 days later."""
+    rows = []
+    for n in range(objects):
+        rows += [(3 * n, n, 0), (3 * n, n, 1)]
+        rows += [(3 * n + 250 + more, n, 1) for more in range(20) if n % 3 == 0]
+    time, obj, op = (np.array(column, np.int64) for column in zip(*sorted(rows), strict=True))
+    size = np.full(len(time), 1 << 30)
+    moved = np.where(op == 1, size, 0).astype(np.float64)
+    return trace_of(
+        Rows(time * 86_400, obj, size, op.astype(np.int8), np.ones(len(time), np.int64), moved), horizon_days=days
+    )
+
+
+def judged(past: Trace) -> dict[str, Course]:
+    classes = tariff_of(PriceBook.load(), "aws", ("standard", "standard_ia", "glacier_instant"))
+    sides = {name: Course(classes, held(past, to)) for name, to in (("fabric", 2), ("do_nothing", 0), ("optimum", 1))}
+    return sides | {"fabric_gated": gated_course(past, classes)}
+
+
+def hash_of(past: Trace, known: dict[str, Course]) -> str:
+    found: str = receipt(past, known, np.array([7]))["hash"]
+    return found
+
+
+@pytest.mark.item(16, 17, 18)
+def test_a_receipt_has_the_factors_score_and_confidence_of_every_gated_demotion() -> None:
+    past = archive()
+    known = judged(past)
+    gated, cost = known["fabric_gated"], bill(past, known["fabric_gated"].tariff, known["fabric_gated"].moves).by_life
+    passed = promoted = 0
+    for life in range(past.lives):
+        gate = receipt(past, known, np.array([life]))["gate"]
+        assert gate["total"] == cost[life]
+        terms = gate["terms"]
+        assert gate["moves"][0]["figures"] is None  # it appears
+        for move, after in zip(gate["moves"], gated.moves.after_reads[gated.moves.life == life], strict=True):
+            if move["figures"] is None:
+                promoted += after >= 0
+                continue
+            factors = [move["figures"][name] for name in "flct"]
+            assert after < 0
+            assert move["figures"]["score"] == pytest.approx(np.dot(terms["weights"], factors), rel=1e-5)
+            assert move["figures"]["score"] > terms["score"]
+            assert move["figures"]["confidence"] > terms["confidence"]
+            assert min(factors) >= terms["floor"]
+            passed += 1
+    assert passed > 20
+    assert promoted > 0
+
+
+def test_what_a_receipt_does_not_hold_is_said_by_name(kept: Kept) -> None:
+    past = archive(40, 300)
+    assert receipt(past, judged(past), np.array([3]))["missing"] == MISSING
+    ungated = kept.receipt(7)
+    assert ungated["gate"] is None
+    assert ungated["missing"] == MISSING | UNGATED
+
+
+def test_the_hash_of_a_receipt_is_that_of_its_inputs_wherever_it_is_computed(tmp_path: Path) -> None:
+    past = archive(40, 300)
+    known = judged(past)
+    keep(tmp_path, past, known, None)
+    for number in (0, 7, 39):
+        found = Kept(tmp_path).receipt(number)
+        again = receipt(past, known, np.array([number]))
+        assert len(again["hash"]) == 64
+        assert {name: found[name] for name in again} == again
+    renamed = replace(past, obj=past.obj + 1000)
+    assert receipt(renamed, known, np.array([7]))["hash"] == hash_of(past, known)
+
+
+def test_one_read_more_another_price_or_another_move_gives_another_hash() -> None:
+    past = archive(40, 300)
+    known = judged(past)
+    gated, row = known["fabric_gated"], int(past.first[7])
+    reads, get, day = past.reads.copy(), gated.tariff.get.copy(), gated.moves.day.copy()
+    reads[row] += 1
+    get[1] = np.nextafter(get[1], 1)
+    day[np.searchsorted(gated.moves.life, 7)] += 1
+    dearer = {name: replace(course, tariff=replace(course.tariff, get=get)) for name, course in known.items()}
+    later = known | {"fabric_gated": replace(gated, moves=replace(gated.moves, day=day))}
+    hashes = {
+        hash_of(past, known),
+        hash_of(replace(past, reads=reads), known),
+        hash_of(past, dearer),
+        hash_of(past, later),
+    }
+    assert len(hashes) == 4
 
 
 @given(costs=COSTS, reads=st.floats(0, 1000))
