@@ -135,7 +135,8 @@ def narrowed(votes: Ballot, inside: Inside, valued: Valued) -> Ballot:
     Filters hold for all: options that one refuses are not among them, and latency and room count.
     """
     may = valued.scores.latency_ok & votes.room & inside.asked
-    up, down = valued.read_extra < 0, valued.storage_saving > 0
+    up = valued.read_extra < 0
+    down = (valued.storage_saving > 0) | (valued.read_extra > 0)  # a managed tier's level is the ledger's to know
     return replace(
         votes,
         gate=votes.gate & ~inside.closed & ~inside.asked,

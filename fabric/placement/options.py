@@ -183,10 +183,11 @@ def compared_rates(source: ClassPrice, target: ClassPrice) -> tuple[float, float
     """Return the storage rates (source, target) that a comparison uses.
 
     Between own capacity and billed storage the estimate counts at the end that speaks against the move, so that
-    nothing leaves bought disks, or fills them, on the strength of a guess.
+    nothing leaves bought disks, or fills them, on the strength of a guess. A managed tier is left at its deepest
+    level's rate and entered at its hottest's: at which level an object would lie only the ledger knows.
     """
     leaving, arriving = source.tier.storage_per_gb_month, target.tier.storage_per_gb_month
-    if source.sunk and not target.sunk:
+    if source.managed or (source.sunk and not target.sunk):
         leaving = source.tier.ranges.get("storage_per_gb_month", (leaving, leaving))[0]
     if target.sunk and not source.sunk:
         arriving = target.tier.ranges.get("storage_per_gb_month", (arriving, arriving))[1]

@@ -18,6 +18,7 @@ PROVIDERS = ("aws", "gcp", "azure", "onprem")
 PRIVATE_CLASS = "hdd"  # a private cloud is priced as a copy of this on-premise tier
 MARKS = ("two", "read", "memory", "unsure", "estimate", "yours")  # surest of the sheets first; "yours" is the user's
 OVERRIDE_BYTES_MOST = 1 << 20
+PER_OBJECT = "intelligent_tiering"  # the one managed tier that is set object by object, as a storage class is
 
 Usd = Annotated[float, Meta(ge=0)]
 
@@ -72,6 +73,11 @@ class ClassPrice(msgspec.Struct, frozen=True):
     def sunk(self) -> bool:
         """Whether storage here is capacity already paid for rather than money each month."""
         return self.tier.capacity_bound
+
+    @property
+    def managed(self) -> bool:
+        """Whether the provider moves objects inside it: its rate is then the hottest level's, with a range."""
+        return self.storage_class == PER_OBJECT
 
     @property
     def storage_per_byte_day(self) -> float:
@@ -148,10 +154,20 @@ class PriceBook:
     def price(self, provider: str, storage_class: str, region: str = "") -> ClassPrice:
         """Return what ``storage_class`` costs; ConfigError where the sheet lacks it.
 
-        A region the sheet was not made for gets the sheet's prices and a note that says so.
+        A region the sheet was not made for gets the sheet's prices and a note that says so. Intelligent-Tiering is
+        priced at its hottest level, with the range down to its deepest; only a ledger knows an object's level and fee.
         """
         sheet = self.sheet(provider)
         tier = sheet.tiers.get(storage_class)
+        if tier is None and storage_class == PER_OBJECT and storage_class in sheet.managed:
+            tier = _hottest(sheet, sheet.managed[storage_class])
+        if tier is None and storage_class in sheet.managed:
+            raise ConfigError(
+                "the managed tier is a setting of a whole bucket or account, not a class of single objects",
+                provider=provider,
+                storage_class=storage_class,
+                hint="take it out of the store's classes; `replay --classes` can compare it",
+            )
         if tier is None:
             raise ConfigError(
                 "the price sheet lacks the storage class",
@@ -175,6 +191,37 @@ class PriceBook:
         return EgressPrice(sheet.egress_to_other_cloud_per_gb, "to another cloud", sheet.egress_mark)
 
 
+def _hottest(sheet: Sheet, figures: Mapping[str, float]) -> Tier:
+    """Price a managed tier as one class: the hot class's requests, the hottest level's storage, down to the deepest's.
+
+    Raises:
+        ConfigError: the sheet says too little of the tier.
+    """
+    hot = next(iter(sheet.tiers.values()))
+    try:
+        most, least = figures["frequent_per_gb_month"], figures["archive_instant_per_gb_month"]
+    except KeyError as error:
+        raise ConfigError(
+            "the price sheet lacks a figure of the managed tier",
+            provider=sheet.provider,
+            tier=PER_OBJECT,
+            figure=str(error.args[0]),
+            hint="add it to your price file, or leave the tier out of the classes",
+        ) from error
+    put = figures.get("put_per_1k", hot.put_per_1k)
+    return Tier(
+        storage_per_gb_month=most,
+        put_per_1k=put,
+        get_per_1k=figures.get("get_per_1k", hot.get_per_1k),
+        transition_in_per_1k=figures.get("put_per_1k", hot.transition_in_per_1k),
+        retrieval_per_gb=figures.get("retrieval_per_gb", 0.0),
+        first_byte_ms=hot.first_byte_ms,
+        evidence="a managed tier at its hottest level; the fee for each object is not in it",
+        marks={"storage": "estimate"},
+        ranges={"storage_per_gb_month": (least, most)},
+    )
+
+
 def _note(sheet: Sheet, tier: Tier, region: str) -> str:
     if sheet.provider == "private" and tier.capacity_bound:
         return "your own estimate: a private cloud is priced like an on-premise disk array until you give its price"
@@ -182,6 +229,8 @@ def _note(sheet: Sheet, tier: Tier, region: str) -> str:
         return "an estimate: capacity that is already bought; give a marginal price to count it as money"
     if region and sheet.region and region != sheet.region:
         return f"prices of {sheet.region} are used for {region}"
+    if tier.evidence.startswith("a managed tier"):
+        return "a managed tier at its hottest level, without its fee for each object: only the ledger knows the level"
     return ""
 
 

@@ -14,7 +14,9 @@ from fabric.pricing.sheet import PriceBook
 def tariffs_of(stores: Mapping[str, StoreSettings], book: PriceBook) -> dict[str, Tariff]:
     """Return the tariff of every store that has a ledger.
 
-    Left out are own capacity, which is sunk, and classes that need a restore, which placement never uses.
+    A managed tier that is set object by object (Intelligent-Tiering) may be among the classes, with its levels, floor
+    and fee as in a replay, beside two plain ones at least. Left out are own capacity, which is sunk, and classes that
+    need a restore, which placement never uses.
 
     Raises:
         ConfigError: a class has no price.
@@ -23,7 +25,8 @@ def tariffs_of(stores: Mapping[str, StoreSettings], book: PriceBook) -> dict[str
     for name, settings in stores.items():
         address = store_address(name, settings)
         classes = list(_billed(address.provider, address.region, address.classes, book))
-        if 2 <= len(classes) <= COLD_MOST + 1:
+        plain = [one for one in classes if not book.price(address.provider, one).managed]
+        if 2 <= len(plain) <= COLD_MOST + 1:
             found[name] = tariff_of(book, address.provider, classes)
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from placement_fakes import DAY, NOW, world
+from placement_fakes import DAY, NOW, FakeFleet, member, world
 from test_placement_component import Bench, build
 
 from fabric.catalog.decisions import Decision
@@ -206,3 +206,23 @@ def test_a_receipt_of_another_releases_rule_is_said_to_be_one_and_does_not_break
     changed = msgspec.structs.replace(made, receipt=made.receipt | {"ledger": {"s3": strange}})
 
     assert again(bench, changed) is None
+
+
+def test_an_account_sinks_a_copy_out_of_the_managed_tier_and_where_none_speaks_it_stays(
+    tmp_path: Path, word: Word, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fabric.placement.verdicts.held_again", lambda _kept: True)
+    monkeypatch.setattr("fabric.placement.verdicts._as_accounts", lambda _receipt, _beside: True)
+    classes = "standard,standard_ia,glacier_instant,intelligent_tiering"
+    bench = build(tmp_path, FakeFleet(member("s3", "aws", classes, region="us-east-1")), ledger=word, reader="onprem")
+    for key in ("sunk", "unheard"):
+        bench.cold(key, "s3/intelligent_tiering")
+    word.accounts["s3", "sunk"] = ("glacier_instant", True)
+
+    made, kept = decided(bench, "sunk"), bench.latest("unheard")
+    same = again(bench, made)
+    bench.database.stop()
+
+    assert (made.verdict, made.rule, made.target) == ("move", "ledger", "s3/glacier_instant")
+    assert same is True
+    assert kept.verdict != "move"

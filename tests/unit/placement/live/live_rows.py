@@ -27,8 +27,8 @@ OPS = np.array([Op.WRITE, Op.READ, Op.DELETE], np.uint8)
 Row = tuple[int, str, str, int]
 
 
-def tariff() -> Tariff:
-    return tariff_of(PriceBook.load(), "aws", ("standard", "standard_ia", "glacier_instant"))
+def tariff(*more: str) -> Tariff:
+    return tariff_of(PriceBook.load(), "aws", ("standard", "standard_ia", "glacier_instant", *more))
 
 
 def random_rows(seed: int, objects: int = 12, days: int = 150, rows: int = 400) -> Rows:

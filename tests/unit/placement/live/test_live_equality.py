@@ -15,12 +15,13 @@ from fabric.placement.replay.ledger import Terms
 DAYS = 150
 
 
+@pytest.mark.parametrize("managed", [(), ("intelligent_tiering",)], ids=["plain", "managed"])
 @pytest.mark.parametrize("terms", [GATE, Terms()], ids=["fabric_gated", "fabric"])
 @pytest.mark.parametrize("seed", range(6))
 def test_accesses_fed_in_any_cut_with_restarts_and_crashes_are_decided_about_as_in_the_replay(
-    seed: int, terms: Terms, tmp_path: Path
+    seed: int, terms: Terms, managed: tuple[str, ...], tmp_path: Path
 ) -> None:
-    rows, prices, random = random_rows(seed, days=DAYS), tariff(), np.random.default_rng(seed)
+    rows, prices, random = random_rows(seed, days=DAYS), tariff(*managed), np.random.default_rng(seed)
     feed = Feed(tmp_path, prices, terms)
 
     for at in cuts(random, len(rows.time), 25):
