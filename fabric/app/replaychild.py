@@ -151,6 +151,7 @@ def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:
     trace = source.trace(stretch=question.stretch, horizon_days=question.horizon_days)
     wanted = question.policies or ("all",)
     learned = source.learned(trace, stretch=question.stretch)
+    source = source.billed(stretch=question.stretch, horizon_days=question.horizon_days)
     watching = Telling(voice, _count(question, book, wanted))
     found = compare(
         trace,

@@ -175,7 +175,7 @@ def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
     trace = source.trace(stretch=asked["stretch"], horizon_days=asked["horizon_days"])
     learned = source.learned(trace, stretch=asked["stretch"]) if asked["without_scanners"] else trace
     left_out = int(trace.reads.sum() - learned.reads.sum())
-    source = source.without_rows()
+    source = source.billed(stretch=asked["stretch"], horizon_days=asked["horizon_days"]).without_rows()
     found = compare(
         trace,
         book,

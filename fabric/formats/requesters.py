@@ -149,10 +149,10 @@ def _way(text: str, region: str, ranges: Ranges | None) -> int:
     return IN_REGION if found == region else OTHER_REGION
 
 
-def read_bytes_by_way(past: Past, ways: NDArray[np.int8]) -> dict[str, float]:
-    """Return the bytes read per way of WAYS; ``ways`` as `ways_of` gives them for ``past.addresses``."""
-    reads = past.op == GET
-    sums = np.bincount(ways[past.address[reads]], weights=past.bytes[reads], minlength=len(WAYS))
+def bytes_by_way(op: NDArray[np.int8], way: NDArray[np.int8], moved: NDArray[np.float64]) -> dict[str, float]:
+    """Return the bytes read per way of WAYS; all of shape (rows,), ``way`` an index into WAYS as of `ways_of`."""
+    reads = op == GET
+    sums = np.bincount(way[reads], weights=moved[reads], minlength=len(WAYS))
     return dict(zip(WAYS, sums.tolist(), strict=True))
 
 

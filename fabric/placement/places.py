@@ -180,14 +180,19 @@ def spread(views: Sequence[View], size_bytes: float, reads: float, copies: int) 
     """Return the cheapest place for the reads, then the cheapest places for storage, one per failure domain."""
     if not views:
         return []
-    primary = min(views, key=lambda view: (_write_usd(view, size_bytes, reads), view.latency_ms, view.place))
+    primary = min(views, key=lambda view: (_write_usd(view, size_bytes, reads), *_tie(view)))
     return [primary, *_elsewhere(views, [primary], size_bytes, copies - 1)]
+
+
+def _tie(view: View) -> tuple[float, bool, str]:
+    """Order what costs the same: a plain class before a managed tier, whose fee for each object is not in its price."""
+    return view.latency_ms, view.price.managed, view.place
 
 
 def _elsewhere(views: Sequence[View], taken: Sequence[View], size_bytes: float, copies: int) -> list[View]:
     domains = {view.domain for view in taken}
     chosen: list[View] = []
-    for view in sorted(views, key=lambda view: (_write_usd(view, size_bytes, 0.0), view.latency_ms, view.place)):
+    for view in sorted(views, key=lambda view: (_write_usd(view, size_bytes, 0.0), *_tie(view))):
         if len(chosen) < copies and view.domain not in domains:
             domains.add(view.domain)
             chosen.append(view)

@@ -19,13 +19,13 @@ from fabric.formats.requesters import (
     NOBODY_KNOWN,
     Readers,
     Scanner,
+    bytes_by_way,
     find_scanners,
-    read_bytes_by_way,
 )
 from fabric.formats.words import Words
 from fabric.placement.replay.reading import is_trace, read_traces
 from fabric.placement.replay.scanned import without_scanners
-from fabric.placement.replay.trace import Listed, Rows, Trace, trace_of
+from fabric.placement.replay.trace import Listed, Rows, Trace, day_of, trace_of
 from fabric.placement.scanning import scanned_rows
 
 SCANNERS_SHOWN = 20
@@ -37,7 +37,8 @@ class Source:
 
     Attributes:
         names: the objects' names by their number; None where the source itself numbers them.
-        read_bytes: bytes read per way to the reader; None where no reader is known.
+        read_bytes: bytes read per way to the reader, of the whole past; None where no reader is known.
+        way: of each row, index into WAYS; empty where no reader is known.
         storage_class: of each object number, index into ``classes``; empty without an inventory.
         assumed: sentences.
         told: what a report says of the import: lines read, rejected, repeated, coverage, scanners.
@@ -49,6 +50,7 @@ class Source:
     listed: Listed | None = None
     names: Sequence[str] | None = None
     read_bytes: Mapping[str, float] | None = None
+    way: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     storage_class: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     classes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
@@ -62,11 +64,19 @@ class Source:
         """Return the past at day grain; see `trace.trace_of`."""
         return trace_of(self.rows, stretch=stretch, horizon_days=horizon_days, listed=self.listed)
 
+    def billed(self, *, stretch: float = 1.0, horizon_days: int | None = None) -> Source:
+        """Return the source with the bytes read in the days that are billed: what carrying them costs is of those."""
+        if horizon_days is None or not len(self.way):
+            return self
+        within = day_of(self.rows.time, stretch) < horizon_days
+        found = bytes_by_way(self.rows.op[within], self.way[within], self.rows.bytes[within])
+        return replace(self, read_bytes=found, told={**self.told, "read_bytes_by_way": found})
+
     def without_rows(self) -> Source:
         """Return the source without its accesses, whose memory is free once the trace is made."""
         none = np.zeros(0, np.int64)
         rows = Rows(none, none, none, none.astype(np.int8), none, none.astype(np.float64))
-        return replace(self, rows=rows, who=none.astype(np.int32), requesters=None)
+        return replace(self, rows=rows, who=none.astype(np.int32), way=none.astype(np.int8), requesters=None)
 
     def learned(self, trace: Trace, *, stretch: float = 1.0) -> Trace:
         """Return what a rule learns from: ``trace`` (of `trace`, with the same stretch) without scanners' reads.
@@ -126,12 +136,14 @@ def source_of(past: Past, *, floor: float = FLOOR, readers: Readers = NOBODY_KNO
     """Turn what was read into a past for the replay; ``floor`` and ``readers`` as in `read_source`."""
     listing, assumed = _listed(past)
     scanners = find_scanners(past) if len(past) else ()
-    by_way = read_bytes_by_way(past, readers.ways(past.addresses)) if len(past) else None
+    way = readers.ways(past.addresses)[past.address] if len(past) else np.zeros(0, np.int8)
+    by_way = bytes_by_way(past.op, way, past.bytes) if len(past) else None
     return Source(
         Rows(past.time, past.obj.astype(np.int64), past.size, past.op, past.count.astype(np.int64), past.bytes),
         listing,
         _Names(past),
         by_way,
+        way,
         past.storage_class,
         past.classes,
         (*past.assumptions, *assumed, *readers.assumed),

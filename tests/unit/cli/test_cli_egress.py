@@ -9,7 +9,7 @@ import pytest
 
 from fabric.pricing.sheet import PriceBook
 from tests.command_line import answer, printed, refused
-from tests.unit.formats.log_lines import s3_line
+from tests.unit.formats.log_lines import START, s3_line
 
 GIB = 1 << 30
 MB = 10**6
@@ -78,3 +78,30 @@ def test_a_file_without_ranges_is_refused(here: Path) -> None:
     given = ["replay", "--accesses", here / "access.log", "--ranges"]
     assert "no address ranges" in refused(here, *given, here / "empty.json")
     assert "no such file" in refused(here, *given, here / "none.json")
+
+
+@pytest.mark.parametrize(("words", "days"), [((), 10), (("--horizon-days", "2"), 2), (("--stretch", "2"), 10)])
+@pytest.mark.parametrize("ranges", [(), ("--ranges", "ip-ranges.json")])
+def test_only_the_bytes_of_the_days_that_are_billed_are_carried(
+    here: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], days: int, ranges: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(here)
+    daily = [
+        s3_line(at=START + day * 86400.0, source="203.0.113.9", sent=str(MB), size=str(MB), request=f"day{day}")
+        for day in range(10)
+    ]
+    (here / "daily.log").write_text("".join(daily))
+    found = answer(here, "replay", "--accesses", "daily.log", "--policies", "all_hot", *words, *ranges)
+    assert found["policies"]["all_hot"]["egress"] == pytest.approx(
+        egress(0, 0, days if ranges else 0, 0 if ranges else days)
+    )
+    assert sum(found["read_bytes_by_way"].values()) == days * MB
+
+
+def test_a_stretched_log_is_cut_at_its_stretched_days(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    daily = [s3_line(at=START + day * 86400.0, sent=str(MB), size=str(MB), request=f"d{day}") for day in range(10)]
+    (here / "daily.log").write_text("".join(daily))
+    words = ("--policies", "all_hot", "--stretch", "2", "--horizon-days", "4")
+    found = answer(here, "replay", "--accesses", "daily.log", *words)
+    assert found["policies"]["all_hot"]["egress"] == pytest.approx(egress(0, 0, 0, 2))

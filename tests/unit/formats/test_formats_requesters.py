@@ -15,9 +15,9 @@ from fabric.formats.past import Past
 from fabric.formats.requesters import (
     WAYS,
     Ranges,
+    bytes_by_way,
     egress_range,
     find_scanners,
-    read_bytes_by_way,
     read_ranges,
     scanned_rows,
     ways_of,
@@ -83,7 +83,8 @@ def test_egress_lies_between_what_is_sure_and_the_dearest_for_what_is_unknown(tm
     sources = ["198.51.100.5", "198.51.100.200", "203.0.113.9", "-"]
     log.write_text("".join(s3_line(source=s, sent=str(i + 1), request=str(i)) for i, s in enumerate(sources)))
     past = read_past([log])
-    by_way = read_bytes_by_way(past, ways_of(past.addresses, region="us-east-1", ranges=aws))
+    way = ways_of(past.addresses, region="us-east-1", ranges=aws)[past.address]
+    by_way = bytes_by_way(past.op, way, past.bytes)
     assert by_way == {"in_region": 1.0, "other_region": 2.0, "internet": 3.0, "unknown": 4.0}
     low, high = egress_range(by_way, inter_region_per_gb=0.02, internet_per_gb=0.09)
     assert low == pytest.approx((2 * 0.02 + 3 * 0.09) / GIB)

@@ -37,6 +37,12 @@ def test_a_new_object_whose_reads_nobody_knows_goes_to_classes_without_fees_for_
         assert place.storage_class in ("hdd", "nvme", "standard", "hot")
 
 
+def test_what_is_new_goes_to_a_plain_class_where_a_managed_tier_seems_to_cost_the_same() -> None:
+    fleet = FakeFleet(member("s3", "aws", "intelligent_tiering,standard,standard_ia", region="us-east-1"))
+    (place,) = chooser(fleet, copies=1).choose("k", ObjectPolicy(), size_bytes=GB)
+    assert place.name == "s3/standard"
+
+
 def test_known_reads_choose_the_cheapest_primary_and_cold_copies() -> None:
     places = chooser(world()).choose("k", ObjectPolicy(), size_bytes=GB, reads_per_month=0.0)
     assert {place.name for place in places} == {"s3/glacier_instant", "gs/coldline", "nas/hdd"}
