@@ -21,7 +21,8 @@ from fabric.placement.replay.today import Where
 from fabric.pricing.sheet import PriceBook
 
 PROVIDERS = ("aws", "gcp", "azure")
-ANSWERED = 3  # counts up where the same question gets another answer: 2 learns nothing from scanners, 3 has the gate
+# counts up where the same question gets another answer: 2 learns nothing from scanners, 3 has the gate, 4 its price and
+ANSWERED = 4  # the break-evens of the classes that were chosen
 
 Export = Callable[[Path], Path]
 
@@ -98,7 +99,9 @@ def check_question(asked: Asked, files: Sequence[Given], known: Known) -> None:
     """Raise BadInputError, NotFoundError or ConfigError where there can be no answer."""
     if asked.provider not in PROVIDERS:
         raise BadInputError("there are no prices of the provider", provider=asked.provider[:40])
-    _check_sources(asked, {file.role for file in files}, known)
+    roles = {file.role for file in files}
+    _check_sources(asked, roles, known)
+    _check_unused(asked, roles)
     book = known.book
     for name in asked.classes:
         if name not in (*book.classes(asked.provider), *book.sheet(asked.provider).managed):
@@ -122,6 +125,22 @@ def _check_sources(asked: Asked, roles: set[str], known: Known) -> None:
         raise NotFoundError("the fabric has recorded no access yet", hint="choose an access log")
     if roles <= {"bill", "ranges"} and not asked.history and not asked.store:
         raise BadInputError("an invoice or address ranges alone say nothing of objects", hint="add an access log")
+
+
+def _check_unused(asked: Asked, roles: set[str]) -> None:
+    """Refuse what means something with accesses only; the page always sends all options, so a default is not set."""
+    if asked.history or "accesses" in roles:
+        return
+    set_here = {
+        "policies": asked.policies not in ((), ("all",)),
+        "stretch (times multiplied by)": asked.stretch != 1.0,
+        "horizon_days (days billed)": asked.horizon_days is not None,
+        "ranges (address ranges)": "ranges" in roles,
+    }
+    if unused := [name for name, is_set in set_here.items() if is_set]:
+        raise BadInputError(
+            f"without accesses nothing can come of {', '.join(unused)}", hint="add an access log or leave them out"
+        )
 
 
 def name_of(asked: Asked, files: Sequence[Given], known: Known) -> str:

@@ -145,7 +145,8 @@ def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:
         if question.bill:
             invoice = _invoice([Path(path) for path in question.bill])
             found_bill = {"bill_beside": month_beside_invoice(source, invoice, book, question.provider)}
-        document = inventory_document(source, book, question.provider, where)
+        classes = classes_set(book, question.provider, question.classes)
+        document = inventory_document(source, book, question.provider, where, classes=classes)
         return {"kind": "inventory"} | document | found_bill
     voice.say(at_once=True, phase="days")
     trace = source.trace(stretch=question.stretch, horizon_days=question.horizon_days)
@@ -173,6 +174,13 @@ def answer(question: Question, folder: Path, voice: Voice) -> dict[str, Any]:
     if question.bill:
         facts["bill"] = beside_invoice(nothing, _invoice([Path(path) for path in question.bill]))
     return found.document() | facts | _shown(found, origin)
+
+
+def classes_set(book: PriceBook, provider: str, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the classes whose break-evens are asked for: none where the page's own choice of plain ones was left."""
+    managed = set(book.sheet(provider).managed)
+    untouched = set(classes) - managed == set(default_classes(book, provider)) - managed
+    return () if untouched else classes
 
 
 def _count(question: Question, book: PriceBook, wanted: Iterable[str]) -> int:

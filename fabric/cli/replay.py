@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from fabric.cli.client import act
 from fabric.cli.show import show
@@ -22,6 +23,10 @@ CLOUDS = ("aws", "gcp", "azure")
 ROWS_SHOWN = 40  # of a bill and of break-evens; --json shows all
 WIDE = 150  # columns where the output is no terminal
 LINES_FROM = 112  # columns from which the bill's lines are shown
+NEED_ACCESSES = {  # options that say something of reads
+    *("policies", "horizon_days", "stretch", "decisions", "ranges", "region"),
+    *("without_scanners", "coverage_floor", "key"),
+}
 VARIADIC = ("--accesses", "--inventory")  # options that take all that follows, up to the next option
 
 
@@ -74,13 +79,15 @@ def listed(_context: click.Context, _option: click.Parameter, value: str) -> tup
     type=click.FloatRange(0, 1),
     default=0.95,
     show_default=True,
-    help="Share of all accesses that a log must hold for decisions to be written.",
+    help="No decisions are written from a log that is known to hold a smaller share of all accesses.",
 )
 @click.option("--object", "key", metavar="KEY", help="Show one object's receipt (JSON): its moves, lines and prices.")
 @click.option("--save-rates", type=click.Path(path_type=Path, dir_okay=False), help="Where the invoice's rates go.")
 @click.pass_obj
 def replay(session: Any, /, **asked: Any) -> None:
     """Say what the reads in FILE… would have cost under every known policy, at the optimum and under the fabric's."""
+    if (asked["inventory"] or asked["store"]) and not asked["accesses"]:
+        _refuse_what_needs_accesses(click.get_current_context())
     with _with_scan(session, asked) as given:
         if given["inventory"] and not given["accesses"]:
             show_inventory(session, **given)
@@ -88,6 +95,19 @@ def replay(session: Any, /, **asked: Any) -> None:
             session.show(_receipt(**given))
         else:
             _show_replay(session, **given)
+
+
+def _refuse_what_needs_accesses(context: click.Context) -> None:
+    """Raise BadInputError where options were given that would be dropped because no accesses are."""
+    given = [
+        option.opts[0] if context.params[option.name] or not option.secondary_opts else option.secondary_opts[0]
+        for option in context.command.params
+        if option.name in NEED_ACCESSES and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise BadInputError(
+            f"without accesses nothing can come of {', '.join(given)}", hint="add --accesses FILE or leave them out"
+        )
 
 
 def _show_replay(session: Any, **asked: Any) -> None:
@@ -102,7 +122,7 @@ def _show_replay(session: Any, **asked: Any) -> None:
     for sentence in document["assumptions"]:
         click.echo(f"Assumed: {sentence}.")
     _show_rejected(document.get("import", {}))
-    for sentence in told_of(document):
+    for sentence in told_of(document, decided=asked["decisions"] is not None):
         click.echo(sentence)
     if "bill" in document:
         _show_invoice(document["bill"])
@@ -140,10 +160,9 @@ def _show_rejected(told: dict[str, Any]) -> None:
         click.echo(f"Rejected lines: {count:,}, because {reason}" + (f"; first in {file}: {line!r}" if line else ""))
 
 
-def told_of(document: dict[str, Any]) -> list[str]:
-    """Return what to say of a log: that it is too incomplete to act on, and who only scans."""
-    refusal = document.get("coverage", {}).get("refusal")
-    said = [f"No planner should act on this: {refusal}."] if refusal else []
+def told_of(document: dict[str, Any], *, decided: bool = False) -> list[str]:
+    """Return what to say of a log: how whole it is, and who only scans; ``decided``: decisions were written from it."""
+    said = _coverage_told(document["coverage"], decided) if "coverage" in document else []
     for scanner in document.get("scanners", ()):
         said.append(
             f"Scanner: {scanner['requester']} made {scanner['share_of_reads']:.0%} of the reads "
@@ -158,6 +177,25 @@ def told_of(document: dict[str, Any]) -> list[str]:
             else "The fabric's own rules learned from that as from all reads."
         )
     return said
+
+
+def _coverage_told(met: dict[str, Any], decided: bool) -> list[str]:
+    """Say how much of the accesses a log holds beside the floor; where that is not known, that nothing is refused."""
+    refusal, floor = met["refusal"], f"{met['floor'] * 100:.4g}%"
+    if not met["known"]:
+        written = "The decisions are" if decided else "With --decisions the fabric's moves are"
+        acted_on = (
+            f"{written} written all the same, and a live plan would be made of such a record too: both are refused "
+            f"only where the share is known to be below the floor (here {floor}; live, placement.coverage_floor)."
+        )
+        return [f"{refusal[0].upper()}{refusal[1:]}.", acted_on]
+    if refusal:
+        return [f"No planner should act on this: {refusal}."]
+    beside = f"{'at' if met['share'] == met['floor'] else 'above'} the floor of {floor}"
+    beside += ", though its interval reaches below" if met["low"] < met["floor"] else ""
+    share, low, high = (f"{met[name]:.1%}" for name in ("share", "low", "high"))
+    told = "; ".join(met["evidence"])
+    return [f"The log holds an estimated {share} of the accesses ({low} to {high}), {beside}: {told}."]
 
 
 def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:
@@ -238,7 +276,7 @@ def show_inventory(session: Any, **asked: Any) -> None:
     source = read_source((), asked["inventory"])
     where = msgspec.convert(asked["where"], Where) if asked["where"] else None
     book, provider = PriceBook.load(asked["prices"]), asked["provider"]
-    document = inventory_document(source, book, provider, where)
+    document = inventory_document(source, book, provider, where, classes=asked["classes"])
     if asked["bill"] is not None:
         invoice, rates = read_invoice([asked["bill"]]), _rates_file(asked["bill"], asked["save_rates"])
         document["bill_beside"] = month_beside_invoice(source, invoice, book, provider, rates)
@@ -307,3 +345,10 @@ def show_comparison(found: Any) -> None:
     console.print(table)
     low, high = found.egress
     click.echo(f"Egress, the same under every policy and in no total: {format_usd(low)} to {format_usd(high)}.")
+    if found.price_of_gate_usd is not None:
+        click.echo(f"The gate {_price(found.price_of_gate_usd)} here: the difference between fabric_gated and fabric.")
+
+
+def _price(usd: float) -> str:
+    """Say what something costs, or saves where that is below 0."""
+    return f"{'costs' if usd > 0 else 'saves'} {format_usd(abs(usd))}" if usd else "costs nothing"

@@ -126,9 +126,9 @@ def _question() -> dict[str, Any]:
             "history": {"type": "boolean", "description": "the accesses that the fabric itself has recorded"},
             "provider": {"type": "string", "enum": ["aws", "gcp", "azure"]},
             "classes": names,
-            "policies": names,
-            "stretch": {"type": "number", "exclusiveMinimum": 0},
-            "horizon_days": {"type": ["integer", "null"], "minimum": 1},
+            "policies": {**names, "description": "with accesses only"},
+            "stretch": {"type": "number", "exclusiveMinimum": 0, "description": "with accesses only, else 1"},
+            "horizon_days": {"type": ["integer", "null"], "minimum": 1, "description": "with accesses only"},
         },
     }
 

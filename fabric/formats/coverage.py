@@ -105,7 +105,7 @@ class Coverage:
         if self.share < self.floor:
             return (
                 f"the log holds an estimated {self.share:.1%} of the accesses ({self.low:.1%} to {self.high:.1%}), "
-                f"below the floor of {self.floor:.0%}: " + "; ".join(self.evidence)
+                f"below the floor of {self.floor * 100:.4g}%: " + "; ".join(self.evidence)
             )
         return ""
 
@@ -179,7 +179,8 @@ def _spread(gaps: tuple[Gap, ...], missing: float, late_sd: float) -> tuple[floa
 
 def _evidence(enough: bool, gaps: tuple[Gap, ...], missing: float, late: float, records: int) -> list[str]:
     if not enough:
-        needed = f"{RECORDS_LEAST} records over {HOURS_LEAST} hours, or an inventory to compare with"
+        dated = f"an inventory that dates {CHECKS_LEAST} of its writes or last accesses"
+        needed = f"{RECORDS_LEAST} records over {HOURS_LEAST} hours, or {dated}"
         return [f"{records:,} records are too few or too short: an estimate needs {needed}"]
     hours = sum(round((gap.end - gap.start) / HOUR) for gap in gaps)
     told = [f"{len(gaps)} gaps of {hours} hours against the log's own level, some {missing:,.0f} records"]

@@ -86,6 +86,26 @@ def test_an_uploaded_log_becomes_a_table_of_every_policy(result: Any) -> None:
     looked_at(result, "result")
 
 
+def test_the_price_of_the_gate_is_the_one_that_the_answer_states(
+    chromium: Any, result: Any, here: tuple[World, Path]
+) -> None:
+    kept = document(result)
+    assert kept["price_of_gate_usd"] == pytest.approx(
+        kept["policies"]["fabric_gated"]["total"] - kept["policies"]["fabric"]["total"]
+    )
+
+    def dearer(route: Any) -> None:
+        found = route.fetch().json()
+        found["document"]["price_of_gate_usd"] = 1.5
+        route.fulfill(json=found)
+
+    with window(chromium, here[0]) as page:
+        page.route(f"**/api/replays/{result.url.split('#')[0].rsplit('/', 1)[1]}", dearer)
+        page.goto(result.url)
+        said = page.locator("section[aria-label=Policies] .quiet").inner_text()
+        assert said.endswith("The gates cost $1.50 here.")
+
+
 def test_the_table_sorts_by_any_column_with_the_keyboard(result: Any) -> None:
     head = result.locator("th[data-name=storage]")
     head.locator("button").focus()

@@ -46,13 +46,12 @@ const saved = (nothing, fabric) => (nothing > 0 ? `, ${Math.abs(100 - (100 * fab
 function policiesSheet(found) {
   const { low, high } = found.egress;
   return h("section", { class: "sheet", "aria-label": "Policies" }, heads(found), h("h2", {}, "The same reads under every policy"), new PolicyTable(found).element,
-    h("p", { class: "quiet" }, `Carrying the bytes to their readers costs ${money(low)} to ${money(high)} under every policy alike, and is in no total.${found.classes.some((name) => found.prices.some((row) => row.class === name && row.managed)) ? " The optimum uses plain classes only, so a policy with the managed tier may cost less." : ""}${gate(found.policies)}`));
+    h("p", { class: "quiet" }, `Carrying the bytes to their readers costs ${money(low)} to ${money(high)} under every policy alike, and is in no total.${found.classes.some((name) => found.prices.some((row) => row.class === name && row.managed)) ? " The optimum uses plain classes only, so a policy with the managed tier may cost less." : ""}${gate(found.price_of_gate_usd)}`));
 }
 
-/** The gate's price: what the score and the floors cost beside the money rule alone. */
-function gate({ fabric, fabric_gated: gated }) {
-  if (!fabric || !gated) return "";
-  const more = gated.total - fabric.total;
+/** The gate's price: what the score and the floors cost beside the money rule alone; results of old releases lack it. */
+function gate(more) {
+  if (typeof more !== "number") return "";
   return more > 0 ? ` The gates cost ${money(more)} here.` : ` The gates cost nothing here${more < 0 ? `: they save ${money(-more)}` : ""}.`;
 }
 

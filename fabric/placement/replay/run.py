@@ -61,6 +61,14 @@ class Comparison:
         """Return the cost over the optimum's; None where that is nothing."""
         return outcome.total / self.optimum if self.optimum > 0 else None
 
+    @property
+    def price_of_gate_usd(self) -> float | None:
+        """Return what ``fabric_gated`` costs beyond ``fabric``, below 0 where it saves; None where one is missing."""
+        totals = {outcome.policy.name: outcome.total for outcome in self.outcomes}
+        if FABRIC not in totals or FABRIC_GATED not in totals:
+            return None
+        return totals[FABRIC_GATED] - totals[FABRIC]
+
     def document(self) -> dict[str, Any]:
         """Return the comparison as JSON-ready data."""
         low, high = self.egress
@@ -74,6 +82,7 @@ class Comparison:
                 }
                 for outcome in self.outcomes
             },
+            "price_of_gate_usd": self.price_of_gate_usd,
             "provider": self.provider,
             "classes": list(self.tariff.names),
             "trace": facts(self.trace),

@@ -190,6 +190,7 @@ def _told(past: Past, scanners: Sequence[Scanner], floor: float) -> dict[str, An
         "high": met.high,
         "missing": met.missing,
         "late": met.late,
+        "floor": met.floor,
         "refusal": met.refusal,
         "evidence": list(met.evidence),
     }

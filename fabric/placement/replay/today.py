@@ -66,13 +66,22 @@ class Where(msgspec.Struct, frozen=True):
     mount: str = ""
 
 
-def inventory_document(source: Source, book: PriceBook, provider: str, where: Where | None = None) -> dict[str, Any]:
+def inventory_document(
+    source: Source, book: PriceBook, provider: str, where: Where | None = None, *, classes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return today's storage bill of an inventory or scan and the break-evens of every class, per class and top folder.
 
     Reads are not known, so no class is given a saving: it pays while an object is read less often than a rate, which
     is given for the worst and the best case (`placement.bill`).
+
+    Args:
+        classes: whose break-evens are wanted; none: those of every plain class.
+
+    Raises:
+        ConfigError: a class has no price.
     """
     where = where or Where(bucket=_only_bucket(source))
+    wanted, managed = _candidates(book, provider, classes)
     rows, assumed = _folders(source, book, provider)
     site = {STORE: Site(provider, where.region if provider == where.provider else "")}
     lacking = unpriced(rows, site, book)
@@ -81,14 +90,25 @@ def inventory_document(source: Source, book: PriceBook, provider: str, where: Wh
     return {
         "total": {name: sum((getattr(row, name) for row in bill_now), 0.0) for name in ("usd", "low", "high")},
         "bill": [msgspec.to_builtins(row) for row in bill_now],
-        "break_evens": [msgspec.to_builtins(row) for row in class_rows(known, site, book)],
+        "break_evens": [msgspec.to_builtins(row) for row in class_rows(known, site, book) if row.candidate in wanted],
         "not_priced": sorted({row.storage_class for row in lacking}),
         "logging": logging_advice(book, provider, where),
         "provider": provider,
         "store": where.store,
-        "assumptions": [*source.assumed, *assumed, *_said(book, provider, where, lacking)],
+        "assumptions": [*source.assumed, *assumed, *managed, *_said(book, provider, where, lacking)],
         **source.told,
     }
+
+
+def _candidates(book: PriceBook, provider: str, classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the plain classes whose break-evens are wanted, and what is said of managed tiers."""
+    if not classes:
+        return book.classes(provider), ()
+    managed = [name for name in classes if name in book.sheet(provider).managed]
+    plain = tuple(book.price(provider, name).storage_class for name in classes if name not in managed)
+    return plain, tuple(
+        f"{name} has no break-even: what it costs depends on when each object is read" for name in managed
+    )
 
 
 def _said(book: PriceBook, provider: str, where: Where, lacking: Sequence[AdoptedRow]) -> list[str]:

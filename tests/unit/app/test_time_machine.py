@@ -26,7 +26,8 @@ from fabric.dashboard.ports import Person
 from fabric.events.decode import decode_columns
 from fabric.events.log import EventLog
 from fabric.formats.load import read_past
-from tests.timemachine_world import access_log, principal
+from fabric.pricing.sheet import PriceBook
+from tests.timemachine_world import access_log, inventory, principal
 
 UPLOAD = "a" * 32
 WHO = Person("tester", "operator")
@@ -267,6 +268,44 @@ def test_a_viewer_neither_sends_nor_starts_nor_ends(machine: TimeMachine, replay
 def test_an_impossible_question_is_refused(machine: TimeMachine, asked: dict[str, Any], message: str) -> None:
     with pytest.raises((BadInputError, NotFoundError), match=message):
         machine.start(WHO, asked)
+
+
+def given_inventory(machine: TimeMachine, **asked: Any) -> str:
+    """Ask as the page does, which sends all its options, for an inventory alone."""
+    give(machine, inventory(), role="inventory", name="inventory.csv")
+    chosen = machine.overview(WHO)["providers"]["aws"]["chosen"]
+    question = {"upload": UPLOAD, "history": False, "store": "", "provider": "aws", "classes": chosen}
+    return str(machine.start(WHO, question | {"stretch": 1, "horizon_days": None} | asked)["id"])
+
+
+def test_the_options_that_the_page_always_sends_are_no_choice_beside_an_inventory_alone(machine: TimeMachine) -> None:
+    usual = ended(machine, given_inventory(machine))["document"]
+    assert {row["candidate"] for row in usual["break_evens"]} == set(PriceBook.load().classes("aws"))
+    assert not any("break-even" in sentence for sentence in usual["assumptions"])
+    chosen = ended(machine, given_inventory(machine, classes=["standard", "glacier_deep"]))["document"]
+    assert {row["candidate"] for row in chosen["break_evens"]} == {"standard", "glacier_deep"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"stretch": 2}, r"of stretch \(times multiplied by\)\."),
+        ({"horizon_days": 9, "policies": ["all_hot"]}, r"of policies, horizon_days \(days billed\)\."),
+    ],
+)
+def test_what_was_set_and_needs_accesses_is_refused_by_name_beside_an_inventory_alone(
+    machine: TimeMachine, asked: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(BadInputError, match=named):
+        given_inventory(machine, **asked)
+    machine.drop(WHO, UPLOAD)
+
+
+def test_address_ranges_are_refused_beside_an_inventory_alone(machine: TimeMachine) -> None:
+    give(machine, '{"prefixes": []}', role="ranges", name="ranges.json")
+    with pytest.raises(BadInputError, match=r"nothing can come of ranges \(address ranges\)"):
+        given_inventory(machine)
+    machine.drop(WHO, UPLOAD)
 
 
 @pytest.mark.parametrize("name", ["../../x", "0" * 24, "", "a" * 24])
