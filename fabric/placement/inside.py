@@ -22,6 +22,7 @@ from fabric.placement.decide import Ballot
 from fabric.placement.live.receipt import LedgerReceipt
 from fabric.placement.options import Group, Valued
 from fabric.placement.places import View
+from fabric.pricing.sheet import ClassPrice
 
 
 class Ledger(Protocol):
@@ -78,7 +79,7 @@ class Inside:
     """Masks of shape (objects, options): moves that a ledger asks for, that it closes, and of those the ones that wait.
 
     ``said`` holds for each object what the masks were made from. ``leaving`` and ``entering``, of shape (options,), are
-    the moves out of a managed tier and into one.
+    the moves out of a managed tier, and into one from a class whose storage costs no less than its hottest level.
     """
 
     asked: NDArray[np.bool_]
@@ -111,7 +112,7 @@ def ask(found: Group, said: list[Said]) -> Inside:
     """Lay what the ledgers say over the options of a group; pure."""
     shape = (len(said), len(found.options))
     leaving = np.array([option.source.price.managed for option in found.options], np.bool_)
-    entering = np.array([option.target.price.managed for option in found.options], np.bool_)
+    entering = np.array([_no_dearer(option.source.price, option.target.price) for option in found.options], np.bool_)
     asked, closed, waiting = (np.zeros(shape, np.bool_) for _ in range(3))
     inside = Inside(asked, closed, waiting, leaving, entering, said)
     for copy, view in enumerate(found.views):
@@ -144,7 +145,7 @@ def narrowed(votes: Ballot, inside: Inside, valued: Valued) -> Ballot:
     """
     may = valued.scores.latency_ok & votes.room & inside.asked
     up = valued.read_extra < 0
-    down = (valued.storage_saving > 0) | inside.leaving | (inside.entering & (valued.storage_saving >= 0))
+    down = (valued.storage_saving > 0) | inside.leaving | inside.entering
     return replace(
         votes,
         gate=votes.gate & ~inside.closed & ~inside.asked,
@@ -153,6 +154,11 @@ def narrowed(votes: Ballot, inside: Inside, valued: Valued) -> Ballot:
         closed=inside.closed,
         waiting=inside.waiting,
     )
+
+
+def _no_dearer(source: ClassPrice, target: ClassPrice) -> bool:
+    """Say whether a move goes into a managed tier whose hottest level costs no more than where the copy lies."""
+    return target.managed and source.tier.storage_per_gb_month >= target.tier.storage_per_gb_month
 
 
 def _spoken(said: Said, view: View) -> str:

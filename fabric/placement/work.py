@@ -19,7 +19,7 @@ from fabric.core.ids import new_id
 from fabric.core.words import ObjectPolicy
 from fabric.placement.decide import FACTORS, Verdict
 from fabric.placement.demand import Prior
-from fabric.placement.facts import Facts, derive, gather, live_replicas
+from fabric.placement.facts import Facts, derive, gather, gather_still, live_replicas
 from fabric.placement.inside import Ledger, NoLedger, hear
 from fabric.placement.options import Group, Market, Terms, group, value
 from fabric.placement.places import take_survey
@@ -130,12 +130,13 @@ class Placer:
         forecasts = self._sources.forecasts.latest(keys)
         placed = self._sources.decisions.placed_at(keys)
         inputs = gather(heads, self._sources.history, forecasts, placed, triggers, now=scene.now)
+        still = gather_still(heads, self._sources.history, placed, now=scene.now)
         prior = Prior(*scene.record.prior)
         made: list[Decision] = []
         given: dict[str, float] = {}
         for (places, policy), rows in _alike(heads).items():
             found = group(places, policy, scene.market)
-            facts = derive(inputs.take(rows), prior)
+            facts = derive(inputs.take(rows), prior, still.take(rows))
             tally.add_group(found, facts)
             batch = self._batch(found, facts, scene, [heads[index] for index in rows])
             for row, index in enumerate(rows):
