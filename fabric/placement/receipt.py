@@ -17,7 +17,7 @@ from fabric.core.errors import ForbiddenError
 from fabric.core.words import Classification, ObjectPolicy, Suite, Zone
 from fabric.placement.demand import Prior
 from fabric.placement.facts import Facts, Inputs, derive
-from fabric.placement.options import Group, Market, Option, Terms, Valued, compared_rates, restore_group, value
+from fabric.placement.options import Group, Market, Option, Terms, Valued, compared_rates, nearest, restore_group, value
 from fabric.placement.places import Survey, View
 from fabric.placement.score import WEIGHTS, Gate, break_even_reads_month
 from fabric.pricing.cost import (
@@ -118,6 +118,23 @@ def choice_lines(row: int, facts: Facts, option: Option) -> dict[str, Any]:
         "notes": sorted({view.price.note for view in (option.source, option.target) if view.price.note}),
         "freed_bytes": size if option.source.price.sunk and not option.target.price.sunk else 0.0,
     }
+
+
+def kept_month(row: int, facts: Facts, found: Group) -> dict[str, Any]:
+    """Return the itemised month of one object that stays: the storage of each copy, and the reads where they go."""
+    known = [(copy, view) for copy, view in enumerate(found.views) if view is not None]
+    if not known:
+        return {"now": _bill(()), "notes": []}
+    serving = nearest([view for _, view in known])
+    size, reads = float(facts.inputs.size_bytes[row]), float(facts.demand.reads_month[row])
+    lines: list[Line] = []
+    for copy, view in known:
+        days = facts.quiet_days(copy, serves=view is serving)
+        lines += kept_lines(view.price, size, quiet=Quiet(*(float(end[row]) for end in days)))
+    moved = reads * float(facts.inputs.bytes_per_read[row])
+    reading = month_lines(serving.price, serving.to_reader, size_bytes=size, reads=reads, read_bytes=moved)
+    lines += [line for line in reading if line.name not in KEEPING]
+    return {"now": _bill(lines), "notes": sorted({view.price.note for _, view in known if view.price.note})}
 
 
 def undo_usd(size_bytes: float, option: Option) -> float:

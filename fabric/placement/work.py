@@ -24,7 +24,15 @@ from fabric.placement.inside import Ledger, NoLedger, hear
 from fabric.placement.options import Group, Market, Terms, group, value
 from fabric.placement.places import take_survey
 from fabric.placement.ports import Busy, Decisions, Fleet, Forecasts, Health, History, SuiteFor
-from fabric.placement.receipt import SurveyRecord, choice_lines, counterfactual, encode_survey, make_receipt, undo_usd
+from fabric.placement.receipt import (
+    SurveyRecord,
+    choice_lines,
+    counterfactual,
+    encode_survey,
+    kept_month,
+    make_receipt,
+    undo_usd,
+)
 from fabric.placement.score import Gate
 from fabric.placement.tally import Tally
 from fabric.placement.verdicts import Beside, figures_on, verdict_on, votes_on
@@ -201,6 +209,8 @@ class _Batch:
             receipt["lines"] = choice_lines(row, self._facts, option)
             receipt["undo_cost_usd"] = undo_usd(float(self._facts.inputs.size_bytes[row]), option)
             receipt["counterfactual"] = counterfactual(row, self._valued, verdict.column, option)
+        else:
+            receipt["lines"] = kept_month(row, self._facts, self._found)
         if trigger is not None:
             receipt["trigger"] = msgspec.to_builtins(trigger)
         if verdict.verdict == "move" and verdict.column is not None:

@@ -24,7 +24,7 @@ from fabric.placement.listed import Reads, explain_listed
 from fabric.placement.options import Group, Market, group, value
 from fabric.placement.places import take_survey
 from fabric.placement.ports import AdoptedRow, Listed
-from fabric.placement.receipt import choice_lines
+from fabric.placement.receipt import choice_lines, kept_month
 from fabric.placement.replay.billing import MONITORING, STORAGE, bill
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.tariff import tariff_of
@@ -224,6 +224,17 @@ def test_a_copy_beside_the_one_that_serves_may_have_sunk_as_deep_as_its_age_allo
     tally.add_group(found, facts)
     sums = tally.places["s3/intelligent_tiering"]
     assert (sums.storage_usd, sums.low_usd) == pytest.approx((usd(0.023), usd(0.004)), rel=1e-12)
+
+
+def test_the_receipt_of_what_stays_has_the_month_of_every_copy() -> None:
+    found, facts = of(("s3/intelligent_tiering", "vault/hdd"), written=200, read=3)
+    month = kept_month(0, facts, found)
+    storage = {line["formula"]: line for line in month["now"]["lines"] if line["name"] == "storage"}
+    own, tier = sorted(storage.values(), key=lambda line: line["sunk"], reverse=True)
+    assert own["sunk"]
+    assert (tier["usd"], tier["low"]) == pytest.approx((0.023, 0.004), rel=1e-12)
+    assert [line["usd"] for line in month["now"]["lines"] if line["name"] == "monitoring"] == [pytest.approx(FEE)]
+    assert TIERED.note in month["notes"]
 
 
 def test_the_month_after_a_move_into_the_tier_begins_at_its_hottest_level() -> None:
