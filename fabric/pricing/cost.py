@@ -25,7 +25,7 @@ Amount = float | NDArray[np.float64]
 class Line(msgspec.Struct, frozen=True):
     """One item of a bill, with what is needed to compute it again."""
 
-    name: str  # storage | monitoring | requests | retrieval | egress | transition | minimum_duration | grace | proof | canary
+    name: str  # storage | monitoring | requests | retrieval | egress | transition | minimum_duration | grace | …
     usd: float
     formula: str
     inputs: dict[str, float]
