@@ -25,7 +25,8 @@ from fabric.core.words import Place
 from fabric.migration.adopted import CLASS, LINK
 from fabric.migration.adoptedacts import AdoptedMove, kind_of, refusal
 from fabric.migration.ports import Order
-from fabric.placement.adoptedmoney import Money, Way, money_of
+from fabric.placement.adoptedmoney import Money, Way, money_of, notes_of
+from fabric.placement.listed import quiet_of, reads_of
 from fabric.pricing.sheet import Site
 from fabric.storage.fleet import Member
 from fabric.storage.keeping import keeper_of
@@ -61,6 +62,7 @@ class AdoptedPlan(msgspec.Struct, frozen=True):
     undo_usd: float
     saving_usd_month: float
     spend_cap_usd: float
+    notes: tuple[str, ...] = ()  # what of the figures is a bound
     more: bool = False  # there are more objects than one plan takes
     sha256: str = ""
 
@@ -111,10 +113,10 @@ class AdoptedPlans:
     def _planned(
         self, source: Member, target: str, kind: str, found: list[AdoptedObject], cap: float | None
     ) -> AdoptedPlan:
-        moves, refused, lines = [], [], Counter[str]()
+        moves, refused, lines, notes = [], [], Counter[str](), dict[str, None]()
         for seen in found:
             try:
-                move, money = self._priced(source, target, kind, seen)
+                move, money, said = self._priced(source, target, kind, seen)
                 error = refusal(self._engine.migration.tools, move)
             except FabricError as failed:
                 error = failed
@@ -122,6 +124,7 @@ class AdoptedPlans:
                 refused.append(_refused(seen.key, error))
                 continue
             moves.append(move)
+            notes.update(dict.fromkeys(said))
             lines.update({line.name: line.usd for line in money.lines})
         cap = self._engine.settings.migration.spend_cap_usd if cap is None else cap
         return AdoptedPlan(
@@ -138,15 +141,19 @@ class AdoptedPlans:
             undo_usd=sum((move.undo_usd for move in moves), 0.0),
             saving_usd_month=sum((move.saving_usd_month for move in moves), 0.0),
             spend_cap_usd=cap,
+            notes=tuple(notes),
         )
 
-    def _priced(self, source: Member, target: str, kind: str, seen: AdoptedObject) -> tuple[AdoptedMove, Money]:
-        """Ask the store what lies there now, and price its move."""
+    def _priced(
+        self, source: Member, target: str, kind: str, seen: AdoptedObject
+    ) -> tuple[AdoptedMove, Money, tuple[str, ...]]:
+        """Ask the store what lies there now, price its move, and say what of the figures is a bound."""
         info = source.store.head(seen.key)
         here = Place(source.name, info.storage_class)
-        money = money_of(self._way(source, here, Place.parse(target), kind, info.size_bytes, info.modified, seen.key))
+        way = self._way(source, here, Place.parse(target), kind, info.size_bytes, info.modified, seen.key)
+        money = money_of(way)
         figures = (money.once_usd, money.undo_usd, money.saving_usd_month)
-        return AdoptedMove(seen.key, here.name, target, kind, info.tag, info.size_bytes, *figures), money
+        return AdoptedMove(seen.key, here.name, target, kind, info.tag, info.size_bytes, *figures), money, notes_of(way)
 
     def _way(self, source: Member, here: Place, there: Place, kind: str, size: int, modified: float, key: str) -> Way:
         engine, settings = self._engine, self._engine.settings.migration
@@ -155,6 +162,7 @@ class AdoptedPlans:
         sites = Site(one.provider, one.region), Site(other.provider, other.region)
         keeper = keeper_of(source.store) if kind == CLASS else None
         inside = kind == CLASS
+        reads = reads_of(engine.history, f"{source.name}/{key}", engine.clock.now())
         return Way(
             source=engine.prices.price(one.provider, here.storage_class, one.region),
             target=engine.prices.price(other.provider, there.storage_class, other.region),
@@ -165,6 +173,7 @@ class AdoptedPlans:
             grace_days=settings.grace_days_inside_store if inside else settings.grace_days_between_stores,
             in_place=inside,
             source_goes=inside or kind == LINK or source.settings.remove_source,
+            quiet=quiet_of(modified, None if reads is None else reads.last, engine.clock.now()),
             noncurrent_days=keeper.look(key).noncurrent_days if keeper is not None else 0.0,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,13 @@ from fabric.core.units import format_usd
 from fabric.events.batch import AccessBatch
 from fabric.formats.past import Past
 from fabric.formats.requesters import find_scanners
-from fabric.placement.facts import live_replicas
+from fabric.placement.facts import gather_still, live_replicas
 from fabric.placement.options import nearest
 from fabric.placement.places import View
 from fabric.placement.recorded import fed_coverage, listing_of, recorded_past, refuse_poor
 from fabric.placement.showback import BY, Rates, document, shared_out
-from fabric.pricing.cost import storage_usd
+from fabric.pricing.cost import kept_usd
+from fabric.pricing.sheet import ClassPrice
 from fabric.runtime.component import Component, Explanation, Page, Report
 
 SCANNERS_SHOWN = 20
@@ -60,15 +61,44 @@ class Record:
         scanned = Scanned(engine, past, first=managed, class_from=len(places))
         prices = [*(view.price for view in chosen), *scanned.prices, known[0].price]
         rates = Rates(
-            [price.tier for price in prices],
+            prices,
             [engine.prices.sheet(price.provider) for price in prices],
-            ("own disks are counted at the price sheet's estimate", "egress is at the sheets' rates"),
+            (
+                "own disks are counted at the price sheet's estimate",
+                "egress is at the sheets' rates",
+                *_managed_words(views.values(), scanned.prices),
+            ),
         )
-        copies = np.concatenate([_copies(heads, views), np.full(past.objects - managed, np.nan)])
+        copies = np.concatenate([self._copies(heads, views), np.full(past.objects - managed, np.nan)])
         said = past.account.assumptions
         said[:] = [sentence for sentence in said if OF_FILES not in sentence]
         found = document(shared_out(scanned.past, rates, "recorded", by, copies=copies, unread=scanned.unread))
         return found | {"source": self._source(past, managed, scanned.objects)}
+
+    def _copies(self, heads: Sequence[Head], views: Mapping[str, View]) -> NDArray[np.float64]:
+        """Return what all copies of each stored object cost, USD a month, in the order of `listing_of`."""
+        stored = [head for head in heads if not head.deleted and live_replicas(head)]
+        quiet = self._quiet(stored, views)
+        copies = np.zeros(len(stored))
+        for at, head in enumerate(stored):
+            for replica in live_replicas(head):
+                if replica.place in views:
+                    days = quiet.get((head.key, replica.place), 0.0)
+                    copies[at] += kept_usd(views[replica.place].price, float(head.current.money_bytes), days)
+        return copies
+
+    def _quiet(self, heads: Sequence[Head], views: Mapping[str, View]) -> dict[tuple[str, str], float]:
+        """Return the days without a read of each copy in a managed tier, by key and place."""
+        managed = {place for place, view in views.items() if view.price.managed}
+        some = [head for head in heads if managed & {one.place for one in live_replicas(head)}]
+        placed = self._engine.decisions.placed_at([head.key for head in some])
+        still = gather_still(some, self._engine.history, placed, now=self._engine.clock.now())
+        found = {}
+        for row, head in enumerate(some):
+            for copy, replica in enumerate(live_replicas(head)):
+                serves = replica.place == _serving(head, views)
+                found[head.key, replica.place] = float(still.days(copy, serves=serves)[0][row])
+        return found
 
     def _source(self, past: Past, managed: int, scanned: int) -> str:
         """Name what a showback rests on."""
@@ -110,17 +140,12 @@ def _serving(head: Head, views: Mapping[str, View]) -> str:
     return nearest(places).place if places else live_replicas(head)[0].place
 
 
-def _copies(heads: Sequence[Head], views: Mapping[str, View]) -> NDArray[np.float64]:
-    """Return what all copies of each stored object cost, USD a month, in the order of `listing_of`."""
-    stored = [head for head in heads if not head.deleted and live_replicas(head)]
-    copies = np.zeros(len(stored))
-    for at, head in enumerate(stored):
-        for copy in live_replicas(head):
-            if copy.place in views:
-                tier = views[copy.place].price.tier
-                size = float(head.current.money_bytes)
-                copies[at] += storage_usd(size, tier.storage_per_gb_month, float(tier.min_billable_bytes))
-    return copies
+def _managed_words(views: Iterable[View], scanned: Sequence[ClassPrice]) -> list[str]:
+    """Say how copies in a managed tier are priced, where there are any."""
+    if not any(view.price.managed for view in views) and not any(price.managed for price in scanned):
+        return []
+    own = "copies of the fabric's own in the managed tier are priced at the level of their days without a read"
+    return [f"{own}, scanned objects at its hottest level, for nobody tells when they came there; both with its fee"]
 
 
 class Shown:

@@ -14,7 +14,9 @@ from fabric.placement.showback import Unread, folder
 from fabric.pricing.sheet import ClassPrice
 
 Kept = tuple[str, str]  # store and class
-Sums = dict[tuple[str, str, str], list[float]]  # store, class, prefix -> objects, bytes with the least size, bytes
+Sums = dict[
+    tuple[str, str, str], list[float]
+]  # store, class, prefix -> objects, bytes with the least size, bytes, small objects
 
 
 class Scanned:
@@ -34,12 +36,12 @@ class Scanned:
     def __init__(self, engine: Engine, past: Past, *, first: int, class_from: int) -> None:
         stores = {member.name: member.address for member in engine.fleet.members if member.adopted}
         sums = _sums(total for total in engine.adopted.totals() if total.store in stores)
-        self.objects = int(sum(objects for objects, _, _ in sums.values()))
+        self.objects = int(sum(left[0] for left in sums.values()))
         self.prices: list[ClassPrice] = []
         numbers: dict[Kept, int] = {}
         for store, name in dict.fromkeys((store, name) for store, name, _ in sums):
             address = stores[store]
-            if name in engine.prices.classes(address.provider):
+            if engine.prices.has_price(address.provider, name):
                 numbers[store, name] = class_from + len(self.prices)
                 self.prices.append(engine.prices.price(address.provider, name, address.region))
         self.past = _classed(engine, past, stores, numbers, sums, first)
@@ -55,13 +57,16 @@ def _sums(totals: Iterable[Total]) -> Sums:
     sums: Sums = {}
     for total in totals:
         at = total.store, total.storage_class, _prefix(total.store, total.prefix)
-        added = (total.objects, total.billable_bytes, total.size_bytes)
-        sums[at] = [one + more for one, more in zip(sums.get(at, [0.0] * 3), added, strict=True)]
+        added = (total.objects, total.billable_bytes, total.size_bytes, total.small_objects)
+        sums[at] = [one + more for one, more in zip(sums.get(at, [0.0] * 4), added, strict=True)]
     return sums
 
 
 def _unread(left: Sequence[float], price: ClassPrice) -> Unread:
-    objects, billable, size = left
+    objects, billable, size, small = left
+    if price.levels is not None:
+        fees = max(0.0, objects - small) * price.levels.monitoring_usd_month
+        return Unread(int(objects), max(0.0, size) / GIB * price.levels.per_gb_month[0] + fees)
     kept = max(0.0, billable if price.tier.min_billable_bytes else size)
     return Unread(int(objects), kept / GIB * price.tier.storage_per_gb_month)
 
@@ -94,5 +99,6 @@ def _classed(
             tops = (key[: key.find("/") + 1], OTHER)
             rest = next((sums[at] for top in tops if (at := (store, name, _prefix(store, top))) in sums), None)
             if rest is not None:
-                rest[:] = [rest[0] - 1, rest[1] - max(size, SMALL_BYTES), rest[2] - size]
+                small = rest[3] - (size < SMALL_BYTES)
+                rest[:] = [rest[0] - 1, rest[1] - max(size, SMALL_BYTES), rest[2] - size, small]
     return replace(past, storage_class=classes)

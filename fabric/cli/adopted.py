@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 
 from fabric.cli.client import act
@@ -44,6 +45,8 @@ def _show(found: dict[str, Any]) -> None:
         "undo": f"{format_usd(found['undo_usd'])} during the grace",
     }
     show(figures, title="plan")
+    for note in found["notes"]:
+        click.echo(f"Note: {note}.")
     if found["moves"]:
         columns = ("key", "source", "target", "size_bytes", "once_usd", "saving_usd_month")
         show(found["moves"][:SHOWN], title=f"{len(found['moves'])} moves:", columns=columns)

@@ -119,6 +119,8 @@ def _show_replay(session: Any, **asked: Any) -> None:
     if by_way := document.get("read_bytes_by_way"):
         ways = (f"{way.replace('_', ' ')} {format_size(moved)}" for way, moved in by_way.items() if moved)
         click.echo(f"Read from: {', '.join(ways) or 'nowhere'}.")
+    for sentence in document["notes"]:
+        click.echo(f"Note: {sentence}.")
     for sentence in document["assumptions"]:
         click.echo(f"Assumed: {sentence}.")
     _show_rejected(document.get("import", {}))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fabric.pricing.cost import (
     Line,
     compared,
+    kept_lines,
     minimum_duration_line,
     move_lines,
     proof_lines,
     requests_line,
     retrieval_line,
-    storage_line,
 )
 from fabric.pricing.cost import egress_line as carried_line
-from fabric.pricing.sheet import ClassPrice, EgressPrice
+from fabric.pricing.managed import JUST_READ, UNKNOWN, Quiet
+from fabric.pricing.sheet import MANAGED_NOTE, ClassPrice, EgressPrice
 
 COPY_REQUESTS = 3.0  # of a change in place: begin, copy and complete; one where the server guards a single copy
 
@@ -35,6 +37,7 @@ class Way:
     in_place: bool
     source_goes: bool  # after the grace
     noncurrent_days: float = 0.0  # that a version which the move replaces is kept
+    quiet: Quiet = UNKNOWN  # of the source, where that is a managed tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,21 @@ class Money:
 def money_of(way: Way) -> Money:
     """Return what a move costs once, what taking it back in its grace costs, and what it saves a month.
 
-    A copy whose source stays saves nothing: it costs its storage each month, and the saving is negative.
+    A copy whose source stays saves nothing: it costs its storage each month, and the saving is negative. Out of a
+    managed tier the saving is the least that there can be: from the deepest level at which the object may lie.
     """
     lines = _in_place(way) if way.in_place else _between(way)
-    before, after = storage_line(way.source, way.size_bytes), storage_line(way.target, way.size_bytes)
-    saving = _usd([before]) * way.source_goes - _usd([after])
-    return Money(lines, _usd(lines), _usd(_back(way)), saving)
+    before = kept_lines(way.source, way.size_bytes, quiet=way.quiet)
+    after = kept_lines(way.target, way.size_bytes)
+    least = math.fsum(line.low for line in before) if way.source.managed else _usd(before)
+    return Money(lines, _usd(lines), _usd(_back(way)), least * way.source_goes - _usd(after))
+
+
+def notes_of(way: Way) -> tuple[str, ...]:
+    """Say what of a move's figures is a bound."""
+    if not (way.source.managed or way.target.managed):
+        return ()
+    return (f"{MANAGED_NOTE}; what is saved is the least there can be",)
 
 
 def _in_place(way: Way) -> tuple[Line, ...]:
@@ -66,7 +78,7 @@ def _in_place(way: Way) -> tuple[Line, ...]:
         carried_line(way.to_prover, way.size_bytes),
         requests_line(way.target, COPY_REQUESTS, field="transition_in_per_1k", name="transition"),
         minimum_duration_line(way.source, way.size_bytes, way.age_days + way.noncurrent_days),
-        storage_line(way.source, way.size_bytes, days=way.noncurrent_days, name="noncurrent"),
+        *kept_lines(way.source, way.size_bytes, days=way.noncurrent_days, name="noncurrent", quiet=JUST_READ),
     )
 
 

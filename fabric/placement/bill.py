@@ -16,8 +16,10 @@ import msgspec
 from fabric.core.units import DAYS_PER_MONTH, GIB
 from fabric.placement.ports import AdoptedRow, AgeBand, KnownReads
 from fabric.pricing.cost import billable_bytes, egress_line, requests_line, retrieval_line
+from fabric.pricing.managed import Levels
 from fabric.pricing.sheet import ClassPrice, EgressPrice, PriceBook, Site
 
+LEVEL_WORDS = "; worst where all lies at the tier's deepest level today, best where all lies at its hottest"
 SMALL_BYTES = 131072  # what a scan counts as small
 NOTHING_KNOWN: Mapping[tuple[str, str, str], KnownReads] = MappingProxyType({})
 AT_HOME = Site("onprem")
@@ -67,7 +69,7 @@ class ClassRow(msgspec.Struct, frozen=True):
 
 def unpriced(rows: Sequence[AdoptedRow], sites: Mapping[str, Site], book: PriceBook) -> list[AdoptedRow]:
     """Return the rows whose class the provider's sheet lacks: they are named, never priced at a guess."""
-    return [row for row in rows if row.storage_class not in book.classes(sites[row.store].provider)]
+    return [row for row in rows if not book.has_price(sites[row.store].provider, row.storage_class)]
 
 
 def bill_rows(
@@ -100,11 +102,27 @@ def class_rows(rows: Sequence[AdoptedRow], sites: Mapping[str, Site], book: Pric
 
 
 def month_range(row: AdoptedRow, price: ClassPrice) -> tuple[float, float, float]:
-    """Return (usd, low, high) of a month's storage: minimum billable sizes and unsure rates are in the range."""
+    """Return (usd, low, high) of a month's storage: minimum billable sizes and unsure rates are in the range.
+
+    In a managed tier a scan tells no object's level: from all at the deepest to all at the hottest, with the fee.
+    """
+    if price.levels is not None:
+        return _managed_range(row, price.levels)
     least, most = billed_range(row, price.tier.min_billable_bytes)
     rate = price.tier.storage_per_gb_month
     low, high = price.tier.ranges.get("storage_per_gb_month", (rate, rate))
     return most / GIB * rate, least / GIB * low, most / GIB * high
+
+
+def _managed_range(row: AdoptedRow, levels: Levels) -> tuple[float, float, float]:
+    """Return (usd, low, high); objects below the floor are at the hottest level and pay no fee."""
+    hottest, deepest = levels.per_gb_month[0], min(levels.per_gb_month)
+    exact = levels.floor_bytes == SMALL_BYTES
+    least, most = (row.objects - row.small_objects,) * 2 if exact else (0, row.objects)
+    sunk = row.size_bytes - row.small_bytes * exact
+    usd = row.size_bytes / GIB * hottest + most * levels.monitoring_usd_month
+    low = (row.size_bytes - sunk) / GIB * hottest + sunk / GIB * deepest + least * levels.monitoring_usd_month
+    return usd, low, usd
 
 
 def billed_range(row: AdoptedRow, minimum: int) -> tuple[float, float]:
@@ -130,7 +148,7 @@ def _bill(row: AdoptedRow, price: ClassPrice) -> BillRow:
         mark=price.mark("storage"),
         sunk=price.sunk,
         age=_ages(row.ages),
-        source=f"listing of {row.objects} objects, prices {price.label()}",
+        source=f"listing of {row.objects} objects, prices {price.label()}" + (f"; {price.note}" * price.managed),
     )
 
 
@@ -157,6 +175,7 @@ def _ages(bands: Sequence[AgeBand]) -> str:
 
 def _class(row: AdoptedRow, here: ClassPrice, there: ClassPrice) -> ClassRow:
     now, now_low, now_high = month_range(row, here)
+    now = now_low if here.managed else now  # a saving from there is the least that there can be
     usd, low, high = month_range(row, there)
     once = row.objects * there.tier.transition_in_per_1k / 1000.0
     kept = max(there.tier.min_days / DAYS_PER_MONTH, 1.0)
@@ -174,7 +193,7 @@ def _class(row: AdoptedRow, here: ClassPrice, there: ClassPrice) -> ClassRow:
         transition_usd=once,
         pays_below_worst=worst,
         pays_below_best=best,
-        verdict=_words(now_high - low, worst, best, restore=there.tier.needs_restore),
+        verdict=_words(now_high - low, worst, best, restore=there.tier.needs_restore) + LEVEL_WORDS * here.managed,
     )
 
 

@@ -113,6 +113,9 @@ def _why_moved(row: int, column: int, found: Group, valued: Valued) -> str:
 
 def _why_sunk(row: int, column: int, found: Group, valued: Valued) -> str:
     option, saving = found.options[column], format_usd(float(valued.storage_saving[row, column]))
+    if option.source.price.managed or option.target.price.managed:
+        told = f"the ledger of {option.source.store} holds it in {option.target.place}"
+        return f"{told}: it counts the managed tier's levels and fee"
     return (
         f"the ledger of {option.source.store} holds it in {option.target.place}: storage there saves {saving} a month"
     )

@@ -53,6 +53,29 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Stillness:
+    """For how many UTC days copies were not read: what their level in a managed tier follows from. In no decision."""
+
+    there: Array  # (objects, copies) days since each copy came to its place
+    unread: Array  # (objects,) days since the last known access; infinite: there is none
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Stillness:
+        """Return those of some of the objects."""
+        index = np.asarray(rows, np.int64)
+        return Stillness(self.there[index], self.unread[index])
+
+    def days(self, copy: int, *, serves: bool) -> tuple[Array, Array]:
+        """Return the least and most days for which each object's copy was not read, shape (objects,).
+
+        Args:
+            serves: reads go to this copy; of another it is not known which of them it answered.
+        """
+        there = self.there[:, copy]
+        quiet = np.minimum(there, self.unread)
+        return quiet, quiet if serves else there
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Inputs and what follows from them."""
 
@@ -62,9 +85,16 @@ class Facts:
     demand: Demand
     trend: Trend
     falling: Array  # of slope and forecast together; NaN unknown
+    still: Stillness | None = None  # None: computed again from a receipt
+
+    def quiet_days(self, copy: int, *, serves: bool) -> tuple[Array, Array]:
+        """Return `Stillness.days`; of a receipt's facts, what is always true."""
+        if self.still is None:
+            return np.zeros(len(self.rate_month)), np.full(len(self.rate_month), np.inf)
+        return self.still.days(copy, serves=serves)
 
 
-def derive(inputs: Inputs, prior: Prior) -> Facts:
+def derive(inputs: Inputs, prior: Prior, still: Stillness | None = None) -> Facts:
     """Compute rates, demand and trend; pure."""
     whole_days = inputs.daily[:, :-1]
     observed_weeks = np.clip(inputs.observed_days / 7.0, 0.0, float(WEEKS))
@@ -79,6 +109,7 @@ def derive(inputs: Inputs, prior: Prior) -> Facts:
         Demand(*(np.where(use, getattr(asked, n), getattr(own, n)) for n in ("shape", "weeks", "burst"))),
         slopes,
         _falling(slopes.falling, inputs.forecast),
+        still,
     )
 
 
@@ -125,6 +156,21 @@ def gather(
     )
 
 
+def gather_still(
+    heads: Sequence[Head], history: History, placed_at: Mapping[str, tuple[str, float]], *, now: float
+) -> Stillness:
+    """Read for how long the copies of some objects were not read."""
+    rows = np.array([-1 if (row := history.row(head.key)) is None else row for head in heads], np.int64)
+    unread = np.full(len(heads), np.inf)
+    last = history.records()["last_access"][rows[rows >= 0]].astype(np.float64)
+    unread[rows >= 0] = np.maximum(0.0, _days_since(last, now))
+    return Stillness(_days_since(_since(heads, placed_at, now), now), unread)
+
+
+def _days_since(then: Array, now: float) -> Array:
+    return np.asarray(np.floor(now / SECONDS_PER_DAY) - np.floor(then / SECONDS_PER_DAY), np.float64)
+
+
 def live_replicas(head: Head) -> tuple[Replica, ...]:
     """Return the copies that count: not those kept for undo, nor those still owed."""
     return tuple(replica for replica in head.current.replicas if replica.state == "live")
@@ -162,14 +208,19 @@ def _placed(whole: Array, where: NDArray[np.bool_], values: Array) -> Array:
 
 
 def _ages(heads: Sequence[Head], placed_at: Mapping[str, tuple[str, float]], now: float) -> Array:
+    return np.asarray((now - _since(heads, placed_at, now)) / SECONDS_PER_DAY, np.float64)
+
+
+def _since(heads: Sequence[Head], placed_at: Mapping[str, tuple[str, float]], now: float) -> Array:
+    """Return the UTC second at which each copy came to its place, at most ``now``."""
     copies = max((len(live_replicas(head)) for head in heads), default=1)
-    ages = np.zeros((len(heads), max(1, copies)))
+    found = np.full((len(heads), max(1, copies)), now)
     for row, head in enumerate(heads):
         target, at = placed_at.get(head.key, ("", 0.0))
         for column, replica in enumerate(live_replicas(head)):
             since = at if replica.place == target else head.current.created
-            ages[row, column] = max(0.0, now - since) / SECONDS_PER_DAY
-    return ages
+            found[row, column] = min(now, since)
+    return found
 
 
 def _forecast(forecast: Forecast | None, now: float) -> tuple[float, float, float, float]:

@@ -22,6 +22,7 @@ from fabric.placement.decide import Ballot
 from fabric.placement.live.receipt import LedgerReceipt
 from fabric.placement.options import Group, Valued
 from fabric.placement.places import View
+from fabric.pricing.sheet import ClassPrice
 
 
 class Ledger(Protocol):
@@ -77,12 +78,15 @@ class Said(msgspec.Struct, frozen=True):
 class Inside:
     """Masks of shape (objects, options): moves that a ledger asks for, that it closes, and of those the ones that wait.
 
-    ``said`` holds for each object what the masks were made from.
+    ``said`` holds for each object what the masks were made from. ``leaving`` and ``entering``, of shape (options,), are
+    the moves out of a managed tier, and into one from a class whose storage costs no less than its hottest level.
     """
 
     asked: NDArray[np.bool_]
     closed: NDArray[np.bool_]
     waiting: NDArray[np.bool_]
+    leaving: NDArray[np.bool_]
+    entering: NDArray[np.bool_]
     said: list[Said] = field(default_factory=list)
 
 
@@ -107,7 +111,10 @@ def hear(found: Group, objects: Sequence[tuple[str, float]], ledger: Ledger) -> 
 def ask(found: Group, said: list[Said]) -> Inside:
     """Lay what the ledgers say over the options of a group; pure."""
     shape = (len(said), len(found.options))
-    inside = Inside(np.zeros(shape, np.bool_), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_), said)
+    leaving = np.array([option.source.price.managed for option in found.options], np.bool_)
+    entering = np.array([_no_dearer(option.source.price, option.target.price) for option in found.options], np.bool_)
+    asked, closed, waiting = (np.zeros(shape, np.bool_) for _ in range(3))
+    inside = Inside(asked, closed, waiting, leaving, entering, said)
     for copy, view in enumerate(found.views):
         if view is not None:
             _ask_of(copy, view, found, inside)
@@ -132,11 +139,13 @@ def narrowed(votes: Ballot, inside: Inside, valued: Valued) -> Ballot:
 
     A promotion that a ledger asks for is rent-or-buy and needs no gate; a demotion has passed the ledger's own
     (`replay.gated`). A promotion that would make no read cheaper, because another copy serves them now, is not made.
+    What storage saves tells the two apart, but at a managed tier: at which level a copy lies there is the ledger's to
+    know, and the tier costs what the hot class does, so that coming from there to it is neither.
     Filters hold for all: options that one refuses are not among them, and latency and room count.
     """
     may = valued.scores.latency_ok & votes.room & inside.asked
     up = valued.read_extra < 0
-    down = (valued.storage_saving > 0) | (valued.read_extra > 0)  # a managed tier's level is the ledger's to know
+    down = (valued.storage_saving > 0) | inside.leaving | inside.entering
     return replace(
         votes,
         gate=votes.gate & ~inside.closed & ~inside.asked,
@@ -145,6 +154,11 @@ def narrowed(votes: Ballot, inside: Inside, valued: Valued) -> Ballot:
         closed=inside.closed,
         waiting=inside.waiting,
     )
+
+
+def _no_dearer(source: ClassPrice, target: ClassPrice) -> bool:
+    """Say whether a move goes into a managed tier whose hottest level costs no more than where the copy lies."""
+    return target.managed and source.tier.storage_per_gb_month >= target.tier.storage_per_gb_month
 
 
 def _spoken(said: Said, view: View) -> str:

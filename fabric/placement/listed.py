@@ -16,8 +16,9 @@ from fabric.core.units import DAYS_PER_MONTH, format_size, format_usd
 from fabric.core.words import Mode
 from fabric.placement.bill import SMALL_BYTES, ClassRow, bill_rows, class_rows
 from fabric.placement.ports import AdoptedRow, History, Listed
-from fabric.pricing.cost import month_lines, total
-from fabric.pricing.sheet import PriceBook, Site
+from fabric.pricing.cost import fee_usd, kept_lines, month_lines, total
+from fabric.pricing.managed import UNKNOWN, Quiet
+from fabric.pricing.sheet import ClassPrice, PriceBook, Site
 from fabric.runtime.component import Explanation, Stage
 
 Facts = dict[str, Any]
@@ -28,6 +29,7 @@ class Reads(msgspec.Struct, frozen=True):
 
     reads: float
     read_bytes: float
+    last: float = 0.0  # UTC seconds of the last access of any kind
 
 
 def reads_of(history: History, key: str, now: float) -> Reads | None:
@@ -37,7 +39,18 @@ def reads_of(history: History, key: str, now: float) -> Reads | None:
         return None
     rows, today = np.array([row], np.int64), day_number(now) + 1
     counts, moved = history.daily_counts(rows, today, int(DAYS_PER_MONTH)), history.daily_bytes(rows, today, 30)
-    return Reads(float(counts.sum()), float(moved.sum()))
+    last = float(history.records()["last_access"][row])
+    return Reads(float(counts.sum()), float(moved.sum()), last)
+
+
+def quiet_of(modified: float, last: float | None, now: float) -> Quiet:
+    """Return for how long an object of a user's own may have been unread: when it came into its class nobody says.
+
+    Args:
+        modified, last, now: UTC seconds; ``last`` of the last known access, None where none is.
+    """
+    newest = modified if last is None else max(modified, last)
+    return Quiet(0.0, float(max(0, day_number(now) - day_number(newest))))
 
 
 def explain_listed(
@@ -48,10 +61,11 @@ def explain_listed(
     ages = f"written {(now - found.modified) / SECONDS_PER_DAY:.0f} days ago"
     seen = f"the scan of {iso(found.seen)} saw {format_size(found.size_bytes)} in {found.store}/{found.storage_class}"
     facts: Facts = {"object": _object(found, mode, now)}
-    if found.storage_class in book.classes(site.provider):
-        facts |= _money(found, reads, site, book, reader)
+    if book.has_price(site.provider, found.storage_class):
+        facts |= _money(found, reads, site, book, reader, now)
         cost = f"keeping it costs {format_usd(facts['cost_a_month']['storage_usd'])} a month"
         cost += " at the sheet's estimate of own capacity" if facts["cost_a_month"]["sunk"] else ""
+        cost += _doubt(facts["cost_a_month"]) if "level_note" in facts["cost_a_month"] else ""
     else:
         cost = f"{site.provider} has no price for the class {found.storage_class}"
     facts["why_nothing_is_moved"] = why
@@ -87,7 +101,12 @@ def _object(found: Listed, mode: Mode, now: float) -> Facts:
     return facts
 
 
-def _money(found: Listed, reads: Reads | None, site: Site, book: PriceBook, reader: Site) -> Facts:
+def _doubt(cost: Facts) -> str:
+    least, most = cost["low_usd"], cost["high_usd"]
+    return f" at most, {format_usd(least)} at least: its level of the managed tier is not known" if least < most else ""
+
+
+def _money(found: Listed, reads: Reads | None, site: Site, book: PriceBook, reader: Site, now: float) -> Facts:
     small = found.size_bytes < SMALL_BYTES
     row = AdoptedRow(
         found.store,
@@ -108,13 +127,31 @@ def _money(found: Listed, reads: Reads | None, site: Site, book: PriceBook, read
         "sunk": bill.sunk,
         "prices": book.price(site.provider, found.storage_class, site.region).label(),
     }
-    here = _month(found, found.storage_class, reads, site, book, reader)
+    price = book.price(site.provider, found.storage_class, site.region)
+    quiet = quiet_of(found.modified, None if reads is None else reads.last, now)
+    if price.managed:
+        cost |= _level_facts(price, float(found.size_bytes), quiet)
+    here = _month(found, found.storage_class, reads, site, book, reader, quiet)
     facts: Facts = {"cost_a_month": cost | here, "reads_last_30_days": _read_facts(reads)}
     rows = class_rows([row], sites, book)
     facts["classes"] = [
         _candidate(item, here, _month(found, item.candidate, reads, site, book, reader)) for item in rows
     ]
     return facts
+
+
+def _level_facts(price: ClassPrice, size: float, quiet: Quiet) -> Facts:
+    """Return what an object in a managed tier costs a month: at its hottest possible level and, least, its deepest."""
+    whole = total(kept_lines(price, size, quiet=quiet))
+    fee = float(fee_usd(price, size))
+    return {
+        "storage_usd": whole.usd - fee,
+        "monitoring_usd": fee,
+        "low_usd": whole.low,
+        "high_usd": whole.high,
+        "days_without_a_read_most": quiet.most,
+        "level_note": price.note,
+    }
 
 
 def _read_facts(reads: Reads | None) -> Facts:
@@ -124,7 +161,15 @@ def _read_facts(reads: Reads | None) -> Facts:
     return {"known": True, "reads": reads.reads, "bytes": reads.read_bytes, "note": "accesses fed to the fabric"}
 
 
-def _month(found: Listed, name: str, reads: Reads | None, site: Site, book: PriceBook, reader: Site) -> Facts:
+def _month(
+    found: Listed,
+    name: str,
+    reads: Reads | None,
+    site: Site,
+    book: PriceBook,
+    reader: Site,
+    quiet: Quiet = UNKNOWN,
+) -> Facts:
     """Return a month in a class with the reads that are known, line by line; {} where none are."""
     if reads is None:
         return {}
@@ -135,10 +180,12 @@ def _month(found: Listed, name: str, reads: Reads | None, site: Site, book: Pric
         size_bytes=float(found.size_bytes),
         reads=reads.reads,
         read_bytes=reads.read_bytes,
+        quiet=quiet,
     )
     figures = {f"{line.name}_usd": line.usd for line in lines}
     whole = total(lines)
-    return figures | {"with_reads_usd": whole.usd + whole.sunk_usd}
+    least = {"with_reads_least_usd": whole.low} if price.managed else {}
+    return figures | {"with_reads_usd": whole.usd + whole.sunk_usd} | least
 
 
 def _candidate(row: ClassRow, here: Facts, there: Facts) -> Facts:
@@ -152,5 +199,6 @@ def _candidate(row: ClassRow, here: Facts, there: Facts) -> Facts:
     }
     if here:
         facts["with_reads_usd"] = there["with_reads_usd"]
-        facts["saving_with_reads_usd"] = here["with_reads_usd"] - there["with_reads_usd"]
+        now = here.get("with_reads_least_usd", here["with_reads_usd"])  # out of a managed tier: the least saving
+        facts["saving_with_reads_usd"] = now - there["with_reads_usd"]
     return facts | {"in_words": row.verdict}

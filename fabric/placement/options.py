@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fabric.core.units import DAYS_PER_MONTH
 from fabric.core.words import DEADLINE_MS, ObjectPolicy
 from fabric.placement.facts import Facts
 from fabric.placement.places import Survey, View, misplaced
 from fabric.placement.ports import SuiteFor
 from fabric.placement.score import Gate, Moves, Scores, open_gates, rent_paid, score_moves
-from fabric.pricing.cost import remainder_usd, requests_usd, retrieval_usd, storage_usd
+from fabric.pricing.cost import fee_usd, remainder_usd, requests_usd, retrieval_usd, storage_usd
 from fabric.pricing.sheet import ClassPrice, EgressPrice, PriceBook
 
 Array = NDArray[np.float64]
@@ -176,7 +177,8 @@ def move_cost(size: Array, options: Sequence[Option], ages: Array) -> Array:
     rate, least = _tier(source, "storage_per_gb_month"), _tier(source, "min_billable_bytes")
     carried = retrieval_usd(size, _tier(source, "retrieval_per_gb") + way)
     rest = remainder_usd(size, rate, least, _tier(source, "min_days"), ages + grace)
-    return np.asarray(fees + carried + rest + storage_usd(size, rate, least, grace), np.float64)
+    watched = _fees(size, source) * grace / DAYS_PER_MONTH
+    return np.asarray(fees + carried + rest + storage_usd(size, rate, least, grace) + watched, np.float64)
 
 
 def compared_rates(source: ClassPrice, target: ClassPrice) -> tuple[float, float]:
@@ -184,7 +186,8 @@ def compared_rates(source: ClassPrice, target: ClassPrice) -> tuple[float, float
 
     Between own capacity and billed storage the estimate counts at the end that speaks against the move, so that
     nothing leaves bought disks, or fills them, on the strength of a guess. A managed tier is left at its deepest
-    level's rate and entered at its hottest's: at which level an object would lie only the ledger knows.
+    level's rate and entered at its hottest's: at which level an object would lie in the months to come only reads that
+    are not made yet can tell. Its fee is sure and is added to either side.
     """
     leaving, arriving = source.tier.storage_per_gb_month, target.tier.storage_per_gb_month
     if source.managed or (source.sunk and not target.sunk):
@@ -196,11 +199,18 @@ def compared_rates(source: ClassPrice, target: ClassPrice) -> tuple[float, float
 
 def _storage_saving(size: Array, options: Sequence[Option]) -> Array:
     rates = np.array([compared_rates(o.source.price, o.target.price) for o in options]).reshape(len(options), 2)
-    before = storage_usd(size, rates[:, 0], _tier([o.source.price for o in options], "min_billable_bytes"))
-    return np.asarray(
-        before - storage_usd(size, rates[:, 1], _tier([o.target.price for o in options], "min_billable_bytes")),
-        np.float64,
-    )
+    source, target = [o.source.price for o in options], [o.target.price for o in options]
+    before = storage_usd(size, rates[:, 0], _tier(source, "min_billable_bytes")) + _fees(size, source)
+    after = storage_usd(size, rates[:, 1], _tier(target, "min_billable_bytes")) + _fees(size, target)
+    return np.asarray(before - after, np.float64)
+
+
+def _fees(size: Array, prices: Sequence[ClassPrice]) -> Array:
+    """Return what managed tiers ask a month for each object, shape (objects, prices)."""
+    found = np.zeros((len(size), len(prices)))
+    for column in [at for at, price in enumerate(prices) if price.managed]:
+        found[:, column] = fee_usd(prices[column], size[:, 0])
+    return found
 
 
 def _read(per_read: Array, views: Sequence[View]) -> Array:

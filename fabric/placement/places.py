@@ -17,7 +17,7 @@ from fabric.core.config import PlacementSettings
 from fabric.core.errors import CapacityError, FabricError, ForbiddenError, UnavailableError
 from fabric.core.words import DEADLINE_MS, Mode, ObjectPolicy, Place, Zone
 from fabric.placement.ports import Fleet, Health, Member, SuiteFor
-from fabric.pricing.cost import requests_usd, retrieval_usd, storage_usd
+from fabric.pricing.cost import kept_usd, requests_usd, retrieval_usd
 from fabric.pricing.sheet import ClassPrice, EgressPrice, PriceBook, Site
 
 logger = logging.getLogger(__name__)
@@ -170,8 +170,7 @@ class PlaceChooser:
 
 def month_usd(view: View, size_bytes: float, reads: float) -> float:
     """Return what a place costs a month for one object read whole ``reads`` times; sunk capacity at its estimate."""
-    tier = view.price.tier
-    kept = storage_usd(size_bytes, tier.storage_per_gb_month, float(tier.min_billable_bytes))
+    kept = kept_usd(view.price, size_bytes)
     read = reads * view.read_usd + retrieval_usd(reads * size_bytes, view.read_per_gb)
     return float(kept + read)
 
@@ -185,7 +184,7 @@ def spread(views: Sequence[View], size_bytes: float, reads: float, copies: int) 
 
 
 def _tie(view: View) -> tuple[float, bool, str]:
-    """Order what costs the same: a plain class before a managed tier, whose fee for each object is not in its price."""
+    """Order what costs the same: a plain class before a managed tier, which is dearer as soon as it asks its fee."""
     return view.latency_ms, view.price.managed, view.place
 
 

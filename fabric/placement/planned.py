@@ -21,7 +21,8 @@ from fabric.placement.facts import live_replicas
 from fabric.placement.options import Market, Option, Terms, group, restore_group
 from fabric.placement.places import Survey
 from fabric.placement.receipt import SurveyRecord
-from fabric.pricing.cost import Line, minimum_duration_line, storage_line, total
+from fabric.pricing.cost import KEEPING, Line, kept_lines, minimum_duration_line, total
+from fabric.pricing.managed import JUST_READ
 from fabric.pricing.moving import Ask, Manner, ask_lines, asks_of, backwards, undo_asks
 from fabric.pricing.sheet import ClassPrice, EgressPrice, PriceBook
 
@@ -132,9 +133,9 @@ class _Bill:
 
     def once(self) -> tuple[Line, ...]:
         price, grace = self._option.source.price, self._option.grace_days
-        kept = storage_line(price, self._size, days=grace, name="grace")
+        kept = kept_lines(price, self._size, days=grace, name="grace", quiet=JUST_READ)
         rest = minimum_duration_line(price, self._size, self._age + grace)
-        return (*self._asked(asks_of(self._manner), self._option.between), rest, kept)
+        return (*self._asked(asks_of(self._manner), self._option.between), rest, *kept)
 
     def undo(self) -> tuple[Line, ...]:
         """Return what taking it back during the grace bills; a class change back ends the target's minimum duration."""
@@ -183,9 +184,10 @@ def _month(body: Mapping[str, Any]) -> Span:
 def _saving(decision: Decision, receipt: Mapping[str, Any]) -> Span:
     """Return the saving with its range: storage at the ends of unsure prices, reads at both ends of their interval."""
     now, after = (receipt["lines"][name]["lines"] for name in ("now", "after"))
-    reads = sum(line["usd"] for line in now[1:]) - sum(line["usd"] for line in after[1:])  # the first line is storage
-    spread = [float(now[0][end]) - float(after[0][other]) for end, other in (("low", "high"), ("high", "low"))]
-    middle = float(now[0]["usd"]) - float(after[0]["usd"])
+    reads = sum(line["usd"] * (line["name"] not in KEEPING) for line in now)
+    reads -= sum(line["usd"] * (line["name"] not in KEEPING) for line in after)
+    spread = [_kept(now, end) - _kept(after, other) for end, other in (("low", "high"), ("high", "low"))]
+    middle = _kept(now, "usd") - _kept(after, "usd")
     few, many = reads_range(receipt)
     scaled = sorted((reads * (few - 1.0), reads * (many - 1.0)))
     expected = decision.saving_usd_month
@@ -194,6 +196,10 @@ def _saving(decision: Decision, receipt: Mapping[str, Any]) -> Span:
         expected + min(0.0, spread[0] - middle) + min(0.0, scaled[0]),
         expected + max(0.0, spread[1] - middle) + max(0.0, scaled[1]),
     )
+
+
+def _kept(lines: Iterable[Mapping[str, Any]], end: str) -> float:
+    return math.fsum(float(line[end]) for line in lines if line["name"] in KEEPING)
 
 
 def reads_range(receipt: Mapping[str, Any]) -> tuple[float, float]:

@@ -17,10 +17,20 @@ from fabric.core.errors import ForbiddenError
 from fabric.core.words import Classification, ObjectPolicy, Suite, Zone
 from fabric.placement.demand import Prior
 from fabric.placement.facts import Facts, Inputs, derive
-from fabric.placement.options import Group, Market, Option, Terms, Valued, compared_rates, restore_group, value
+from fabric.placement.options import Group, Market, Option, Terms, Valued, compared_rates, nearest, restore_group, value
 from fabric.placement.places import Survey, View
 from fabric.placement.score import WEIGHTS, Gate, break_even_reads_month
-from fabric.pricing.cost import Line, compared, minimum_duration_line, month_lines, move_lines, total
+from fabric.pricing.cost import (
+    KEEPING,
+    Line,
+    compared,
+    kept_lines,
+    minimum_duration_line,
+    month_lines,
+    move_lines,
+    total,
+)
+from fabric.pricing.managed import UNKNOWN, Quiet
 from fabric.pricing.moving import Manner, ask_lines, undo_asks
 from fabric.pricing.sheet import PriceBook, Sheet
 
@@ -87,8 +97,10 @@ def choice_lines(row: int, facts: Facts, option: Option) -> dict[str, Any]:
     """Return the itemised month now, the month after and the move itself, for one object and option."""
     size, reads = float(facts.inputs.size_bytes[row]), float(facts.demand.reads_month[row])
     moved = reads * float(facts.inputs.bytes_per_read[row])
-    now = _month(option.source, option.read_before, size, reads, moved)
-    after = _month(option.target, option.read_after, size, reads, moved)
+    days = facts.quiet_days(option.copy, serves=option.read_before is option.source)
+    quiet = Quiet(*(float(end[row]) for end in days))
+    now = _month(option.source, option.read_before, size, reads, moved, quiet)
+    after = _month(option.target, option.read_after, size, reads, moved, UNKNOWN)
     age = float(facts.inputs.age_days[row, option.copy])
     moving = move_lines(
         option.source.price,
@@ -106,6 +118,23 @@ def choice_lines(row: int, facts: Facts, option: Option) -> dict[str, Any]:
         "notes": sorted({view.price.note for view in (option.source, option.target) if view.price.note}),
         "freed_bytes": size if option.source.price.sunk and not option.target.price.sunk else 0.0,
     }
+
+
+def kept_month(row: int, facts: Facts, found: Group) -> dict[str, Any]:
+    """Return the itemised month of one object that stays: the storage of each copy, and the reads where they go."""
+    known = [(copy, view) for copy, view in enumerate(found.views) if view is not None]
+    if not known:
+        return {"now": _bill(()), "notes": []}
+    serving = nearest([view for _, view in known])
+    size, reads = float(facts.inputs.size_bytes[row]), float(facts.demand.reads_month[row])
+    lines: list[Line] = []
+    for copy, view in known:
+        days = facts.quiet_days(copy, serves=view is serving)
+        lines += kept_lines(view.price, size, quiet=Quiet(*(float(end[row]) for end in days)))
+    moved = reads * float(facts.inputs.bytes_per_read[row])
+    reading = month_lines(serving.price, serving.to_reader, size_bytes=size, reads=reads, read_bytes=moved)
+    lines += [line for line in reading if line.name not in KEEPING]
+    return {"now": _bill(lines), "notes": sorted({view.price.note for _, view in known if view.price.note})}
 
 
 def undo_usd(size_bytes: float, option: Option) -> float:
@@ -224,10 +253,9 @@ def _trend(facts: Facts, row: int) -> dict[str, Any]:
     return {"known": True, "unit": "reads per day, per day; 95 % interval", **figures}
 
 
-def _month(place: View, read_at: View, size: float, reads: float, moved: float) -> list[Line]:
-    storage = month_lines(place.price, place.to_reader, size_bytes=size, reads=0.0, read_bytes=0.0)[:1]
-    reading = month_lines(read_at.price, read_at.to_reader, size_bytes=size, reads=reads, read_bytes=moved)[1:]
-    return [*storage, *reading]
+def _month(place: View, read_at: View, size: float, reads: float, moved: float, quiet: Quiet) -> list[Line]:
+    reading = month_lines(read_at.price, read_at.to_reader, size_bytes=size, reads=reads, read_bytes=moved)
+    return [*kept_lines(place.price, size, quiet=quiet), *(line for line in reading if line.name not in KEEPING)]
 
 
 def _bill(lines: list[Line] | tuple[Line, ...]) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from fabric.catalog.decisions import Decision, DecisionTotals
+from fabric.core.units import format_usd
 from fabric.placement.bill import BillRow, ClassRow
 from fabric.placement.listed import Reads
 from fabric.placement.places import View
 from fabric.placement.ports import Listed
 from fabric.placement.score import WEIGHTS, Gate
-from fabric.placement.tally import Tally
+from fabric.placement.tally import Sums, Tally
 from fabric.runtime.component import Report
 
 ROWS_MOST = 20
@@ -306,10 +307,17 @@ def _managed_rows(standing: Standing) -> list[Row]:
                 "sunk_usd": sums.sunk_usd,
                 "mark": sums.mark,
                 "age": "",
-                "source": "sum of storage lines of every copy; reads counted in the last 30 days",
+                "source": _managed_source(sums),
             }
         )
     return rows
+
+
+def _managed_source(sums: Sums) -> str:
+    source = "sum of storage lines of every copy; reads counted in the last 30 days"
+    if not sums.fees_usd:
+        return source + (f"; {sums.note}" if "managed tier" in sums.note else "")
+    return f"{source}; the managed tier's fee of {format_usd(sums.fees_usd)} is in the storage; {sums.note}"
 
 
 def _adopted_row(row: BillRow) -> Row:

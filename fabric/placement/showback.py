@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fabric.core.units import DAYS_PER_MONTH
+from fabric.core.units import DAYS_PER_MONTH, format_usd
 from fabric.formats.past import DELETE, GET, PUT, Past
 from fabric.formats.requesters import NOBODY_KNOWN, WAYS, Readers, find_scanners
-from fabric.pricing.cost import requests_usd, retrieval_usd, storage_usd
-from fabric.pricing.sheet import PriceBook, Sheet, Tier
+from fabric.pricing.cost import kept_usd, requests_usd, retrieval_usd
+from fabric.pricing.sheet import ClassPrice, PriceBook, Sheet
 
 Array = NDArray[np.float64]
 
@@ -90,11 +90,11 @@ class Rates:
     """What each class of a past costs, and at the end what stands for a class that is not known.
 
     Attributes:
-        tiers, sheets: of the same length, the past's classes and one more.
+        prices, sheets: of the same length, the past's classes and one more.
         assumed: sentences.
     """
 
-    tiers: Sequence[Tier]
+    prices: Sequence[ClassPrice]
     sheets: Sequence[Sheet]
     assumed: tuple[str, ...] = ()
 
@@ -148,22 +148,33 @@ def folder(key: str) -> str:
 
 def _rates(past: Past, book: PriceBook, provider: str) -> Rates:
     names = [*past.classes, book.classes(provider)[0]]
-    known = [name if name in book.classes(provider) else names[-1] for name in names]
+    known = [name if book.has_price(provider, name) else names[-1] for name in names]
     said = [
         f"{name} has no price for {provider} and is priced as {names[-1]}" for name in sorted(set(names) - set(known))
     ]
     if unknown := int((past.storage_class < 0).sum()):
         said.append(f"{unknown:,} objects without a class in an inventory are taken to be in {names[-1]}")
-    sheet = book.sheet(provider)
-    return Rates([book.price(provider, name).tier for name in known], [sheet] * len(known), tuple(said))
+    sheet, prices = book.sheet(provider), [book.price(provider, name) for name in known]
+    said += [managed_words(past, number, price) for number, price in enumerate(prices[:-1]) if price.managed]
+    return Rates(prices, [sheet] * len(known), tuple(said))
+
+
+def managed_words(past: Past, number: int, price: ClassPrice) -> str:
+    """Say what the figures of a past's class that is a managed tier are, and how much less they may be."""
+    size = past.whole_size[(past.storage_class == number) & _there(past)].astype(np.float64)
+    most, least = (float(np.sum(kept_usd(price, size, quiet))) for quiet in (0.0, np.inf))
+    return (
+        f"{len(size):,} objects in {price.storage_class} are priced at its hottest level, with its fee: when they came "
+        f"there is not known; were all at its deepest, they would cost {format_usd(most - least)} less a month"
+    )
 
 
 def _money(past: Past, rates: Rates, months: float, copies: Array | None, readers: Readers) -> _Money:
     def rate(field: str, of: NDArray[np.int16]) -> Array:
-        return np.array([float(getattr(tier, field)) for tier in rates.tiers])[of]  # -1 is the last
+        return np.array([float(getattr(price.tier, field)) for price in rates.prices])[of]  # -1 is the last
 
     of, size = past.storage_class, past.whole_size.astype(np.float64)
-    alone = storage_usd(size, rate("storage_per_gb_month", of), rate("min_billable_bytes", of))
+    alone = _alone(rates.prices, of, size)
     kept = alone if copies is None else np.where(np.isnan(copies), alone, copies)
     storage = np.where(_there(past), kept, 0.0)
     at = of[past.obj]
@@ -176,6 +187,14 @@ def _money(past: Past, rates: Rates, months: float, copies: Array | None, reader
     low, high = _egress(past, rates.sheets, at, readers)
     scaled = (np.asarray(amount * months, np.float64) for amount in (requests, retrieval, low, high))
     return _Money(storage, *scaled)
+
+
+def _alone(prices: Sequence[ClassPrice], of: NDArray[np.int16], size: Array) -> Array:
+    """Return what one copy of each object costs a month in its class, shape (objects,); class -1 is the last."""
+    found, number = np.zeros(len(size)), np.where(of < 0, len(prices) - 1, of)
+    for each in np.unique(number).tolist():
+        found[number == each] = kept_usd(prices[each], size[number == each])
+    return found
 
 
 def _there(past: Past) -> NDArray[np.bool_]:

@@ -19,12 +19,20 @@ from fabric.core.ids import new_id
 from fabric.core.words import ObjectPolicy
 from fabric.placement.decide import FACTORS, Verdict
 from fabric.placement.demand import Prior
-from fabric.placement.facts import Facts, derive, gather, live_replicas
+from fabric.placement.facts import Facts, derive, gather, gather_still, live_replicas
 from fabric.placement.inside import Ledger, NoLedger, hear
 from fabric.placement.options import Group, Market, Terms, group, value
 from fabric.placement.places import take_survey
 from fabric.placement.ports import Busy, Decisions, Fleet, Forecasts, Health, History, SuiteFor
-from fabric.placement.receipt import SurveyRecord, choice_lines, counterfactual, encode_survey, make_receipt, undo_usd
+from fabric.placement.receipt import (
+    SurveyRecord,
+    choice_lines,
+    counterfactual,
+    encode_survey,
+    kept_month,
+    make_receipt,
+    undo_usd,
+)
 from fabric.placement.score import Gate
 from fabric.placement.tally import Tally
 from fabric.placement.verdicts import Beside, figures_on, verdict_on, votes_on
@@ -130,12 +138,13 @@ class Placer:
         forecasts = self._sources.forecasts.latest(keys)
         placed = self._sources.decisions.placed_at(keys)
         inputs = gather(heads, self._sources.history, forecasts, placed, triggers, now=scene.now)
+        still = gather_still(heads, self._sources.history, placed, now=scene.now)
         prior = Prior(*scene.record.prior)
         made: list[Decision] = []
         given: dict[str, float] = {}
         for (places, policy), rows in _alike(heads).items():
             found = group(places, policy, scene.market)
-            facts = derive(inputs.take(rows), prior)
+            facts = derive(inputs.take(rows), prior, still.take(rows))
             tally.add_group(found, facts)
             batch = self._batch(found, facts, scene, [heads[index] for index in rows])
             for row, index in enumerate(rows):
@@ -200,6 +209,8 @@ class _Batch:
             receipt["lines"] = choice_lines(row, self._facts, option)
             receipt["undo_cost_usd"] = undo_usd(float(self._facts.inputs.size_bytes[row]), option)
             receipt["counterfactual"] = counterfactual(row, self._valued, verdict.column, option)
+        else:
+            receipt["lines"] = kept_month(row, self._facts, self._found)
         if trigger is not None:
             receipt["trigger"] = msgspec.to_builtins(trigger)
         if verdict.verdict == "move" and verdict.column is not None:

@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fabric.core.units import DAYS_PER_MONTH, GIB
+from fabric.pricing.managed import JUST_READ, UNKNOWN, Levels, Quiet
 from fabric.pricing.sheet import MARKS, ClassPrice, EgressPrice
+
+KEEPING = ("storage", "monitoring")  # lines of a month that do not depend on reads
 
 Amount = float | NDArray[np.float64]
 
@@ -22,7 +25,7 @@ Amount = float | NDArray[np.float64]
 class Line(msgspec.Struct, frozen=True):
     """One item of a bill, with what is needed to compute it again."""
 
-    name: str  # storage | requests | retrieval | egress | transition | minimum_duration | grace | proof | canary
+    name: str  # storage | monitoring | requests | retrieval | egress | transition | minimum_duration | grace | …
     usd: float
     formula: str
     inputs: dict[str, float]
@@ -52,6 +55,23 @@ def storage_usd(size_bytes: Amount, per_gb_month: Amount, minimum: Amount, days:
     return billable_bytes(size_bytes, minimum) / GIB * per_gb_month * days / DAYS_PER_MONTH
 
 
+def kept_usd(price: ClassPrice, size_bytes: Amount, quiet_days: Amount = 0.0) -> Amount:
+    """Return the price of keeping objects for 30 days: storage, and in a managed tier the level's and the fee.
+
+    Args:
+        quiet_days: as `managed.Quiet` says; of no account in a plain class.
+    """
+    tier, levels = price.tier, price.levels
+    if levels is None:
+        return storage_usd(size_bytes, tier.storage_per_gb_month, float(tier.min_billable_bytes))
+    return levels.storage_usd(size_bytes, quiet_days) + levels.monitoring_usd(size_bytes)
+
+
+def fee_usd(price: ClassPrice, size_bytes: Amount) -> Amount:
+    """Return what a managed tier asks for each object in 30 days; 0 in a plain class."""
+    return 0.0 * size_bytes if price.levels is None else price.levels.monitoring_usd(size_bytes)
+
+
 def requests_usd(count: Amount, per_1k: Amount) -> Amount:
     """Return the price of ``count`` requests."""
     return count * per_1k / 1000.0
@@ -69,8 +89,20 @@ def remainder_usd(
     return storage_usd(size_bytes, per_gb_month, minimum, np.maximum(0.0, min_days - age_days))
 
 
-def storage_line(price: ClassPrice, size_bytes: float, *, days: float = DAYS_PER_MONTH, name: str = "storage") -> Line:
-    """Price ``days`` of one object in a class."""
+def storage_line(
+    price: ClassPrice,
+    size_bytes: float,
+    *,
+    days: float = DAYS_PER_MONTH,
+    name: str = "storage",
+    quiet: Quiet = UNKNOWN,
+) -> Line:
+    """Price ``days`` of one object in a class; in a managed tier at the level that ``quiet`` leads to.
+
+    Where the level is not known it is the hottest that there can be, with the range down to the deepest.
+    """
+    if price.levels is not None:
+        return _level_line(price, price.levels, size_bytes, days, name, quiet)
     tier = price.tier
     inputs = {
         "size_bytes": size_bytes,
@@ -83,6 +115,42 @@ def storage_line(price: ClassPrice, size_bytes: float, *, days: float = DAYS_PER
     return _line(
         name, usd, formula, inputs, price=price, group="storage", fields=("storage_per_gb_month",), sunk=price.sunk
     )
+
+
+def _level_line(price: ClassPrice, levels: Levels, size_bytes: float, days: float, name: str, quiet: Quiet) -> Line:
+    usd, low = (float(levels.storage_usd(size_bytes, at)) * days / DAYS_PER_MONTH for at in quiet)
+    rate = float(levels.rates(size_bytes, quiet.least))
+    inputs = {"size_bytes": size_bytes, "level_per_gb_month": rate, "quiet_days_least": quiet.least, "days": days}
+    inputs |= {} if math.isinf(quiet.most) else {"quiet_days_most": quiet.most}
+    formula = "size_bytes / 2^30 * level_per_gb_month * days / 30, at the level after the days without a read"
+    mark = price.mark("storage") if low < usd else price.mark("levels")
+    return Line(name, usd, formula, inputs, mark, min(low, usd), usd)
+
+
+def monitoring_line(
+    price: ClassPrice, size_bytes: float, *, days: float = DAYS_PER_MONTH, name: str = "monitoring"
+) -> Line | None:
+    """Price ``days`` of the fee that a managed tier takes for an object; None where there is none."""
+    fee = 0.0 if price.levels is None else float(price.levels.monitoring_usd(size_bytes))
+    if not fee:
+        return None
+    inputs = {"objects": 1.0, "per_object_month": fee, "days": days}
+    usd = fee * days / DAYS_PER_MONTH
+    return Line(name, usd, "objects * per_object_month * days / 30", inputs, price.mark("levels"), usd, usd)
+
+
+def kept_lines(
+    price: ClassPrice,
+    size_bytes: float,
+    *,
+    days: float = DAYS_PER_MONTH,
+    name: str = "",
+    quiet: Quiet = UNKNOWN,
+) -> tuple[Line, ...]:
+    """Price keeping one object in a class: storage, and the fee of a managed tier; ``name`` for both where given."""
+    storage = storage_line(price, size_bytes, days=days, name=name or "storage", quiet=quiet)
+    fee = monitoring_line(price, size_bytes, days=days, name=name or "monitoring")
+    return (storage,) if fee is None else (storage, fee)
 
 
 def requests_line(price: ClassPrice, count: float, *, field: str = "get_per_1k", name: str = "requests") -> Line:
@@ -124,11 +192,17 @@ def minimum_duration_line(price: ClassPrice, size_bytes: float, age_days: float)
 
 
 def month_lines(
-    price: ClassPrice, egress: EgressPrice, *, size_bytes: float, reads: float, read_bytes: float
+    price: ClassPrice,
+    egress: EgressPrice,
+    *,
+    size_bytes: float,
+    reads: float,
+    read_bytes: float,
+    quiet: Quiet = UNKNOWN,
 ) -> tuple[Line, ...]:
     """Price one month of one object in a class: ``reads`` a month that move ``read_bytes`` to the reader."""
     return (
-        storage_line(price, size_bytes),
+        *kept_lines(price, size_bytes, quiet=quiet),
         requests_line(price, reads),
         retrieval_line(price, read_bytes, reads),
         egress_line(egress, read_bytes),
@@ -146,8 +220,8 @@ def move_lines(
 ) -> tuple[Line, ...]:
     """Price one move by copy: read the source whole, carry it, write the target, keep the source for the grace.
 
-    The rest of a minimum duration is what is left when the grace ends. A lifecycle transition (identity kept, no
-    read) has only the transition and minimum-duration lines of these.
+    The rest of a minimum duration is what is left when the grace ends. In a managed tier the source has risen by then,
+    for it was read. A lifecycle transition (identity kept, no read) has only the transition and minimum-duration lines.
     """
     return (
         requests_line(source, 1.0),
@@ -155,7 +229,7 @@ def move_lines(
         egress_line(egress, size_bytes),
         requests_line(target, 1.0, field="transition_in_per_1k", name="transition"),
         minimum_duration_line(source, size_bytes, age_days + grace_days),
-        storage_line(source, size_bytes, days=grace_days, name="grace"),
+        *kept_lines(source, size_bytes, days=grace_days, name="grace", quiet=JUST_READ),
     )
 
 

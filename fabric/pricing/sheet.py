@@ -13,11 +13,16 @@ from msgspec import Meta
 
 from fabric.core.errors import ConfigError
 from fabric.core.units import DAYS_PER_MONTH, GIB
+from fabric.pricing.managed import Levels, levels_of
 
 PROVIDERS = ("aws", "gcp", "azure", "onprem")
 PRIVATE_CLASS = "hdd"  # a private cloud is priced as a copy of this on-premise tier
 MARKS = ("two", "read", "memory", "unsure", "estimate", "yours")  # surest of the sheets first; "yours" is the user's
 OVERRIDE_BYTES_MOST = 1 << 20
+MANAGED_NOTE = (
+    "the provider does not say at which level of the managed tier an object lies: it is priced by the days without a "
+    "read that are known, at the hottest level down to the deepest where they are not, with the fee for each object"
+)
 PER_OBJECT = "intelligent_tiering"  # the one managed tier that is set object by object, as a storage class is
 
 Usd = Annotated[float, Meta(ge=0)]
@@ -68,6 +73,7 @@ class ClassPrice(msgspec.Struct, frozen=True):
     source: str
     date: str
     note: str = ""  # what was assumed, one sentence; "" where nothing was
+    levels: Levels | None = None  # of a managed tier
 
     @property
     def sunk(self) -> bool:
@@ -77,7 +83,7 @@ class ClassPrice(msgspec.Struct, frozen=True):
     @property
     def managed(self) -> bool:
         """Whether the provider moves objects inside it: its rate is then the hottest level's, with a range."""
-        return self.storage_class == PER_OBJECT
+        return self.levels is not None
 
     @property
     def storage_per_byte_day(self) -> float:
@@ -151,16 +157,22 @@ class PriceBook:
         """Return the plain storage classes of a provider, in the sheet's order (hot one first)."""
         return tuple(self.sheet(provider).tiers)
 
+    def has_price(self, provider: str, storage_class: str) -> bool:
+        """Say whether objects of a class can be priced: a plain one, or the managed tier set for each object."""
+        sheet = self.sheet(provider)
+        return storage_class in sheet.tiers or (storage_class == PER_OBJECT and storage_class in sheet.managed)
+
     def price(self, provider: str, storage_class: str, region: str = "") -> ClassPrice:
         """Return what ``storage_class`` costs; ConfigError where the sheet lacks it.
 
-        A region the sheet was not made for gets the sheet's prices and a note that says so. Intelligent-Tiering is
-        priced at its hottest level, with the range down to its deepest; only a ledger knows an object's level and fee.
+        A region the sheet was not made for gets the sheet's prices and a note that says so. Intelligent-Tiering has its
+        hottest level's rate, with the range down to its deepest; ``levels`` gives an object's own, and the fee.
         """
         sheet = self.sheet(provider)
-        tier = sheet.tiers.get(storage_class)
+        tier, levels = sheet.tiers.get(storage_class), None
         if tier is None and storage_class == PER_OBJECT and storage_class in sheet.managed:
-            tier = _hottest(sheet, sheet.managed[storage_class])
+            levels = _levels(sheet, sheet.managed[storage_class])
+            tier = _hottest(sheet, sheet.managed[storage_class], levels)
         if tier is None and storage_class in sheet.managed:
             raise ConfigError(
                 "the managed tier is a setting of a whole bucket or account, not a class of single objects",
@@ -175,9 +187,8 @@ class PriceBook:
                 storage_class=storage_class,
                 hint=f"known are {', '.join(sheet.tiers)}; add [{provider}.tiers.{storage_class}] to your price file",
             )
-        return ClassPrice(
-            provider, region or sheet.region, storage_class, tier, sheet.source, sheet.date, _note(sheet, tier, region)
-        )
+        note = _note(sheet, tier, region, managed=levels is not None)
+        return ClassPrice(provider, region or sheet.region, storage_class, tier, sheet.source, sheet.date, note, levels)
 
     def egress(self, source: Site, target: Site) -> EgressPrice:
         """Return what a GB costs from ``source`` to ``target``, paid by the source's provider."""
@@ -191,15 +202,10 @@ class PriceBook:
         return EgressPrice(sheet.egress_to_other_cloud_per_gb, "to another cloud", sheet.egress_mark)
 
 
-def _hottest(sheet: Sheet, figures: Mapping[str, float]) -> Tier:
-    """Price a managed tier as one class: the hot class's requests, the hottest level's storage, down to the deepest's.
-
-    Raises:
-        ConfigError: the sheet says too little of the tier.
-    """
-    hot = next(iter(sheet.tiers.values()))
+def _levels(sheet: Sheet, figures: Mapping[str, float]) -> Levels:
+    """Return a managed tier's levels; ConfigError where the sheet says too little of them."""
     try:
-        most, least = figures["frequent_per_gb_month"], figures["archive_instant_per_gb_month"]
+        return levels_of(figures)
     except KeyError as error:
         raise ConfigError(
             "the price sheet lacks a figure of the managed tier",
@@ -208,29 +214,35 @@ def _hottest(sheet: Sheet, figures: Mapping[str, float]) -> Tier:
             figure=str(error.args[0]),
             hint="add it to your price file, or leave the tier out of the classes",
         ) from error
+
+
+def _hottest(sheet: Sheet, figures: Mapping[str, float], levels: Levels) -> Tier:
+    """Price a managed tier as one class: the hot class's requests, the hottest level's storage."""
+    hot = next(iter(sheet.tiers.values()))
     put = figures.get("put_per_1k", hot.put_per_1k)
     return Tier(
-        storage_per_gb_month=most,
+        storage_per_gb_month=levels.per_gb_month[0],
         put_per_1k=put,
         get_per_1k=figures.get("get_per_1k", hot.get_per_1k),
         transition_in_per_1k=figures.get("put_per_1k", hot.transition_in_per_1k),
         retrieval_per_gb=figures.get("retrieval_per_gb", 0.0),
         first_byte_ms=hot.first_byte_ms,
-        evidence="a managed tier at its hottest level; the fee for each object is not in it",
+        evidence="a managed tier at its hottest level; an object's own level and its fee are priced apart",
         marks={"storage": "estimate"},
-        ranges={"storage_per_gb_month": (least, most)},
+        ranges={"storage_per_gb_month": (min(levels.per_gb_month), levels.per_gb_month[0])},
     )
 
 
-def _note(sheet: Sheet, tier: Tier, region: str) -> str:
+def _note(sheet: Sheet, tier: Tier, region: str, *, managed: bool = False) -> str:
+    if managed:
+        elsewhere = f"; prices of {sheet.region} are used for {region}"
+        return MANAGED_NOTE + (elsewhere if region and sheet.region and region != sheet.region else "")
     if sheet.provider == "private" and tier.capacity_bound:
         return "your own estimate: a private cloud is priced like an on-premise disk array until you give its price"
     if tier.capacity_bound:
         return "an estimate: capacity that is already bought; give a marginal price to count it as money"
     if region and sheet.region and region != sheet.region:
         return f"prices of {sheet.region} are used for {region}"
-    if tier.evidence.startswith("a managed tier"):
-        return "a managed tier at its hottest level, without its fee for each object: only the ledger knows the level"
     return ""
 
 

@@ -31,6 +31,7 @@ MATRIX = {  # the design's table, written down once more
     "public": {"on_premise": "none", "private_cloud": "none", "aws": "none"},
 }
 ZONES = {"disk": "on_premise", "vault": "private_cloud", "cloud": "aws"}
+SERVER_CLASS = {"intelligent_tiering": "INTELLIGENT_TIERING", "glacier_instant": "GLACIER_IR"}
 PAUSE_LIMIT = 3.0
 FAIL_OVER_SECONDS = 15.0
 THREE_PROBES_SECONDS = 3 * (1.0 + 3.0) + 3.0  # each begins a second after the last and is given 3 s; then the tick
@@ -53,9 +54,8 @@ def managed(url: str, zone: Zone, provider: str, *classes: str, domain: str = ""
 def settings(server: servers.Server, disk: Path | None, prefix: str) -> Settings:
     cloud = f"s3://{server.bucket}/{prefix}cloud?endpoint={server.endpoint}"
     vault = f"s3://{server.bucket}/{prefix}vault?endpoint={server.endpoint}"
-    stores = {
-        "cloud": managed(cloud, Zone.AWS, "aws", "standard", "standard_ia", "glacier_instant", domain="us-east-1")
-    }
+    classes = ("standard", "standard_ia", "glacier_instant", "intelligent_tiering")
+    stores = {"cloud": managed(cloud, Zone.AWS, "aws", *classes, domain="us-east-1")}
     if disk is not None:
         stores["disk"] = managed(str(disk), Zone.ON_PREMISE, "onprem", "hdd", domain="home")
         stores["vault"] = managed(vault, Zone.PRIVATE_CLOUD, "private", "hdd", domain="city")
@@ -244,6 +244,18 @@ def test_a_move_from_disk_to_s3_and_a_class_change_there_are_verified_and_read_b
     assert found["cloud"].place == "cloud/standard_ia"
     assert stored_class(world, found["cloud"].blob) == "STANDARD_IA"
     assert world.program.ask("GET", "/api/objects/moved").body == text
+
+    for number, (here, there) in enumerate(
+        [("standard_ia", "intelligent_tiering"), ("intelligent_tiering", "glacier_instant")]
+    ):
+        decide(world.engine, "moved", f"cloud/{here}", f"cloud/{there}")
+        until(lambda count=number: len(world.engine.jobs.of_key("moved")) == 3 + count, what="another job")
+        job = world.job("moved", "COMPLETED", "FAILED", "ROLLED_BACK")
+        assert str(job.state) == "COMPLETED", job.reason
+        found = world.replicas("moved")
+        assert found["cloud"].place == f"cloud/{there}"
+        assert stored_class(world, found["cloud"].blob) == SERVER_CLASS[there]
+        assert world.program.ask("GET", "/api/objects/moved").body == text
     verified = world.program.act("verify", prefix="moved").json()
     assert (verified["faulty"], verified["lost"]) == (0, 0)
 

@@ -15,6 +15,7 @@ from fabric.demos.sample import Sample
 
 STORE = "cloud"
 CLASSES = ("standard", "standard_ia", "glacier_instant")
+MANAGED = (*CLASSES, "intelligent_tiering")
 
 
 class FileClock:
@@ -33,10 +34,10 @@ class FileClock:
         return event.wait(max(0.0, seconds))
 
 
-def settings(folder: Path, rule: Literal["fabric", "fabric_gated"]) -> Settings:
-    """One look-only store with three classes of one provider: nothing of it is ever moved."""
+def settings(folder: Path, rule: Literal["fabric", "fabric_gated"], classes: tuple[str, ...]) -> Settings:
+    """One look-only store with some classes of one provider: nothing of it is ever moved."""
     (folder / STORE).mkdir(exist_ok=True)
-    store = StoreSettings(url=str(folder / STORE), zone=Zone.AWS, classes=CLASSES, mode=Mode.LOOK, kind="adopted")
+    store = StoreSettings(url=str(folder / STORE), zone=Zone.AWS, classes=classes, mode=Mode.LOOK, kind="adopted")
     return Settings(
         stores={STORE: store},
         placement=PlacementSettings(idle_seconds=0.5, rule=rule),
@@ -44,11 +45,12 @@ def settings(folder: Path, rule: Literal["fabric", "fabric_gated"]) -> Settings:
     )
 
 
-def main(folder: Path, rule: Literal["fabric", "fabric_gated"]) -> None:
-    made = Running(folder / "data", settings(folder, rule), Sample(), FileClock(folder / "now"))
+def main(folder: Path, rule: Literal["fabric", "fabric_gated"], classes: tuple[str, ...]) -> None:
+    made = Running(folder / "data", settings(folder, rule, classes), Sample(), FileClock(folder / "now"))
     made.start()
     threading.Event().wait()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "fabric_gated" if sys.argv[2] == "fabric_gated" else "fabric")
+    asked: Literal["fabric", "fabric_gated"] = "fabric_gated" if sys.argv[2] == "fabric_gated" else "fabric"
+    main(Path(sys.argv[1]), asked, tuple(sys.argv[3].split(",")))

@@ -27,13 +27,14 @@ from fabric.placement.replay.tariff import tariff_of
 from fabric.placement.replay.trace import Rows, trace_of
 from fabric.pricing.sheet import PriceBook
 from fabric.runtime.folder import read_engine
-from tests.system.ledger_program import CLASSES, STORE
+from tests.system.ledger_program import CLASSES, MANAGED, STORE
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("FABRIC_SHARED", ROOT.parent / "shared"))
 DAY = 86400
 START = 19_000 * DAY  # a UTC midnight
 OPS = ("write", "read", "delete")
+COLD = CLASSES[1:]
 Columns = dict[str, np.ndarray]
 Row = tuple[int, str, str, int]
 
@@ -65,6 +66,10 @@ def slice_of(name: str, objects: int, days: int) -> Columns:
     return ordered({column: values[kept] for column, values in whole.items()} | {"t": whole["t"][kept] - first})
 
 
+def real_trace() -> Columns:
+    return slice_of("sundials_releases", objects=20, days=250)
+
+
 def ordered(columns: Columns) -> Columns:
     order = np.argsort(columns["t"], kind="stable")
     return {name: values[order] for name, values in columns.items()}
@@ -74,21 +79,21 @@ def key_of(number: int) -> str:
     return f"{STORE}/data/{number:06d}"
 
 
-def replayed(folder: Path, columns: Columns, rule: str) -> list[Row]:
+def replayed(folder: Path, columns: Columns, rule: str, classes: tuple[str, ...]) -> list[Row]:
     """What `replay` writes with ``--decisions``: those of `fabric`; the gated rule is asked itself."""
-    return commanded(folder, columns) if rule == "fabric" else gated_moves(columns)
+    return commanded(folder, columns, classes) if rule == "fabric" else gated_moves(columns, classes)
 
 
-def gated_moves(columns: Columns) -> list[Row]:
+def gated_moves(columns: Columns, classes: tuple[str, ...]) -> list[Row]:
     trace = trace_of(Rows(*(columns[name] for name in ("t", "obj", "size", "op", "n", "bytes"))))
-    tariff = tariff_of(PriceBook.load(), "aws", CLASSES)
+    tariff = tariff_of(PriceBook.load(), "aws", classes)
     moves = decide(trace, tariff)
     found = zip(moves.life, moves.day, moves.to, moves.after_reads, strict=True)
     rows = [(int(day), int(trace.obj[life]), tariff.names[to], max(0, int(after))) for life, day, to, after in found]
     return sorted((day, key_of(obj), to, after) for day, obj, to, after in rows)
 
 
-def commanded(folder: Path, columns: Columns) -> list[Row]:
+def commanded(folder: Path, columns: Columns, classes: tuple[str, ...]) -> list[Row]:
     table, out = folder / "trace.parquet", folder / "decisions.csv"
     pq.write_table(pa.table(dict(columns)), table)
     arguments = [
@@ -96,7 +101,7 @@ def commanded(folder: Path, columns: Columns) -> list[Row]:
         "--accesses",
         str(table),
         "--classes",
-        ",".join(CLASSES),
+        ",".join(classes),
         "--decisions",
         str(out),
         "--policies",
@@ -112,8 +117,8 @@ def commanded(folder: Path, columns: Columns) -> list[Row]:
 class World:
     """One data folder, and the process that runs over it now."""
 
-    def __init__(self, folder: Path, rule: str) -> None:
-        self.folder, self.rule = folder, rule
+    def __init__(self, folder: Path, rule: str, classes: tuple[str, ...]) -> None:
+        self.folder, self.rule, self.classes = folder, rule, classes
         self.process: subprocess.Popen[bytes] | None = None
         self.url, self.token = "", ""
         self.now(START)
@@ -125,7 +130,14 @@ class World:
 
     def start(self) -> None:
         with (self.folder / "engine.log").open("ab") as log:
-            command = [sys.executable, "-m", "tests.system.ledger_program", str(self.folder), self.rule]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.system.ledger_program",
+                str(self.folder),
+                self.rule,
+                ",".join(self.classes),
+            ]
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         mark = until(self._mark)
         self.url, self.token = mark.url, mark.token
@@ -200,8 +212,8 @@ def until(found: Callable[[], Any], seconds: float = 90.0) -> Any:
 
 
 @contextmanager
-def world(folder: Path, rule: str) -> Iterator[World]:
-    made = World(folder, rule)
+def world(folder: Path, rule: str, classes: tuple[str, ...]) -> Iterator[World]:
+    made = World(folder, rule, classes)
     try:
         made.start()
         yield made
@@ -216,20 +228,17 @@ def pieces(rows: int, seed: int, count: int) -> list[slice]:
 
 
 @pytest.mark.parametrize(
-    ("rule", "trace"),
-    [
-        ("fabric_gated", random_trace),
-        ("fabric", lambda: slice_of("sundials_releases", objects=20, days=250)),
-    ],
-    ids=["a random trace with the gate", "a real trace by money alone"],
+    ("rule", "classes", "trace"),
+    [("fabric", CLASSES, random_trace), ("fabric_gated", CLASSES, real_trace), ("fabric", MANAGED, real_trace)],
+    ids=["a random trace by money alone", "a real trace with the gate", "a real trace with the managed tier"],
 )
 def test_a_trace_sent_as_events_through_restarts_and_kill_9_gives_exactly_the_decisions_of_replay(
-    rule: str, trace: Callable[[], Columns], tmp_path: Path
+    rule: str, classes: tuple[str, ...], trace: Callable[[], Columns], tmp_path: Path
 ) -> None:
     columns = trace()
     last = int((columns["t"][-1] - LATENESS_SECONDS) // DAY)  # it and those after it are still open
-    expected = [row for row in replayed(tmp_path, columns, rule) if row[0] < last]
-    with world(tmp_path, rule) as found:
+    expected = [row for row in replayed(tmp_path, columns, rule, classes) if row[0] < last]
+    with world(tmp_path, rule, classes) as found:
         for turn, at in enumerate(pieces(len(columns["t"]), 7, 12)):
             found.send(columns, at)
             if turn in (3, 6, 8):
@@ -239,7 +248,8 @@ def test_a_trace_sent_as_events_through_restarts_and_kill_9_gives_exactly_the_de
 
         assert [row for row in found.decided() if row[0] < last] == expected
         assert found.figures()["late_rows"] == 0
-        assert len(expected) > len({row[1] for row in expected})  # some object moved
+        assert {row[2] for row in expected} & set(COLD)  # some object sank
+        assert (MANAGED[-1] in {row[2] for row in expected}) is (MANAGED[-1] in classes)
         told = found.ask("GET", f"/api/explain/{quote(expected[-1][1])}")["facts"]["optimization"]["ledger"][STORE]
         assert told["recomputed_equal"] is True
         assert told["counterfactual"]

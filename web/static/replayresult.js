@@ -112,6 +112,7 @@ function saidSheet(found) {
   const told = found.import ?? {};
   const rejected = Object.entries(told.rejected ?? {});
   const parts = [
+    found.notes?.length ? block("Note", found.notes) : null,
     block("Assumed", found.assumptions.length ? found.assumptions : ["Nothing: every size and time was stated."]),
     told.read === undefined ? null : block("Lines", [`${whole(told.read)} read, ${whole(told.accepted)} used, ${whole(told.repeated)} repeated`,
       rejected.length ? `${whole(rejected.reduce((sum, [, count]) => sum + count, 0))} rejected` : "none rejected", ...Object.entries(told.left_out ?? {}).filter(([, count]) => count).map(([what, count]) => `${whole(count)} ${what} left out`)]),

@@ -15,6 +15,7 @@ from fabric.core.kernels import compiled
 from fabric.placement.replay.moves import Done, Moves
 from fabric.placement.replay.tariff import Prices, Tariff
 from fabric.placement.replay.trace import Past, Trace
+from fabric.pricing.managed import level_at
 
 LINES = ("storage", "requests", "retrieval", "transition", "minimum_duration", "monitoring")
 STORAGE, REQUESTS, RETRIEVAL, TRANSITION, MINIMUM, MONITORING = range(6)
@@ -153,7 +154,4 @@ def rising(size: float, quiet_days: int, prices: Prices) -> float:
     """Return the fee of a managed tier for rising from the level that ``quiet_days`` without a read led to."""
     if size < prices.floor_bytes:
         return 0.0
-    level = 0
-    while level + 1 < len(prices.after_days) and quiet_days >= prices.after_days[level + 1]:
-        level += 1
-    return float(prices.rise_request[level])
+    return float(prices.rise_request[level_at(quiet_days, prices.after_days)])

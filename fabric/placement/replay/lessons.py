@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fabric.placement.replay.shadows import Columns
 from fabric.placement.replay.tariff import Prices
 from fabric.placement.replay.trace import Past
+from fabric.pricing.managed import levels_at
 
 SURENESS = 0.9  # standard errors by which a rule must beat the one in force to replace it
 
@@ -63,7 +64,7 @@ def spent(past: Past, lo: int, day: int, block: Columns, prices: Prices) -> Floa
     read = prices.get[held] + prices.retrieval_request[held] + prices.retrieval[held] * size
     back = np.where(held != hot, prices.transition[hot] + read + lacks * keep, 0.0)
     if prices.managed >= 0:
-        depth = np.searchsorted(prices.after_days, block.quiet[:, :rules], side="right") - 1
+        depth = levels_at(block.quiet[:, :rules], prices.after_days)
         sunk = size * prices.level_storage[depth] + prices.monitoring
         keep = np.where(held == prices.managed, sunk, keep)
     found: Floats = np.where(born[:, None], block.own + nights * keep + back, 0.0)

@@ -12,9 +12,9 @@ from fabric.core.units import GIB
 from fabric.placement.replay.billing import LINES, bill
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.policies import FABRIC, FABRIC_GATED, OPTIMUM, Policy, chosen, policies
-from fabric.placement.replay.tariff import Tariff, default_classes, tariff_of
+from fabric.placement.replay.tariff import MANAGED, Tariff, default_classes, tariff_of
 from fabric.placement.replay.trace import Trace
-from fabric.pricing.sheet import PriceBook
+from fabric.pricing.sheet import PER_OBJECT, PriceBook
 
 THREADS = 2  # policies worked on at once; kernels let go of the interpreter's lock
 WAYS = ("in_region", "other_region", "internet", "unknown")  # where requesters are
@@ -69,6 +69,17 @@ class Comparison:
             return None
         return totals[FABRIC_GATED] - totals[FABRIC]
 
+    @property
+    def notes(self) -> list[str]:
+        """Return, for each managed tier compared that the live fabric cannot use, one sentence that says so."""
+        names = {*self.tariff.names, *(outcome.policy.name.partition(":")[0] for outcome in self.outcomes)}
+        return [
+            f"{name} can be compared here, but is not among what the live fabric acts with: it is a setting of a whole "
+            "bucket or account, not a class of single objects"
+            for name in MANAGED
+            if name in names and name != PER_OBJECT
+        ]
+
     def document(self) -> dict[str, Any]:
         """Return the comparison as JSON-ready data."""
         low, high = self.egress
@@ -85,6 +96,7 @@ class Comparison:
             "price_of_gate_usd": self.price_of_gate_usd,
             "provider": self.provider,
             "classes": list(self.tariff.names),
+            "notes": self.notes,
             "trace": facts(self.trace),
         }
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fabric.placement.replay.tariff import Prices
 from fabric.placement.replay.trace import Past
+from fabric.pricing.managed import level_at
 
 YOUNG_UP, YOUNG_SHALLOW, YOUNG_DEEP, UP, SHALLOW, DEEP = range(6)  # columns of the rules
 STRAND = 1.0  # times the price, from a cold class to a colder one
@@ -304,14 +305,6 @@ def read_price(place: int, each: float, prices: Prices) -> float:
     return float(prices.get[place] + prices.retrieval_request[place] + prices.retrieval[place] * each)
 
 
-def level(quiet: int, prices: Prices) -> int:
-    """Return how deep a managed tier has sunk after ``quiet`` days without a read."""
-    found = 0
-    while found + 1 < len(prices.after_days) and quiet >= prices.after_days[found + 1]:
-        found += 1
-    return found
-
-
 def rest(at: int, copy: int, nights: int, size: float, block: Columns, prices: Prices) -> float:
     """USD for leaving the class after some more nights: the rest of its minimum duration."""
     held = int(block.held[at, copy])
@@ -369,7 +362,9 @@ def keep_here(at: int, copy: int, size: float, block: Columns, prices: Prices) -
     """USD for the next night where the copy is; the same for every night up to its `next` day."""
     held = int(block.held[at, copy])
     if held == prices.managed:
-        return float(size * prices.level_storage[level(int(block.quiet[at, copy]), prices)] + prices.monitoring)
+        return float(
+            size * prices.level_storage[level_at(int(block.quiet[at, copy]), prices.after_days)] + prices.monitoring
+        )
     return keep(size, held, prices)
 
 
@@ -404,7 +399,7 @@ def seek(
     found = LATER
     if held == prices.managed:
         quiet = int(block.quiet[at, copy])
-        below = level(quiet, prices) + 1
+        below = level_at(quiet, prices.after_days) + 1
         if below < len(prices.after_days):
             found = since + int(prices.after_days[below]) - quiet
     if block.trial[at, copy] > 0:
@@ -666,7 +661,7 @@ def serve_hot(
     at: int, copy: int, hot: int, reads: int, each: float, block: Columns, prices: Prices, plain: int
 ) -> None:
     if hot == prices.managed:
-        pay(at, copy, prices.rise_request[level(int(block.quiet[at, copy]), prices)], block)
+        pay(at, copy, prices.rise_request[level_at(int(block.quiet[at, copy]), prices.after_days)], block)
         block.quiet[at, copy] = 0
     here = read_price(hot, each, prices)
     pay(at, copy, reads * here, block)

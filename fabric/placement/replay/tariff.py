@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fabric.core.errors import ConfigError
 from fabric.core.units import DAYS_PER_MONTH, GIB
+from fabric.pricing.managed import floor_of, levels_of, monitoring_of
 from fabric.pricing.sheet import PriceBook, Sheet, Tier
 
 
@@ -193,7 +194,7 @@ def _managed(sheet: Sheet, name: str, terminal: str) -> Managed:
     figures = sheet.managed[name]
     try:
         levels = _LEVELS[name](sheet, figures)
-        monthly = _monitoring(figures)
+        monthly = monitoring_of(figures)
     except KeyError as error:
         raise ConfigError(
             "the price sheet lacks a figure of the managed tier",
@@ -209,7 +210,7 @@ def _managed(sheet: Sheet, name: str, terminal: str) -> Managed:
         after_days=np.array([after for _, after, _, _ in levels], np.int32),
         storage=np.array([rate for _, _, rate, _ in levels]) / GIB / DAYS_PER_MONTH,
         monitoring=monthly / DAYS_PER_MONTH,
-        floor_bytes=int(figures.get("monitored_min_bytes", figures.get("min_bytes", 0.0))),
+        floor_bytes=floor_of(figures),
         rise_request=np.array([rise for _, _, _, rise in levels]) / 1000.0,
     )
 
@@ -219,10 +220,9 @@ Level = tuple[str, float, float, float]  # class, days without a read, USD per G
 
 def _intelligent_tiering(_sheet: Sheet, figures: dict[str, float]) -> list[Level]:
     """The three tiers that answer at once; the two opt-in archives need a restore and are not used."""
+    found, names = levels_of(figures), ("frequent", "infrequent", "archive_instant")
     return [
-        ("frequent", 0.0, figures["frequent_per_gb_month"], 0.0),
-        ("infrequent", figures["infrequent_after_days"], figures["infrequent_per_gb_month"], 0.0),
-        ("archive_instant", figures["archive_instant_after_days"], figures["archive_instant_per_gb_month"], 0.0),
+        (name, after, rate, 0.0) for name, after, rate in zip(names, found.after_days, found.per_gb_month, strict=True)
     ]
 
 
@@ -248,18 +248,6 @@ def _smart_tier(sheet: Sheet, figures: dict[str, float]) -> list[Level]:
 
 
 _LEVELS = {"intelligent_tiering": _intelligent_tiering, "autoclass": _autoclass, "smart_tier": _smart_tier}
-
-
-def _monitoring(figures: dict[str, float]) -> float:
-    """USD an object and month; the sheets give it per 1,000 or 10,000 objects under three names."""
-    for field, objects in (
-        ("monitoring_per_1k_objects_month", 1000.0),
-        ("management_per_1k_objects_month", 1000.0),
-        ("monitoring_per_10k_objects_month", 10_000.0),
-    ):
-        if field in figures:
-            return figures[field] / objects
-    raise KeyError("monitoring_per_1k_objects_month")
 
 
 def scaled(tariff: Tariff, **factors: float) -> Tariff:

@@ -11,6 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fabric.pricing.sheet import PriceBook
+from tests.command_line import answer, printed
+
 DAY = 86400
 
 
@@ -60,6 +63,23 @@ def test_stretch_and_horizon_change_the_days_billed(here: Path) -> None:
         for words in ((), ("--stretch", 2), ("--horizon-days", 60))
     }
     assert list(days.values()) == [201, 401, 60]
+
+
+@pytest.mark.parametrize(("provider", "tier"), [("gcp", "autoclass"), ("azure", "smart_tier")])
+def test_a_managed_tier_that_no_live_store_can_have_is_compared_and_said_to_be_no_choice_of_the_live_fabric(
+    here: Path, provider: str, tier: str
+) -> None:
+    file, plain = trace(here / "t.parquet", ROWS), PriceBook.load().classes(provider)[0]
+    asked = ("replay", "--accesses", file, "--provider", provider, "--policies", "all_hot,fabric", "--classes")
+    found, text = answer(here, *asked, f"{plain},{tier}"), printed(here, *asked, f"{plain},{tier}")
+    assert f"Note: {tier} can be compared here, but is not among what the live fabric acts with" in text
+    assert [note.split(" ")[0] for note in found["notes"]] == [tier]
+    assert answer(here, *asked, plain)["notes"] == []
+
+
+def test_intelligent_tiering_is_no_such_tier(here: Path) -> None:
+    file = trace(here / "t.parquet", ROWS)
+    assert answer(here, "replay", "--accesses", file, "--policies", "intelligent_tiering")["notes"] == []
 
 
 def test_several_files_follow_one_option(here: Path) -> None:

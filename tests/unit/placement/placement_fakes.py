@@ -123,6 +123,7 @@ class FakeHistory:
         size: float = 0.0,
         first_seen: float | None = None,
         rate: float | None = None,
+        last: float | None = None,
     ) -> None:
         counts = np.zeros(64)
         counts[-1] = today
@@ -131,7 +132,7 @@ class FakeHistory:
         ages_hours = (np.arange(64)[::-1] + 0.5) * 24.0
         decayed = float((counts * 2.0 ** (-ages_hours / 24.0)).sum() * np.log(2) / 24.0)
         seen = NOW - 400 * DAY if first_seen is None else first_seen
-        last = NOW + 1 if today else NOW - 50 * DAY
+        last = last or (NOW + 1 if today else NOW - 50 * DAY)
         moved = reads * size if read_bytes is None else read_bytes
         self.keys.append(key)
         self._daily.append(counts)

@@ -208,21 +208,67 @@ def test_a_receipt_of_another_releases_rule_is_said_to_be_one_and_does_not_break
     assert again(bench, changed) is None
 
 
-def test_an_account_sinks_a_copy_out_of_the_managed_tier_and_where_none_speaks_it_stays(
-    tmp_path: Path, word: Word, monkeypatch: pytest.MonkeyPatch
-) -> None:
+MANAGED = "standard,standard_ia,glacier_instant,intelligent_tiering"
+
+
+@pytest.fixture
+def tiered(tmp_path: Path, word: Word, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A bench whose store has the managed tier, beside own disks that serve all reads of what lies on both."""
     monkeypatch.setattr("fabric.placement.verdicts.held_again", lambda _kept: True)
     monkeypatch.setattr("fabric.placement.verdicts._as_accounts", lambda _receipt, _beside: True)
-    classes = "standard,standard_ia,glacier_instant,intelligent_tiering"
-    bench = build(tmp_path, FakeFleet(member("s3", "aws", classes, region="us-east-1")), ledger=word, reader="onprem")
-    for key in ("sunk", "unheard"):
-        bench.cold(key, "s3/intelligent_tiering")
-    word.accounts["s3", "sunk"] = ("glacier_instant", True)
+    fleet = FakeFleet(
+        member("s3", "aws", MANAGED, region="us-east-1"),
+        member("vault", "on_premise", "hdd", region="bern"),
+    )
+    found = build(tmp_path, fleet, ledger=word, reader="onprem")
+    yield found
+    found.database.stop()
 
-    made, kept = decided(bench, "sunk"), bench.latest("unheard")
-    same = again(bench, made)
-    bench.database.stop()
 
-    assert (made.verdict, made.rule, made.target) == ("move", "ledger", "s3/glacier_instant")
-    assert same is True
-    assert kept.verdict != "move"
+def test_where_no_account_speaks_a_copy_in_the_managed_tier_stays(tiered: Bench) -> None:
+    tiered.cold("unheard", "s3/intelligent_tiering")
+
+    assert decided(tiered, "unheard").verdict != "move"
+
+
+@pytest.mark.parametrize("size", [1 << 30, 200_000])
+@pytest.mark.parametrize("beside", [(), ("vault/hdd",)], ids=["serving reads", "serving none"])
+@pytest.mark.parametrize("to", ["standard_ia", "glacier_instant"])
+def test_an_account_sinks_a_copy_out_of_the_managed_tier_whoever_serves_the_reads(
+    to: str, beside: tuple[str, ...], size: int, tiered: Bench, word: Word
+) -> None:
+    tiered.cold("sunk", "s3/intelligent_tiering", *beside, size=size)
+    word.accounts["s3", "sunk"] = (to, True)
+
+    made = decided(tiered, "sunk")
+
+    assert (made.verdict, made.rule, made.target) == ("move", "ledger", f"s3/{to}")
+    assert made.reason == f"the ledger of s3 holds it in s3/{to}: it counts the managed tier's levels and fee"
+    assert again(tiered, made) is True
+
+
+def test_an_account_that_is_back_in_the_managed_tier_brings_a_copy_there_that_was_never_sunk(
+    tiered: Bench, word: Word
+) -> None:
+    tiered.cold("back", "s3/standard")
+    word.accounts["s3", "back"] = ("intelligent_tiering", True)
+
+    made = decided(tiered, "back")
+
+    assert (made.verdict, made.rule, made.target) == ("move", "ledger", "s3/intelligent_tiering")
+    assert again(tiered, made) is True
+
+
+def test_a_cold_copy_that_serves_no_reads_is_not_brought_up_into_the_managed_tier(tiered: Bench, word: Word) -> None:
+    tiered.cold("low", "s3/glacier_instant", "vault/hdd")
+    word.accounts["s3", "low"] = ("intelligent_tiering", True)
+
+    assert decided(tiered, "low").verdict != "move"
+
+
+def test_a_copy_whose_storage_would_cost_more_in_a_plain_class_is_not_sunk_there(tiered: Bench, word: Word) -> None:
+    """The account knows the size that was written; billed is at least 128 KiB."""
+    tiered.cold("tiny", "s3/standard", size=1000)
+    word.accounts["s3", "tiny"] = ("standard_ia", True)
+
+    assert decided(tiered, "tiny").verdict != "move"

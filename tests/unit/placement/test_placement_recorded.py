@@ -70,8 +70,9 @@ def test_the_recorded_bill_is_shared_out_by_requester_at_the_prices_of_the_servi
     heads = [head(key, "s3/standard_ia", size=1 << 30) for key in KEYS]
     listing, places = listing_of(heads, lambda one: one.current.replicas[0].place, NOW)
     past = recorded_past([hourly(range(480))], since=0.0, listing=listing)
-    tier = BOOK.price("aws", "standard_ia").tier
-    rates = Rates([tier] * (len(places) + 1), [BOOK.sheet("aws")] * (len(places) + 1))
+    price = BOOK.price("aws", "standard_ia")
+    tier = price.tier
+    rates = Rates([price] * (len(places) + 1), [BOOK.sheet("aws")] * (len(places) + 1))
     found = shared_out(past, rates, "recorded", "requester")
     ann = next(row for row in found.rows if row.name == "ann")
     reads = 480 * 20

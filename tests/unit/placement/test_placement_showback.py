@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fabric.core.errors import PreconditionError
-from fabric.core.units import GIB
+from fabric.core.units import GIB, format_usd
 from fabric.formats.load import read_past
 from fabric.formats.past import Past
 from fabric.placement.replay.billing import bill
@@ -70,6 +71,20 @@ def test_a_scanner_is_named_and_priced_among_the_requesters(tmp_path: Path) -> N
     assert scanner.reads == (DAYS - 1) * OBJECTS
     assert scanner.requests_usd > 0
     assert not next(row for row in found.rows if row.name == "ann").scanner
+
+
+def test_what_an_inventory_lists_in_the_managed_tier_is_at_its_hottest_level_with_the_fee_and_says_so(
+    tmp_path: Path,
+) -> None:
+    past = log(tmp_path, scanner=False)
+    past = replace(past, classes=("intelligent_tiering",), storage_class=np.zeros(past.objects, np.int16))
+    found = showback(past, BOOK, "aws", "prefix")
+    fees = OBJECTS * 0.0025 / 1000
+    assert sum(row.storage_usd for row in found.rows) == pytest.approx(OBJECTS * SIZE / GIB * 0.023 + fees, rel=1e-12)
+    less = format_usd(OBJECTS * SIZE / GIB * (0.023 - 0.004))
+    (said,) = [one for one in found.assumptions if "hottest level" in one]
+    assert said.startswith("40 objects in intelligent_tiering")
+    assert f"they would cost {less} less a month" in said
 
 
 def test_the_storage_of_what_nobody_reads_is_nobodys(tmp_path: Path) -> None:
