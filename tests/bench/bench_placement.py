@@ -1,11 +1,12 @@
 """What placement is worth and what it takes: the whole table of the placement's bars in one run.
 
-Run: ``python tests/bench/bench_placement.py [costs] [worst] [gate] [elsewhere] [scoring] [parser] [lines] [plan]``
-(default: all). The last line is one JSON object. ``costs``: every policy on both development traces as a multiple of
-the optimum, the bars against the best published online rule, twelve variants (placement_costs.py). ``worst``: strict
-periods and an adversary (placement_worst.py). ``gate``: its price, and confidence against outcome (placement_gate.py).
-``elsewhere``: traces nobody tuned for (placement_elsewhere.py). ``scoring``: objects scored a second on one
-core, from raw daily counts to open gates, beside the arrays that plans use and a plain loop; bar 2 million.
+Run: ``python tests/bench/bench_placement.py [PART]…`` with the parts costs, worst, gate, elsewhere, fleets, scoring,
+parser, lines and plan (default: all). The last line is one JSON object. ``costs``: every policy on both development
+traces as a multiple of the optimum, the bars against the best published online rule, twelve variants
+(placement_costs.py). ``worst``: strict periods and an adversary (placement_worst.py). ``gate``: its price, and
+confidence against outcome (placement_gate.py). ``elsewhere``: traces nobody tuned for (placement_elsewhere.py).
+``fleets``: 48 made-up ones (placement_fleets.py). ``scoring``: objects scored a second on one core, from raw daily
+counts to open gates, beside the arrays that plans use and a plain loop; bar 2 million.
 ``parser``: S3 log lines a second of one core (bench_formats.py). ``lines``: ten million log lines and an inventory of
 a million objects under every policy; ``plan``: ten million objects (both bench_scale.py). The last three each run in
 a process of their own, so that a peak of memory is its own; machine and load stand beside every figure.
@@ -31,6 +32,7 @@ import numpy as np
 import placement_bars
 import placement_costs
 import placement_elsewhere
+import placement_fleets
 import placement_gate
 import placement_worst
 import scipy
@@ -54,7 +56,7 @@ SCRIPTS = {
     "lines": ("bench_scale.py", "replay"),
     "plan": ("bench_scale.py", "plan"),
 }
-PARTS = ("costs", "worst", "gate", "elsewhere", "scoring", *SCRIPTS)
+PARTS = ("costs", "worst", "gate", "elsewhere", "fleets", "scoring", *SCRIPTS)
 
 
 def inputs(objects: int, seed: int = 1) -> Inputs:
@@ -187,6 +189,7 @@ def main(asked: list[str]) -> None:
         "worst": placement_worst.measure,
         "gate": placement_gate.measure,
         "elsewhere": placement_elsewhere.measure,
+        "fleets": placement_fleets.measure,
         "scoring": scoring,
     }
     for part in parts:

@@ -90,6 +90,16 @@ def elsewhere(found: dict[str, Any]) -> dict[str, Row]:
     return rows
 
 
+def fleets(found: dict[str, Any]) -> dict[str, Row]:
+    """Made-up fleets, each against the rule that is best there; how many are within says more than the worst."""
+    return {
+        f"{one['within_the_bar']} of {one['fleets']} made-up fleets within, {market}; the worst": at_most(
+            BEST_BAR, one["to_best_online"]["worst"]
+        )
+        for market, one in found.items()
+    }
+
+
 def scoring(found: dict[str, Any]) -> dict[str, Row]:
     rate = found["objects_per_second"]
     rows = {"objects a second, the kernel": {"bar": f">= {KERNEL_BAR}", "measured": rate, "met": rate >= KERNEL_BAR}}
@@ -119,6 +129,7 @@ PARTS: dict[str, Callable[[dict[str, Any]], dict[str, Row]]] = {
     "worst": worst,
     "gate": gate,
     "elsewhere": elsewhere,
+    "fleets": fleets,
     "scoring": scoring,
     "parser": parser,
     "lines": _scale(LINES_SECONDS),

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from fabric.core.errors import BadInputError, ConfigError
 from fabric.core.files import write_whole
 from fabric.core.kernels import Kernel, compiled, plain
+from fabric.placement.replay import lessons
 from fabric.placement.replay.lessons import Lesson, weighed
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.shadows import EPOCH_DAYS, KINDS, Columns, Gate, Told, advance, reconsider, state
@@ -50,7 +51,7 @@ RULES = np.array(
     ]
 )
 RULE_NAMES = ("stay", "patient", "eager", "even")
-STAY, EVEN = 0, 3
+STAY, PATIENT, EVEN = 0, 1, 3
 PAPER = 3  # rules that paper copies obey, the first ones
 REAL = PAPER  # the copy that is none on paper
 COPIES = PAPER + 1
@@ -212,7 +213,7 @@ class Ledger:
 
         for found in self._each(weigh, self._born(past)):
             costs, squares = costs + found[0], squares + found[1]
-        now = STAY if self.fleet.rule == EVEN else self.fleet.rule
+        now = self._on_paper()
         return Lesson(costs[now] - costs, np.sqrt(squares[now]))
 
     def stated(self, past: Past, life: int) -> NDArray[np.void]:
@@ -229,11 +230,24 @@ class Ledger:
         fleet.trying, fleet.paying = _nothing(), _nothing()
         if self._born(past) < FLEET_LEAST:
             return
-        rule, sureness = self.lesson(past).best(STAY if fleet.rule == EVEN else fleet.rule)
-        if rule != self.fleet.rule:
-            self.fleet.rule, self.fleet.sureness = rule, sureness
-            self.fleet.adopted.append((self.fleet.day, rule))
-            self._reconsider(past)
+        needed = np.full(PAPER, lessons.SURENESS)
+        if self.tariff.tier is None:
+            needed[STAY] = lessons.SURE_TO_STAY
+        elif fleet.rule == EVEN:
+            self._adopt(past, STAY, 0.0)
+        if found := self.lesson(past).best(needed):
+            self._adopt(past, *found)
+
+    def _on_paper(self) -> int:
+        """Return the rule in force, or of those that have paper copies the one that is nearest to breaking even."""
+        if self.fleet.rule != EVEN:
+            return self.fleet.rule
+        return PATIENT if self.tariff.tier is None else STAY
+
+    def _adopt(self, past: Past, rule: int, sureness: float) -> None:
+        self.fleet.rule, self.fleet.sureness = rule, sureness
+        self.fleet.adopted.append((self.fleet.day, rule))
+        self._reconsider(past)
 
     def _reconsider(self, past: Past) -> None:
         """Another rule is in force: it says anew when each real copy must be looked at."""

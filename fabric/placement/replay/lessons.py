@@ -13,6 +13,7 @@ from fabric.placement.replay.trace import Past
 from fabric.pricing.managed import levels_at
 
 SURENESS = 0.9  # standard errors by which a rule must beat the one in force to replace it
+SURE_TO_STAY = 2.0  # those of staying in a plain hot class: cold copies alone are charged with their way back
 
 Floats = NDArray[np.float64]
 
@@ -24,12 +25,16 @@ class Lesson:
     gain: Floats
     error: Floats  # root of the sum of squares over objects
 
-    def best(self, now: int) -> tuple[int, float]:
-        """Return the rule to obey and by how many standard errors it wins; ``now`` where none is surely better."""
+    def best(self, needed: Floats) -> tuple[int, float] | None:
+        """Return the rule to obey and by how many standard errors it wins; None where none is surely better.
+
+        Args:
+            needed: shape (rules,), standard errors that each must win by.
+        """
         sure = self.gain / np.maximum(self.error, 1e-300)
-        good = (self.gain > 0) & (sure > SURENESS)
+        good = (self.gain > 0) & (sure > needed)
         if not good.any():
-            return now, 0.0
+            return None
         best = int(np.argmax(np.where(good, self.gain, 0.0)))
         return best, float(sure[best])
 

@@ -21,15 +21,17 @@ from tests.unit.formats.log_lines import START, s3_line
 DAY, GIB = 86400, 1 << 30
 OBJECTS, DAYS = 120, 600
 CLASSES = "standard,standard_ia,glacier_instant"
-CHEAPER, DEARER = 150, 110  # days between two days with reads, of a fleet like that of `fleet`
+CHEAPER = 150  # days between two days with reads, of a fleet like that of `fleet`
+FITTED, HELD_OUT = 90, 100  # those of two halves that want other weights
 SPECIFIED = [0.4, 0.3, 0.2, 0.1]
 
 
-def fleet(path: Path, gap: int, objects: int = OBJECTS) -> Path:
-    """Objects put two days apart, each read on two days running every ``gap`` days."""
+def fleet(path: Path, gap: int, objects: int = OBJECTS, others: dict[int, int] | None = None) -> Path:
+    """Objects put two days apart, each read on two days running every ``gap`` days, or as often as ``others`` says."""
     rows = [(2 * n * DAY, n, 0) for n in range(objects)]
     for n in range(objects):
-        rows += [((day + more) * DAY, n, 1) for day in range(2 * n + gap, DAYS, gap) for more in (0, 1)]
+        each = (others or {}).get(n, gap)
+        rows += [((day + more) * DAY, n, 1) for day in range(2 * n + each, DAYS, each) for more in (0, 1)]
     time, obj, op = zip(*sorted(rows), strict=True)
     size, one = [GIB] * len(op), [1] * len(op)
     columns = {"t": time, "obj": obj, "size": size, "op": op, "n": one, "bytes": [GIB * what for what in op]}
@@ -57,7 +59,9 @@ def test_weights_that_are_cheaper_on_the_held_out_objects_are_said_to_be_worth_t
 
 @pytest.mark.item(19)
 def test_weights_that_are_dearer_on_the_held_out_objects_are_reported_and_not_recommended(tmp_path: Path) -> None:
-    file = fleet(tmp_path / "past.parquet", DEARER)
+    file = fleet(tmp_path / "past.parquet", FITTED)
+    held_out = half(trace_of(read_traces([file])), 1).obj.tolist()
+    fleet(file, FITTED, others=dict.fromkeys(held_out, HELD_OUT))
     tuned = answer(tmp_path, "tune", str(file), "--classes", CLASSES)["tune"]
 
     assert tuned["train"] < tuned["train_before"]

@@ -14,6 +14,7 @@ from fabric.placement.replay import ledger, optimum, shadows
 from fabric.placement.replay.billing import bill
 from fabric.placement.replay.gated import GATE
 from fabric.placement.replay.ledger import RECORD, Ledger, decide
+from fabric.placement.replay.lessons import SURE_TO_STAY, SURENESS, Lesson
 from fabric.placement.replay.moves import Moves
 from fabric.placement.replay.tariff import Tariff, tariff_of
 from fabric.placement.replay.trace import Trace
@@ -260,14 +261,30 @@ def read_on(on: list[int], size: int, reads: int, days: int = 700) -> Trace:
     return Trace(*life, np.zeros(1, bool), np.array([0, len(on)]), day, count, count * float(size), days)
 
 
-def test_a_fleet_too_small_to_learn_from_breaks_even_and_a_larger_one_begins_by_staying(
+def test_a_fleet_breaks_even_until_paper_shows_better_and_stays_in_a_managed_tier_once_there_is_paper_to_weigh(
     tariffs: list[Tariff],
 ) -> None:
-    for lives, name in ((ledger.FLEET_LEAST - 1, "even"), (ledger.FLEET_LEAST, "stay")):
+    plain, managed = tariffs[0], tariffs[3]
+    few, enough = ledger.FLEET_LEAST - 1, ledger.FLEET_LEAST
+    for tariff, lives, name in (
+        (plain, few, "even"),
+        (plain, enough, "even"),
+        (managed, few, "even"),
+        (managed, enough, "stay"),
+    ):
         trace = past(3, lives=lives, days=2)
-        running = Ledger.fresh(tariffs[0], trace.lives)
+        running = Ledger.fresh(tariff, trace.lives)
         running.live(trace.columns, ledger.EPOCH_DAYS)
-        assert ledger.RULE_NAMES[running.fleet.rule] == name
+        assert ledger.RULE_NAMES[running.fleet.rule] == name, tariff.names
+
+
+def test_a_plain_fleet_stays_hot_only_when_paper_is_twice_as_sure_as_of_another_rule() -> None:
+    needed = np.array([SURE_TO_STAY, SURENESS, SURENESS])
+    gain = np.array([1.5, 0.0, 0.0])
+
+    assert Lesson(gain, np.ones(3)).best(needed) is None
+    assert Lesson(gain[::-1].copy(), np.ones(3)).best(needed) == (2, 1.5)
+    assert Lesson(gain * 2, np.ones(3)).best(needed) == (0, 3.0)
 
 
 def test_a_managed_tier_whose_fee_an_object_cannot_earn_back_is_not_its_home(tariffs: list[Tariff]) -> None:
