@@ -187,6 +187,14 @@ def free_port() -> int:
         return int(listener.getsockname()[1]) % 30000 + 20000
 
 
+@contextmanager
+def nobody() -> Iterator[str]:
+    """Give the address of a port where nobody answers, and where no other test's server can begin to meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
 def until(true: Callable[[], Any], seconds: float = START_SECONDS) -> bool:
     """Wait until something is true; False when it did not become so."""
     deadline, pause = time.monotonic() + seconds, threading.Event()

@@ -18,7 +18,7 @@ import pytest
 
 from fabric.core.errors import ConfigError
 from tests.servers import rclone_s3, seaweedfs
-from tests.system.own_world import ROOT, Done, World, engine, free_port, until
+from tests.system.own_world import ROOT, Done, World, engine, free_port, nobody, until
 
 MEGABYTE = 1_000_000
 
@@ -31,12 +31,13 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture(scope="module")
 def alive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Give a world whose engine runs, with one store that nobody answers for."""
-    more = f'[stores.gone]\nurl = "s3://bucket?endpoint=http://127.0.0.1:{free_port()}"\nmode = "look"\n'
     os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
-    world = World(Path(tmp_path_factory.mktemp("alive")), more=more)
-    world.environment = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-    with engine(world):
-        yield world
+    with nobody() as address:
+        more = f'[stores.gone]\nurl = "s3://bucket?endpoint={address}"\nmode = "look"\n'
+        world = World(Path(tmp_path_factory.mktemp("alive")), more=more)
+        world.environment = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        with engine(world):
+            yield world
 
 
 def start(world: World, *more: str, prefix: tuple[str, ...] = (), config: bool = True, **environment: str) -> Done:
@@ -209,19 +210,20 @@ def test_a_corrupt_catalog_is_refused_and_rebuild_gives_every_object_back(world:
 
 
 def test_a_store_that_does_not_answer_is_shown_down_and_nothing_else_stops(alive: World) -> None:
-    def states() -> dict[str, str]:
+    def stores() -> dict[str, dict[str, Any]]:
         rows = alive.http("GET", "/api/pages/consistency/nodes").json()["rows"]
-        return {row["id"]: str(row["state"]).lower() for row in rows}
+        return {row["id"]: row | {"state": str(row["state"]).lower()} for row in rows}
 
-    assert until(lambda: states().get("gone") == "down", 60), states()
-    assert states()["disk"] == "up"
+    assert until(lambda: stores()["gone"]["state"] == "down", 60), stores()
+    assert stores()["disk"]["state"] == "up"
     assert alive.http("PUT", "/api/objects/public/while", b"while").status == 201
     assert alive.http("GET", "/api/objects/public/while").body == b"while"
 
 
 def test_a_store_that_does_not_answer_is_told_by_connect(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     _keys(monkeypatch, "a", "b")
-    done = world.quick("--json", "connect", f"s3://bucket?endpoint=http://127.0.0.1:{free_port()}")
+    with nobody() as address:
+        done = world.quick("--json", "connect", f"s3://bucket?endpoint={address}")
     assert done.code == 7
     assert done.json()["checks"][0]["ok"] is False
 
