@@ -241,10 +241,9 @@ class Batches:
         if media:
             edge.target.drop_cached(blob)
         data, _, figures = self._whole(edge.target, blob, move.copy.tag)
-        found = hashlib.sha256(data).hexdigest()
-        if found != move.source_sha256:
+        if data != move.put.data:  # whose hash is that of the source
             raise IntegrityError("the copy differs from its source", store=edge.target.name, blob=blob)
-        return batchrows.proven(move, Proof.MEDIA if media else Proof.READ_BACK, found, figures)
+        return batchrows.proven(move, Proof.MEDIA if media else Proof.READ_BACK, move.source_sha256, figures)
 
     def _leave(self, move: Move, error: FabricError | None) -> list[Job]:
         """Let a copied job go on alone: its copy is recorded, and is proven again or refused there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from fabric.catalog.jobs import Job
 from fabric.core.words import Place
@@ -15,13 +15,17 @@ BATCH_LEAST = 4  # fewer go side by side, each alone
 
 
 def grouped(
-    waiting: Sequence[Job], alone: Collection[str], *, workers: int, part_bytes: int = SMALL_BYTES + 1
+    waiting: Sequence[Job],
+    alone: Collection[str],
+    *,
+    at_once: Callable[[Job], int],
+    part_bytes: int = SMALL_BYTES + 1,
 ) -> list[list[Job]]:
     """Return the jobs in groups, in the order of each group's first; a group of one goes alone.
 
     Args:
         alone: ids of jobs that go alone whatever their size.
-        workers: share the small jobs of an edge among so many, where there are few.
+        at_once: how many batches of a job's edge are carried at once: they share its small jobs, where there are few.
         part_bytes: what goes in parts goes alone.
     """
     edges: dict[tuple[str, str], list[Job]] = {}
@@ -30,7 +34,7 @@ def grouped(
             edges.setdefault((job.source, job.target), []).append(job)
     groups = {job.id: [job] for job in waiting}
     for jobs in edges.values():
-        most = min(BATCH_MOST, max(BATCH_LEAST, -(-len(jobs) // workers)))
+        most = min(BATCH_MOST, max(BATCH_LEAST, -(-len(jobs) // at_once(jobs[0]))))
         for group in _cut(jobs, most):
             if len(group) >= BATCH_LEAST:
                 for job in group:

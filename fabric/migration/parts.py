@@ -20,13 +20,16 @@ from fabric.core.errors import IntegrityError, NotFoundError
 from fabric.migration.buffers import BUFFERS, put_into
 from fabric.migration.gate import Gate
 from fabric.migration.points import Reached
+from fabric.storage.cached import Caches
 from fabric.storage.store import ObjectInfo, Part, Store
+from fabric.storage.wrappers import innermost
 
 if TYPE_CHECKING:
     from fabric.migration.copy import Edge
 
 PARTS_MOST = 10_000
 PARTS_WANTED = 4  # of a blob that is not larger than they may be: each part costs flushes and a row
+GROWN_MOST = 2  # times the least size: fewer requests to a server
 STREAMS_MOST = 2  # parts of one blob under way at once
 BUFFERED_MOST_BYTES = 96 << 20  # of one blob
 MIB = 1 << 20
@@ -36,9 +39,19 @@ Entry = tuple[int, int, str, str]
 replace = msgspec.structs.replace
 
 
-def part_size(blob_bytes: int, least_bytes: int) -> int:
-    """Return how large the parts of a blob are: at least what is set, and never more than PARTS_MOST of them."""
-    wanted = min(-(-blob_bytes // PARTS_WANTED), 2 * least_bytes)
+def part_size_of(edge: Edge, least_bytes: int) -> int:
+    """Return how large the parts of the edge's blob are; in a folder a part more costs little, and its memory more."""
+    grown = 1 if isinstance(innermost(edge.target), Caches) else GROWN_MOST
+    return part_size(edge.replica.blob_bytes, least_bytes, grown=grown)
+
+
+def part_size(blob_bytes: int, least_bytes: int, *, grown: int = GROWN_MOST) -> int:
+    """Return how large the parts of a blob are: at least what is set, and never more than PARTS_MOST of them.
+
+    Args:
+        grown: how many times the least size they may be to be PARTS_WANTED.
+    """
+    wanted = min(-(-blob_bytes // PARTS_WANTED), grown * least_bytes)
     return max(least_bytes, -(-wanted // MIB) * MIB, -(-blob_bytes // (PARTS_MOST * MIB)) * MIB)
 
 
@@ -48,7 +61,7 @@ def send(
     """Bring the blob to the target in parts, going on where ``begun`` ends, and make them one object.
 
     Args:
-        whole: hash the source as one, beside the hash of each part; parts that lie at the target are read again.
+        whole: hash the source as one, instead of each part; parts that lie at the target are read again for it.
 
     Raises:
         IntegrityError: the source is shorter than its record says, or not what its hash says.
@@ -155,13 +168,13 @@ class _Sending:
         with edge.source.open(edge.replica.blob, start=start, end=end, tag=tag, into=view) as reading:
             for chunk in watch.over(reading) if watch is not None else reading:
                 put_into(view[filled : filled + len(chunk)], chunk)
+                if self._whole is not None:
+                    self._whole.update(chunk)  # now, while the processor still has it
                 filled += len(chunk)
         if filled != end - start:
             raise IntegrityError(
                 "the source is shorter than its record says", store=edge.source.name, at=start + filled
             )
-        if self._whole is not None:
-            self._whole.update(view[:filled])
         return view[:filled]
 
     def _send(self, number: int, piece: memoryview, buffer: memoryview) -> Entry:
@@ -170,14 +183,19 @@ class _Sending:
             part = self._edge.target.put_part(self.state.blob, self.state.upload_id, number, piece)
             self._reached("part.put")
             self._gate.moved(len(piece))
-            return number, len(piece), part.tag, part.sha256 or hashlib.sha256(piece).hexdigest()
+            return number, len(piece), part.tag, part.sha256 or self._sha256(piece)
         finally:
             self._free.put(buffer)
+
+    def _sha256(self, piece: memoryview) -> str:
+        """Return the part's own hash; none where the hash of the whole stands for it and no server is asked for it."""
+        needed = self._whole is None or self._edge.target.capabilities.server_sha256
+        return hashlib.sha256(piece).hexdigest() if needed else ""
 
 
 def _resumable(edge: Edge, begun: Checkpoint, least_bytes: int) -> Checkpoint:
     """Return the checkpoint cut to the parts that really lie at the target."""
-    size = begun.part_bytes or (begun.parts[0][1] if begun.parts else part_size(edge.replica.blob_bytes, least_bytes))
+    size = begun.part_bytes or (begun.parts[0][1] if begun.parts else part_size_of(edge, least_bytes))
     anew = replace(begun, upload_id="", parts=(), done_bytes=0, part_bytes=size)
     if not begun.upload_id:
         return anew

@@ -20,11 +20,10 @@ from fabric.migration.reap import RETRY_SECONDS, sweep, tidy
 from fabric.migration.recovery import wake
 from fabric.migration.risk import Level, is_off_peak
 from fabric.migration.stall import Stalls, leave
-from fabric.migration.tools import Tools
+from fabric.migration.tools import FOLDER_BATCHES_MOST, Tools
 from fabric.migration.turns import Turns
 from fabric.migration.validate import store_names
 from fabric.migration.work import Worker
-from fabric.storage.group import grouping
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,6 @@ SCAN_SECONDS = 1.0  # then the oldest are looked at again
 SCAN_MOST = 512  # waiting jobs looked at in one tick
 BACK_OFF_SECONDS = 2.0  # before a job that could not go on is tried again
 THREADS_MOST = 256  # beside those that work: they wait for their turn, or for a request that hangs
-FOLDER_BATCHES_MOST = 1  # at work at once: what they take is the interpreter, and two only wait for each other
 QUEUED_FOR_EACH_WORKER = 2  # the running one and the next, so that no thread waits for a tick
 
 
@@ -95,7 +93,8 @@ class Schedule:
         waiting = self._waiting(risks)
         held = self._phases.held(waiting)
         free = [job for job in waiting if job.id not in held]
-        for group in grouped(free, self._alone, workers=tools.settings.workers, part_bytes=tools.settings.part_bytes):
+        groups = grouped(free, self._alone, at_once=tools.batches_at_once, part_bytes=tools.settings.part_bytes)
+        for group in sorted(groups, key=lambda group: len(group) == 1):  # what goes in batches goes beside the large
             if self._turns_asked() >= self._tasks_most:
                 self._scan_after = before(waiting, group[0])
                 break
@@ -121,7 +120,7 @@ class Schedule:
             may = [job for job in group if job.key not in busy and job.id not in self._not_before]
             if self._pool is None or not may or not self._has_room_at(may[0]):
                 return 0
-            folders = all(grouping(self.tools.fleet.member(store).store) is not None for store in store_names(may[0]))
+            folders = self.tools.between_folders(may[0])
             if folders and self._folder_batches() >= FOLDER_BATCHES_MOST * QUEUED_FOR_EACH_WORKER:
                 return 0
             name, futures = new_id(self.tools.clock.now()), [Future[object]() for _ in may]
@@ -171,9 +170,9 @@ class Schedule:
         return self._has_room_at(job)
 
     def _has_room_at(self, job: Job) -> bool:
-        busy = [
-            store for stores in {task.turn: task.stores for task in self._tasks.values()}.values() for store in stores
-        ]
+        """Say whether both stores take one more; batches that wait for one another ask a store for one place."""
+        asked = {(task.folders or task.turn, task.stores) for task in self._tasks.values()}
+        busy = [store for _, stores in asked for store in stores]
         return all(busy.count(store) < self.tools.lanes.room(store) for store in store_names(job))
 
     def _still_away(self, job: Job) -> bool:

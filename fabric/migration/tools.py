@@ -28,10 +28,12 @@ from fabric.migration.points import Reached, nothing
 from fabric.migration.ports import Audit, Fleet, Freeze, Heads, Health, Sealer
 from fabric.migration.throttle import Throttle
 from fabric.runtime.measures import Measures
+from fabric.storage.group import grouping
 
 logger = logging.getLogger(__name__)
 replace = msgspec.structs.replace
 
+FOLDER_BATCHES_MOST = 1  # at work at once: what they take is the interpreter, and two only wait for each other
 PAUSED_BY_A_PERSON = "paused by a person"
 OVERWRITTEN = "the object was written or deleted while it moved"
 CANCELLED_BY_A_PERSON = "cancelled by a person"
@@ -171,6 +173,15 @@ class Tools:
             suite,
             self.may_delete(target.store),
         )
+
+    def between_folders(self, job: Job) -> bool:
+        """Say whether both stores of the job write groups."""
+        names = (Place.parse(job.source).store, Place.parse(job.target).store)
+        return all(grouping(self.fleet.member(name).store) is not None for name in names)
+
+    def batches_at_once(self, job: Job) -> int:
+        """Return how many batches of the job's edge are carried at once."""
+        return FOLDER_BATCHES_MOST if self.between_folders(job) else self.settings.workers
 
     def gate(self, job: Job, checkpoint: Checkpoint) -> Gate:
         """Open the gate that the job's bytes pass."""

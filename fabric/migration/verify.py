@@ -47,11 +47,11 @@ def prove_copy(store: Store, copy: Checkpoint, source_sha256: str, gate: Gate) -
         IntegrityError: the copy differs, or there is nothing to compare it with.
     """
     expected = copy.blob_sha256 or source_sha256
-    if not expected and not copy.parts:
+    if not expected and not _has_hashes(copy):
         raise IntegrityError("no hash of the source is known, so no copy of it can be proven", store=store.name)
     found, size = read_back(store, copy.blob, copy.tag, gate)
     if size != copy.blob_bytes or (expected and found != expected):
-        if copy.parts and size == copy.blob_bytes:
+        if _has_hashes(copy) and size == copy.blob_bytes:
             _prove_parts(store, copy, gate)  # raises where the target is at fault; else what was read there was wrong
             hint = "run: python -m fabric verify"
             raise IntegrityError("the source's bytes are not what their hash says", hint=hint, blob=copy.blob)
@@ -61,6 +61,11 @@ def prove_copy(store: Store, copy: Checkpoint, source_sha256: str, gate: Gate) -
     if not expected:
         _prove_parts(store, copy, gate)
     return found
+
+
+def _has_hashes(copy: Checkpoint) -> bool:
+    """Say whether every part has a hash of its own; where the source was hashed as one, none has."""
+    return bool(copy.parts) and all(sha256 for *_, sha256 in copy.parts)
 
 
 def _prove_parts(store: Store, copy: Checkpoint, gate: Gate) -> None:

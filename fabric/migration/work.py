@@ -22,6 +22,7 @@ from fabric.core.errors import (
 from fabric.core.ids import new_id
 from fabric.migration.adoptedacts import adopted_steps
 from fabric.migration.batch import Batches
+from fabric.migration.compare import is_same, may_compare
 from fabric.migration.copy import Copied, Edge, begun_copy, change_class, copy_between
 from fabric.migration.gate import Gate, Halt
 from fabric.migration.machine import ENDED, RUNNING, State
@@ -149,7 +150,7 @@ class Worker:
             checkpoint,
             save=tools.saver(job),
             part_bytes=tools.settings.part_bytes,
-            whole=proof_of(edge, tools.settings.verify) is Proof.SERVER_SHA256,
+            whole=proof_of(edge, tools.settings.verify) is Proof.SERVER_SHA256 or may_compare(edge.source, edge.target),
             again=job.epoch > 1 or job.attempts > 0,
             reached=tools.reached,
         )
@@ -203,6 +204,9 @@ class Worker:
             proof = Proof.READ_BACK
         if proof is Proof.MEDIA:
             edge.target.drop_cached(copy.blob)
+        comparable = source_sha256 and edge.verbatim and may_compare(edge.source, edge.target)
+        if comparable and is_same(edge, copy, gate):
+            return proof, source_sha256
         return proof, prove_copy(edge.target, copy, source_sha256, gate)
 
     def _compared(self, edge: Edge, copy: Checkpoint, performance: dict[str, float]) -> dict[str, float]:

@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fabric.core.errors import BadInputError, ConflictError, FabricError, PreconditionError
+from fabric.core.errors import BadInputError, ConflictError, FabricError, NotFoundError, PreconditionError
+from fabric.storage.cached import is_resident
+from fabric.storage.direct import read_past_cache
 from fabric.storage.folders import (
     file_tag,
     folder,
@@ -55,6 +58,8 @@ from fabric.storage.room import Reservation, Room
 from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
 from fabric.storage.sums import NoSums
 
+DIRECT_LEAST_BYTES = 4 << 20  # of a read past the page cache
+UNCACHED_MOST = 256  # latest objects known to lie on the disk alone
 LOOKUPS_MOST = 8  # passes over the classes: an object may move between two looks
 _PRIVATE = frozenset(f"{WORK_FOLDER}/{name}" for name in ("temp", "locks", "uploads", "moves"))
 
@@ -99,6 +104,7 @@ class LocalStore(NoSums):
         self._work = WorkFolder(root, name)
         self._uploads = Uploads(root / WORK_FOLDER / "uploads", name)
         self._room = Room(self, capacity_bytes)
+        self._uncached: deque[str] = deque(maxlen=UNCACHED_MOST)  # tags of what was written past the page cache
 
     # --- reading
 
@@ -119,11 +125,17 @@ class LocalStore(NoSums):
             info = info_of(key, state, storage_class, read_notes(handle))
             check_tag(self.name, key, tag, info.tag)
             first, last = span(info.size_bytes, start, end, key=key)
-            yield OpenReading(
-                info, self._chunks(handle, key, info, read_pieces(handle, first, last, into, CHUNK_BYTES))
-            )
+            yield OpenReading(info, self._chunks(handle, key, info, self._pieces(handle, info.tag, first, last, into)))
         finally:
             os.close(handle)
+
+    def _pieces(
+        self, handle: int, tag: str, first: int, last: int, into: memoryview | None
+    ) -> Iterator[bytes | memoryview]:
+        """Read what was written past the cache past it too: nobody has it in memory, so it is not brought there."""
+        if into is not None and last - first >= DIRECT_LEAST_BYTES and tag in self._uncached:
+            return read_past_cache(handle, first, last, into, CHUNK_BYTES)
+        return read_pieces(handle, first, last, into, CHUNK_BYTES)
 
     def _open_file(self, key: str) -> tuple[int, str]:
         *parents, name = key.split("/")
@@ -378,7 +390,9 @@ class LocalStore(NoSums):
         with self._room.reserved() as room, translated(store=self.name, path=self.root, key=key):
             room.grow(size)
             with self._work.taken(data, size, notes) as temporary:
-                return self._place_checked(_Written(key, temporary, upload.storage_class, notes, room), condition)
+                info = self._place_checked(_Written(key, temporary, upload.storage_class, notes, room), condition)
+        self._uncached.append(info.tag)
+        return info
 
     def abort(self, key: str, upload_id: str) -> None:
         check_key(key)
@@ -406,6 +420,18 @@ class LocalStore(NoSums):
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(handle)
+
+    def is_cached(self, key: str) -> bool:
+        """As `Caches.is_cached`."""
+        try:
+            with translated(store=self.name, path=self.root, key=key):
+                handle, _ = self._open_file(check_key(key))
+        except NotFoundError:
+            return False
+        try:
+            return is_resident(handle, os.fstat(handle).st_size)
+        finally:
+            os.close(handle)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -20,7 +20,7 @@ import msgspec
 
 from fabric.core.errors import BadInputError, NotFoundError, UnavailableError
 from fabric.core.files import sync_directory, write_whole
-from fabric.storage.folders import write_at
+from fabric.storage.direct import write_past_cache
 from fabric.storage.leftovers import HOLD_TRIES, RECORD, hold
 from fabric.storage.store import CHUNK_BYTES, Part
 
@@ -90,7 +90,7 @@ class Uploads:
         try:
             if os.fstat(handle).st_nlink != 1:  # it is an object already: never written to
                 raise NotFoundError("there is no such upload", store=self._store, key=path.name)
-            write_at(handle, data, (number - 1) * shared)
+            write_past_cache(handle, data, (number - 1) * shared)
             os.fdatasync(handle)
         finally:
             os.close(handle)

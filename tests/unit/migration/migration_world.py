@@ -26,6 +26,7 @@ from fabric.migration.points import Reached, nothing
 from fabric.runtime.measures import Measures
 from fabric.storage.local import LocalStore
 from fabric.storage.store import Store
+from fabric.storage.wrappers import Around
 
 CLASSES = ("hot", "cold")
 ENDED = ("COMPLETED", "FAILED", "ROLLED_BACK")
@@ -254,3 +255,8 @@ def fill_with_jobs(catalog: Path, jobs: int, runs: int) -> None:
         connection.execute(
             f"INSERT INTO runs (id, record) {numbers} SELECT printf('r%08d', i), ? FROM n LIMIT ?", (run, runs)
         )
+
+
+def put_around(world: World, name: str, store: Around) -> None:
+    member = world.fleet.members[name]
+    world.fleet.members[name] = Member(name, store, member.address, member.settings)  # type: ignore[arg-type]

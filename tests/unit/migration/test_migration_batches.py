@@ -250,13 +250,14 @@ def test_small_jobs_of_one_edge_are_grouped_in_their_order_and_others_go_alone()
     small_ones, large = waiting(BATCH_LEAST * 2), waiting(2, target="c/hot", bytes=SMALL_BYTES + 1)
     tried = waiting(BATCH_LEAST, target="c/cold", attempts=1)
 
-    groups = grouped([*large, *small_ones, *tried], {small_ones[0].id}, workers=1)
+    groups = grouped([*large, *small_ones, *tried], {small_ones[0].id}, at_once=lambda _: 1)
 
     assert groups == [[large[0]], [large[1]], [small_ones[0]], small_ones[1:], *([job] for job in tried)]
 
 
 def test_few_small_jobs_are_shared_among_the_workers_and_many_fill_batches() -> None:
-    assert [len(group) for group in grouped(waiting(BATCH_LEAST * 2), (), workers=4)] == [BATCH_LEAST] * 2
-    assert [len(group) for group in grouped(waiting(BATCH_MOST * 8), (), workers=4)] == [BATCH_MOST] * 8
-    assert len(grouped(waiting(BATCH_LEAST - 1), (), workers=4)) == BATCH_LEAST - 1
-    assert len(grouped(waiting(32, bytes=SMALL_BYTES), (), workers=1)[0]) == 16  # as many as are held in memory
+    assert [len(group) for group in grouped(waiting(BATCH_LEAST * 2), (), at_once=lambda _: 4)] == [BATCH_LEAST] * 2
+    assert [len(group) for group in grouped(waiting(BATCH_MOST * 8), (), at_once=lambda _: 4)] == [BATCH_MOST] * 8
+    assert len(grouped(waiting(BATCH_LEAST - 1), (), at_once=lambda _: 4)) == BATCH_LEAST - 1
+    large = grouped(waiting(32, bytes=SMALL_BYTES), (), at_once=lambda _: 1)
+    assert len(large[0]) == 16  # as many as are held in memory

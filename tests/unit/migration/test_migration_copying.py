@@ -99,6 +99,7 @@ def test_parts_grow_with_the_blob_and_are_never_too_many() -> None:
     assert part_size(16 * MIB, 8 * MIB) == 8 * MIB
     assert part_size(64 * MIB, 8 * MIB) == 16 * MIB
     assert part_size(1024 * MIB, 8 * MIB) == 16 * MIB
+    assert part_size(1024 * MIB, 8 * MIB, grown=1) == 8 * MIB
     largest = 5 << 40
     assert largest / part_size(largest, 8 * MIB) <= PARTS_MOST
 

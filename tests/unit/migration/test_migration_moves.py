@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from crash_scenarios import LARGE, PART, SMALL, damage
-from migration_world import Member, World
+from migration_world import World, put_around
 
 from fabric.core.clock import ManualClock
 from fabric.core.config import MigrationSettings
@@ -30,11 +30,6 @@ class Around:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
-
-
-def put_around(world: World, name: str, store: Around) -> None:
-    member = world.fleet.members[name]
-    world.fleet.members[name] = Member(name, store, member.address, member.settings)  # type: ignore[arg-type]
 
 
 def manual_world(folder: Path, **settings: Any) -> World:
