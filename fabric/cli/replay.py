@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +27,7 @@ NEED_ACCESSES = {  # options that say something of reads
     *("policies", "horizon_days", "stretch", "decisions", "ranges", "region"),
     *("without_scanners", "coverage_floor", "key"),
 }
+NOT_OF_ONE_OBJECT = {"policies", "decisions", "bill", "save_rates", "ranges", "region", "coverage_floor"}
 VARIADIC = ("--accesses", "--inventory")  # options that take all that follows, up to the next option
 
 
@@ -86,8 +87,7 @@ def listed(_context: click.Context, _option: click.Parameter, value: str) -> tup
 @click.pass_obj
 def replay(session: Any, /, **asked: Any) -> None:
     """Say what the reads in FILE… would have cost under every known policy, at the optimum and under the fabric's."""
-    if (asked["inventory"] or asked["store"]) and not asked["accesses"]:
-        _refuse_what_needs_accesses(click.get_current_context())
+    _refuse_what_nothing_comes_of(click.get_current_context(), asked)
     with _with_scan(session, asked) as given:
         if given["inventory"] and not given["accesses"]:
             show_inventory(session, **given)
@@ -97,17 +97,24 @@ def replay(session: Any, /, **asked: Any) -> None:
             _show_replay(session, **given)
 
 
-def _refuse_what_needs_accesses(context: click.Context) -> None:
-    """Raise BadInputError where options were given that would be dropped because no accesses are."""
+def _refuse_what_nothing_comes_of(context: click.Context, asked: dict[str, Any]) -> None:
+    """Raise BadInputError where options were given that what else was asked would drop."""
+    if (asked["inventory"] or asked["store"]) and not asked["accesses"]:
+        _refuse(context, NEED_ACCESSES, "without accesses", "add --accesses FILE or leave them out")
+    elif asked["key"] is not None:
+        _refuse(context, NOT_OF_ONE_OBJECT, "for one object", "leave them out, or leave out --object")
+    if asked["bill"] is None:
+        _refuse(context, {"save_rates"}, "without an invoice", "add --bill FILE or leave it out")
+
+
+def _refuse(context: click.Context, names: Collection[str], because: str, hint: str) -> None:
     given = [
         option.opts[0] if context.params[option.name] or not option.secondary_opts else option.secondary_opts[0]
         for option in context.command.params
-        if option.name in NEED_ACCESSES and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
     ]
     if given:
-        raise BadInputError(
-            f"without accesses nothing can come of {', '.join(given)}", hint="add --accesses FILE or leave them out"
-        )
+        raise BadInputError(f"{because} nothing can come of {', '.join(given)}", hint=hint)
 
 
 def _show_replay(session: Any, **asked: Any) -> None:

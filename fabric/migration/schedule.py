@@ -94,12 +94,16 @@ class Schedule:
         held = self._phases.held(waiting)
         free = [job for job in waiting if job.id not in held]
         groups = grouped(free, self._alone, at_once=tools.batches_at_once, part_bytes=tools.settings.part_bytes)
-        for group in sorted(groups, key=lambda group: len(group) == 1):  # what goes in batches goes beside the large
+        for group in sorted(groups, key=self._comes_later):
             if self._turns_asked() >= self._tasks_most:
                 self._scan_after = before(waiting, group[0])
                 break
             started += self._try_group(group) if group[1:] else self._try(group[0], lambda found: found)
         return started
+
+    def _comes_later(self, group: Sequence[Job]) -> bool:
+        """Say whether a group waits for the batches between folders: these go one at a time, beside all others."""
+        return len(group) == 1 or not self.tools.between_folders(group[0])
 
     def _waiting(self, risks: Sequence[str]) -> list[Job]:
         """Return waiting jobs that no task has taken, from where the last look ended or, now and then, the first."""

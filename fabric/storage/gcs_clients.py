@@ -1,8 +1,8 @@
 """The client of one Google Cloud Storage bucket, made at the first use: the provider's credentials over plain HTTP.
 
 Reads are one streamed request each, which the provider's own library does not offer; it would also bring protobuf and
-gRPC along. Nothing is retried here: retrying is the business of one wrapper, and a repeated conditional write could
-meet its own first success.
+gRPC along. Nothing is retried here but a read whose connection had ended: retrying is the business of one wrapper, and
+a repeated conditional write could meet its own first success.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,6 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 from fabric.core.errors import ConfigError, ForbiddenError
 from fabric.storage.s3_clients import CONNECT_SECONDS, CONNECTIONS_MOST, FIRST_BYTE_SECONDS, READ_SECONDS
 
+READS = ("GET", "HEAD")  # which may be sent again
 ADDRESS = "https://storage.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 CHAIN = (
@@ -73,22 +75,30 @@ class GcsClients:
     ) -> Any:
         """Send one request and return the answer, whatever its status; ``stream`` leaves its body to be read.
 
+        A read that meets a connection which its server has ended meanwhile, as it may after any answer, is sent again.
         Raises what urllib3 and google-auth raise.
         """
         from urllib3 import Timeout
+        from urllib3.exceptions import ProtocolError
 
         address = f"{url}?{urlencode(query, quote_via=quote)}" if query else url
-        return self._get().urlopen(
+        ask = partial(
+            self._get().urlopen,
             method,
             address,
             body=body,
-            headers=dict(headers or {}),
             preload_content=not stream,
             decode_content=not stream,
             redirect=False,
             retries=False,
             timeout=Timeout(connect=CONNECT_SECONDS, read=FIRST_BYTE_SECONDS if stream else READ_SECONDS),
         )
+        try:
+            return ask(headers=dict(headers or {}))
+        except ProtocolError:
+            if method not in READS:
+                raise
+        return ask(headers=dict(headers or {}))
 
     def objects(self, name: str = "", *, upload: bool = False) -> str:
         """Return the address of the bucket's objects, or of the one called ``name``."""

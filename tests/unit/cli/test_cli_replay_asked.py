@@ -70,6 +70,36 @@ def test_a_scan_alone_refuses_them_before_the_store_is_asked(tmp_path: Path) -> 
     assert "nothing can come of --policies" in refused(tmp_path, "replay", "--store", "nas", "--policies", "all_hot")
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--decisions", "moves.csv"),
+        ("--policies", "all_hot"),
+        ("--bill", "bill.csv"),
+        ("--ranges", "ranges.json"),
+        ("--region", "eu-west-1"),
+        ("--coverage-floor", "0.5"),
+    ],
+)
+def test_an_option_that_one_objects_receipt_says_nothing_of_is_refused_by_name(
+    listed: Path, option: tuple[str, ...]
+) -> None:
+    log = listed.with_name("access.log")
+    found = fabric(listed.parent, "replay", "--accesses", log, "--object", "a", *option, "--json")
+    assert found.exit_code == 2
+    problem = json.loads(found.stderr)
+    assert problem["title"] == f"for one object nothing can come of {option[0]}"
+    assert problem["hint"] == "leave them out, or leave out --object"
+
+
+@pytest.mark.parametrize("more", [(), ("--object", "a")])
+def test_rates_are_not_saved_where_there_is_no_invoice_and_it_is_said(listed: Path, more: tuple[str, ...]) -> None:
+    rates = listed.with_name("rates.toml")
+    said = refused(listed.parent, "replay", "--accesses", listed, *more, "--save-rates", rates)
+    assert "nothing can come of --save-rates" in said
+    assert not rates.exists()
+
+
 def test_classes_choose_the_break_evens_of_an_inventory_alone(listed: Path) -> None:
     every = answer(listed.parent, "replay", "--inventory", listed)
     chosen = answer(listed.parent, "replay", "--inventory", listed, "--classes", "standard,glacier_instant")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from urllib3.exceptions import ProtocolError
 
 from fabric.core.config import StoreSettings, store_address
 from fabric.core.errors import (
@@ -265,3 +271,40 @@ def test_even_pieces_are_all_of_one_size_but_the_last(size: int) -> None:
     assert [last for _, last in found] == [False] * (len(found) - 1) + [True]
     assert all(len(piece) == 4 for piece, last in found if not last)
     assert len(found[-1][0]) > 0
+
+
+@contextmanager
+def _ends_every_connection() -> Iterator[tuple[str, list[bytes]]]:
+    """Serve 404, as if the connection could be used again, and break it off when it is."""
+    asked: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            asked.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}")
+            asked.append(connection.recv(65536))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                serve(listener.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def test_a_read_on_a_connection_that_the_server_has_ended_is_sent_again_and_a_write_is_not() -> None:
+    with _ends_every_connection() as (address, asked):
+        clients = GcsClients(GcsTarget("b", address))
+        assert clients.send("GET", clients.objects("k")).status == 404
+        assert clients.send("GET", clients.objects("k")).status == 404
+        assert [line[:4] for line in asked] == [b"GET "] * 3
+        with pytest.raises(ProtocolError):
+            clients.send("POST", clients.objects("k"), body=b"1")
+        assert [line[:4] for line in asked[3:]] == [b"POST"]
+        clients.close()
