@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fabric.catalog.heads import Head, Replica, Version
 from fabric.catalog.jobs import Checkpoint
 from fabric.core.errors import CapacityError, ConflictError, NotFoundError
@@ -62,7 +64,7 @@ class VerifiedCopy:
             again=ends.job.epoch > 1 or ends.job.attempts > 0,
             reached=tools.reached,
         )
-        found = copied.source_sha256 or read_back(ends.source.store, ends.key, ends.tag, gate, "before")[0]
+        found = copied.source_sha256 or _hash_now(ends, gate)
         done = replace(copied.checkpoint, blob_sha256=found)
         tools.jobs.save(ends.job, done)
         return replace(done, tag=_tagged(ends, done))
@@ -76,7 +78,8 @@ class VerifiedCopy:
             proof = Proof.READ_BACK
         if proof is Proof.MEDIA:
             ends.target.store.drop_cached(copy.blob)
-        return proof.value, prove_copy(ends.target.store, copy, copy.blob_sha256, gate)
+        source = partial(_hash_now, ends, gate)
+        return proof.value, prove_copy(ends.target.store, copy, copy.blob_sha256, gate, source)
 
     def switch(self, ends: Ends, /) -> None:
         """Nothing points to an adopted object: the copy counts if its source is still what was copied."""
@@ -174,6 +177,10 @@ def _tagged(ends: Ends, done: Checkpoint) -> str:
         assert keeper is not None, "checked before"
         keeper.set_tags(ends.key, tags)
     return done.tag
+
+
+def _hash_now(ends: Ends, gate: Gate) -> str:
+    return read_back(ends.source.store, ends.key, ends.tag, gate, "before")[0]
 
 
 def _is_original(ends: Ends) -> bool:

@@ -19,9 +19,9 @@ from fabric.storage.store import CHUNK_BYTES, Store
 from fabric.storage.wrappers import innermost
 
 
-def may_compare(source: Store, target: Store) -> bool:
-    """Say whether a copy from one store to the other may be compared: both are folders of this machine."""
-    return isinstance(innermost(source), Caches) and isinstance(innermost(target), Caches)
+def may_compare(source: Store) -> bool:
+    """Say whether copies may be compared with what lies at ``source``: it is a folder of this machine."""
+    return isinstance(innermost(source), Caches)
 
 
 def is_same(edge: Edge, copy: Checkpoint, gate: Gate) -> bool:

@@ -53,8 +53,9 @@ from fabric.runtime.measures import Measures
 logger = logging.getLogger(__name__)
 
 TAKE_MOST = 256  # decisions made into jobs in one tick
-BUSY_SECONDS = 0.02
-PUBLISH_SECONDS = 0.25  # between two reports while jobs run
+BUSY_SECONDS = 0.02  # after a tick in which something ended or began
+RUNNING_SECONDS = 0.16  # at most, while jobs run: each worker has its next one already
+PUBLISH_SECONDS = 0.5  # between two reports while jobs run
 SERIES_SECONDS = 5.0
 SERIES_POINTS = 240
 STOP_SECONDS = 1.8
@@ -131,6 +132,7 @@ class Migration(Schedule):
         self._read_rate = read_rate
         self._order, self._four_eyes = order, four_eyes
         self._recovered = 0
+        self._resting = BUSY_SECONDS
         self._published = float("-inf")
         self._series: deque[tuple[float, float]] = deque(maxlen=SERIES_POINTS)
         self._measured = (clock.monotonic(), 0)
@@ -150,15 +152,21 @@ class Migration(Schedule):
 
     def tick(self) -> float:
         """Collect what ended, take decisions, start what may start; return seconds to wait."""
-        self._collect()
+        changes = self._collect()
         self._leave_stalled()
         self._take_decisions()
-        started = 0
         if not self._is_frozen():
             self._wake_paused()
-            started = self._start_jobs() + self._start_tidying()
+            changes += self._start_jobs() + self._start_tidying()
         self._publish()
-        return BUSY_SECONDS if started or self._tasks else self.tools.settings.probe_seconds / 2
+        return self._rest(changes)
+
+    def _rest(self, changes: int) -> float:
+        """Return seconds to wait: a moment after a change, longer and longer while jobs run and none ends."""
+        if not changes and not self._tasks:
+            return self.tools.settings.probe_seconds / 2
+        self._resting = BUSY_SECONDS if changes else min(2 * self._resting, RUNNING_SECONDS)
+        return self._resting
 
     def stop(self) -> None:
         """Stop at the next chunk; what is under way is recovered at the next start."""

@@ -1,6 +1,6 @@
 """How moves will be carried out, said before they are: what a plan prices. Asks the catalog alone, never a store.
 
-The same rules decide it that the workers follow: `proof_of`, `part_size_of`, `assess`, the sealer's suites.
+The same rules decide it that the workers follow: `proof_of`, `part_size`, `assess`, the sealer's suites.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fabric.migration.canary import CANARY_READS
 from fabric.migration.copy import Edge
 from fabric.migration.grouping import grouped
 from fabric.migration.intake import facts_of
-from fabric.migration.parts import part_size_of
+from fabric.migration.parts import part_size
 from fabric.migration.pointer import find_version, replace, replica_at
 from fabric.migration.ports import ReadRate, UndoCost
 from fabric.migration.proof import Proof, proof_of
@@ -99,7 +99,7 @@ def _parts(tools: Tools, edge: Edge) -> int:
     size, least = edge.replica.blob_bytes, tools.settings.part_bytes
     if edge.in_place or not edge.verbatim or size < least or not edge.target.capabilities.multipart:
         return 0
-    return -(-size // part_size_of(edge, least))
+    return -(-size // part_size(size, least))
 
 
 def _server_parts(edge: Edge) -> int:

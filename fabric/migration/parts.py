@@ -20,16 +20,12 @@ from fabric.core.errors import IntegrityError, NotFoundError
 from fabric.migration.buffers import BUFFERS, put_into
 from fabric.migration.gate import Gate
 from fabric.migration.points import Reached
-from fabric.storage.cached import Caches
 from fabric.storage.store import ObjectInfo, Part, Store
-from fabric.storage.wrappers import innermost
 
 if TYPE_CHECKING:
     from fabric.migration.copy import Edge
 
 PARTS_MOST = 10_000
-PARTS_WANTED = 4  # of a blob that is not larger than they may be: each part costs flushes and a row
-GROWN_MOST = 2  # times the least size: fewer requests to a server
 STREAMS_MOST = 2  # parts of one blob under way at once
 BUFFERED_MOST_BYTES = 96 << 20  # of one blob
 MIB = 1 << 20
@@ -39,20 +35,9 @@ Entry = tuple[int, int, str, str]
 replace = msgspec.structs.replace
 
 
-def part_size_of(edge: Edge, least_bytes: int) -> int:
-    """Return how large the parts of the edge's blob are; in a folder a part more costs little, and its memory more."""
-    grown = 1 if isinstance(innermost(edge.target), Caches) else GROWN_MOST
-    return part_size(edge.replica.blob_bytes, least_bytes, grown=grown)
-
-
-def part_size(blob_bytes: int, least_bytes: int, *, grown: int = GROWN_MOST) -> int:
-    """Return how large the parts of a blob are: at least what is set, and never more than PARTS_MOST of them.
-
-    Args:
-        grown: how many times the least size they may be to be PARTS_WANTED.
-    """
-    wanted = min(-(-blob_bytes // PARTS_WANTED), grown * least_bytes)
-    return max(least_bytes, -(-wanted // MIB) * MIB, -(-blob_bytes // (PARTS_MOST * MIB)) * MIB)
+def part_size(blob_bytes: int, least_bytes: int) -> int:
+    """Return how large the parts of a blob are: what is set, and more where they would be more than PARTS_MOST."""
+    return max(least_bytes, -(-blob_bytes // (PARTS_MOST * MIB)) * MIB)
 
 
 def send(
@@ -188,23 +173,25 @@ class _Sending:
             self._free.put(buffer)
 
     def _sha256(self, piece: memoryview) -> str:
-        """Return the part's own hash; none where the hash of the whole stands for it and no server is asked for it."""
-        needed = self._whole is None or self._edge.target.capabilities.server_sha256
+        """Return the part's own hash; none where that of the whole is known or taken, and no server is asked for it."""
+        known = self._whole is not None or self.state.blob_sha256
+        needed = not known or self._edge.target.capabilities.server_sha256
         return hashlib.sha256(piece).hexdigest() if needed else ""
 
 
 def _resumable(edge: Edge, begun: Checkpoint, least_bytes: int) -> Checkpoint:
     """Return the checkpoint cut to the parts that really lie at the target."""
-    size = begun.part_bytes or (begun.parts[0][1] if begun.parts else part_size_of(edge, least_bytes))
+    size = begun.part_bytes or (begun.parts[0][1] if begun.parts else part_size(edge.replica.blob_bytes, least_bytes))
     anew = replace(begun, upload_id="", parts=(), done_bytes=0, part_bytes=size)
     if not begun.upload_id:
         return anew
     try:
-        stored = {
-            (part.number, part.size_bytes, part.tag) for part in edge.target.list_parts(begun.blob, begun.upload_id)
-        }
+        found = edge.target.list_parts(begun.blob, begun.upload_id)
     except NotFoundError:
         return anew
+    if any(part.sha256 for part in found) and not edge.target.capabilities.server_sha256:
+        return anew  # the server wants a SHA-256 of the other parts too, and `verify` has changed meanwhile
+    stored = {(part.number, part.size_bytes, part.tag) for part in found}
     kept = tuple(part for part in begun.parts if part[:3] in stored)
     return replace(anew, upload_id=begun.upload_id, parts=kept, done_bytes=sum(part[1] for part in kept))
 

@@ -266,8 +266,8 @@ class Schedule:
                 self._turns.give(task.turn)
                 self._folder_turns.give(task.turn)
 
-    def _collect(self) -> None:
-        """Forget tasks that ended; a job whose task ended by a bug is rolled back."""
+    def _collect(self) -> int:
+        """Forget tasks that ended and return how many; a job whose task ended by a bug is rolled back."""
         with self._lock:
             self._stranded = [task for task in self._stranded if not task.future.done()]
             ended = [name for name, task in self._tasks.items() if task.future.done()]
@@ -279,6 +279,7 @@ class Schedule:
                 elif self._has_ended(task):
                     self._not_before.pop(name, None)
                     self._alone.discard(name)
+            return len(ended)
 
     def _has_ended(self, task: _Task) -> bool:
         result = None if task.future.cancelled() else task.future.result()

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 
 from fabric.catalog.jobs import Checkpoint
 from fabric.core.clock import Clock
@@ -37,35 +38,32 @@ def read_back(store: Store, blob: str, tag: str, gate: Gate | None = None, momen
     return hasher.hexdigest(), size
 
 
-def prove_copy(store: Store, copy: Checkpoint, source_sha256: str, gate: Gate) -> str:
+def prove_copy(store: Store, copy: Checkpoint, source_sha256: str, gate: Gate, source: Callable[[], str]) -> str:
     """Read the copy back and compare it with its source; return the target's SHA-256.
 
     It is compared with the hash recorded when the blob was written, else with the hash of what was read at the
     source, else part by part with the hashes that the parts had when they were read there.
 
+    Args:
+        source: returns the hash of the source's bytes as they are read now; asked only where the copy differs.
+
     Raises:
-        IntegrityError: the copy differs, or there is nothing to compare it with.
+        IntegrityError: the copy differs, or the source does from its hash, or there is nothing to compare with.
     """
     expected = copy.blob_sha256 or source_sha256
-    if not expected and not _has_hashes(copy):
+    if not expected and not copy.parts:
         raise IntegrityError("no hash of the source is known, so no copy of it can be proven", store=store.name)
     found, size = read_back(store, copy.blob, copy.tag, gate)
-    if size != copy.blob_bytes or (expected and found != expected):
-        if _has_hashes(copy) and size == copy.blob_bytes:
-            _prove_parts(store, copy, gate)  # raises where the target is at fault; else what was read there was wrong
+    if not expected:
+        _prove_parts(store, copy, gate)
+    elif size != copy.blob_bytes or found != expected:
+        if source() != expected:
             hint = "run: python -m fabric verify"
             raise IntegrityError("the source's bytes are not what their hash says", hint=hint, blob=copy.blob)
         raise IntegrityError(
             "the copy differs from its source", store=store.name, blob=copy.blob, expected=expected, found=found
         )
-    if not expected:
-        _prove_parts(store, copy, gate)
     return found
-
-
-def _has_hashes(copy: Checkpoint) -> bool:
-    """Say whether every part has a hash of its own; where the source was hashed as one, none has."""
-    return bool(copy.parts) and all(sha256 for *_, sha256 in copy.parts)
 
 
 def _prove_parts(store: Store, copy: Checkpoint, gate: Gate) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from fabric.catalog.heads import Head, Replica
 from fabric.catalog.jobs import Checkpoint, Job, LostLeaseError
@@ -150,7 +151,7 @@ class Worker:
             checkpoint,
             save=tools.saver(job),
             part_bytes=tools.settings.part_bytes,
-            whole=proof_of(edge, tools.settings.verify) is Proof.SERVER_SHA256 or may_compare(edge.source, edge.target),
+            whole=proof_of(edge, tools.settings.verify) is Proof.SERVER_SHA256 or may_compare(edge.source),
             again=job.epoch > 1 or job.attempts > 0,
             reached=tools.reached,
         )
@@ -204,10 +205,11 @@ class Worker:
             proof = Proof.READ_BACK
         if proof is Proof.MEDIA:
             edge.target.drop_cached(copy.blob)
-        comparable = source_sha256 and edge.verbatim and may_compare(edge.source, edge.target)
+        comparable = source_sha256 and edge.verbatim and may_compare(edge.source)
         if comparable and is_same(edge, copy, gate):
             return proof, source_sha256
-        return proof, prove_copy(edge.target, copy, source_sha256, gate)
+        source = partial(_hash_now, edge, gate)
+        return proof, prove_copy(edge.target, copy, source_sha256, gate, source)
 
     def _compared(self, edge: Edge, copy: Checkpoint, performance: dict[str, float]) -> dict[str, float]:
         """Return the figures with a target that keeps the object's deadline; one slow read alone refuses nothing."""
@@ -363,3 +365,7 @@ def successor(job: Job, head: Head | None, now: float) -> Job | None:
         sample=job.sample,
         restarts=job.restarts + 1,
     )
+
+
+def _hash_now(edge: Edge, gate: Gate) -> str:
+    return read_back(edge.source, edge.replica.blob, edge.replica.tag, gate, "before")[0]

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from fabric.core.clock import SECONDS_PER_DAY, Clock
 from fabric.core.config import Settings, StoreAddress, StoreSettings, store_address
 from fabric.core.errors import FabricError, ModeError, NotFoundError
@@ -91,6 +93,7 @@ class Fleet:
     ) -> None:
         self._clock = clock
         self._hold = hold
+        self._asks_sums = settings.migration.verify == "cheapest"
         self._findings: dict[str, Findings] = {}
         self._members = {
             name: _member(name, given, clock, observe, (wrap or {}).get(name), hold)
@@ -146,10 +149,14 @@ class Fleet:
             list(pool.map(self._attach_or_tell, waiting))
 
     def probe(self, name: str) -> Findings:
-        """Probe one store again and go by what is found from now on."""
+        """Probe one store again and go by what is found from now on.
+
+        A server that keeps a SHA-256 is asked for it only where it may be a copy's proof, not where each is read back.
+        """
         member = self.require(name, "write")
         found = probe(member.driver, self._clock, mode=member.settings.mode)
-        member.driver.capabilities = found.capabilities
+        sums = found.capabilities.server_sha256 and self._asks_sums
+        member.driver.capabilities = msgspec.structs.replace(found.capabilities, server_sha256=sums)
         self._findings[name] = found
         return found
 

@@ -120,18 +120,22 @@ class RemoteStore(ABC):
         tag: str | None = None,
         into: memoryview | None = None,
     ) -> AbstractContextManager[OpenReading]:
-        del into  # what comes over the wire has memory of its own
         check_key(key)
         if start < 0 or (end is not None and end <= start):
             return self._nothing(key, start, end, tag)
         try:
-            return self._open(key, start, end, tag)
+            opened = self._open if into is None else self._open_much  # what comes has memory of its own
+            return opened(key, start, end, tag)
         except RangeError:
             return self._nothing(key, start, end, tag)
 
     @abstractmethod
     def _open(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
         """Ask for a range that is not empty; RangeError where the server refuses it."""
+
+    def _open_much(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
+        """Ask as `_open` for what may be large; another way where a driver has one that costs less for each byte."""
+        return self._open(key, start, end, tag)
 
     def _nothing(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
         """Give an empty read where that is what was asked for; RangeError where it was not."""

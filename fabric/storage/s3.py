@@ -30,8 +30,9 @@ from fabric.storage.keys import (
 from fabric.storage.obstore_reading import bare_tag, read
 from fabric.storage.parts import Upload
 from fabric.storage.remote import Options, Outgoing, RemoteStore, Workers
-from fabric.storage.s3_clients import Clients, Target
+from fabric.storage.s3_clients import Clients, InPlace, Target
 from fabric.storage.s3_errors import translated
+from fabric.storage.s3_reading import asked, reading, whole_bytes
 from fabric.storage.sending import UPLOAD_THREADS, Sending, send_parts
 from fabric.storage.store import ObjectInfo, Part
 
@@ -70,7 +71,7 @@ class S3Store(RemoteStore):
     # --- reading
 
     def _open(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
-        reading = read(
+        found = read(
             self._clients,
             self._prefix + key,
             start=start,
@@ -79,7 +80,14 @@ class S3Store(RemoteStore):
             info=partial(self._info_of_stream, key),
             translated=partial(self._translated, "open", key),
         )
-        return nothing_to_close(reading)
+        return nothing_to_close(found)
+
+    def _open_much(self, key: str, start: int, end: int | None, tag: str | None) -> AbstractContextManager[OpenReading]:
+        translating = partial(self._translated, "open", key)
+        with translating():
+            found = self._clients.boto_reads.get_object(**self._at(key), **asked(start, end, tag))
+        info = self._info_of_head(key, {**found, "ContentLength": whole_bytes(found)})
+        return reading(info, found["Body"], translating)
 
     def _info_of_stream(self, key: str, result: Any) -> ObjectInfo:
         notes = dict(result.attributes)
@@ -245,16 +253,15 @@ class S3Store(RemoteStore):
             return str(answer["UploadId"])
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | memoryview) -> Part:
-        body, digest = bytes(data), ""
-        options = self._at(check_key(key))
+        options, digest = self._at(check_key(key)), ""
         if self.capabilities.server_sha256:
-            digest = hashlib.sha256(body).hexdigest()
+            digest = hashlib.sha256(data).hexdigest()
             options["ChecksumSHA256"] = sums.base64_of(digest)
         with self._translated("put", key):
             answer = self._clients.boto.upload_part(
-                **options, UploadId=upload_id, PartNumber=check_part_number(number), Body=body
+                **options, UploadId=upload_id, PartNumber=check_part_number(number), Body=InPlace(memoryview(data))
             )
-        return Part(number, len(body), bare_tag(answer["ETag"]), digest)
+        return Part(number, len(data), bare_tag(answer["ETag"]), digest)
 
     def list_parts(self, key: str, upload_id: str) -> tuple[Part, ...]:
         found: list[Part] = []

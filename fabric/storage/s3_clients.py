@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import RawIOBase
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,6 +48,7 @@ class Clients:
         self._lock = threading.Lock()
         self._session: Any = None
         self._boto: Any = None
+        self._boto_reads: Any = None
         self._stream: Any = None
         self._reads: Any = None
         self._summed: Any = None
@@ -55,6 +57,14 @@ class Clients:
     def boto(self) -> Any:
         with self._lock:
             return self._make_boto()
+
+    @property
+    def boto_reads(self) -> Any:
+        """Return the botocore client that only reads, as `reads`."""
+        with self._lock:
+            if self._boto_reads is None:
+                self._boto_reads = self._make_client(FIRST_BYTE_SECONDS)
+            return self._boto_reads
 
     @property
     def stream(self) -> Any:
@@ -81,32 +91,37 @@ class Clients:
 
     def close(self) -> None:
         with self._lock:
-            if self._boto is not None:
-                self._boto.close()
-            self._boto = self._stream = self._reads = self._summed = None
+            for client in (self._boto, self._boto_reads):
+                if client is not None:
+                    client.close()
+            self._boto = self._boto_reads = self._stream = self._reads = self._summed = None
 
     def _make_boto(self) -> Any:
         if self._boto is None:
-            from botocore.config import Config
-
-            target = self._target
-            self._boto = self._get_session().create_client(
-                "s3",
-                endpoint_url=target.endpoint or None,
-                region_name=target.region or self._get_session().get_config_variable("region") or "us-east-1",
-                config=Config(
-                    signature_version="s3v4",
-                    s3={"addressing_style": "virtual" if target.virtual else "path"},
-                    retries={"total_max_attempts": 1},
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                    connect_timeout=CONNECT_SECONDS,
-                    read_timeout=READ_SECONDS,
-                    max_pool_connections=CONNECTIONS_MOST,
-                ),
-            )
+            self._boto = self._make_client(READ_SECONDS)
+            self._boto.meta.events.register_last("before-call.s3.UploadPart", _in_place)
             self._boto.meta.events.register("before-sign.s3.UploadPart", _unsigned)
         return self._boto
+
+    def _make_client(self, read_seconds: float) -> Any:
+        from botocore.config import Config
+
+        target = self._target
+        return self._get_session().create_client(
+            "s3",
+            endpoint_url=target.endpoint or None,
+            region_name=target.region or self._get_session().get_config_variable("region") or "us-east-1",
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "virtual" if target.virtual else "path"},
+                retries={"total_max_attempts": 1},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=read_seconds,
+                max_pool_connections=CONNECTIONS_MOST,
+            ),
+        )
 
     def _get_session(self) -> Any:
         if self._session is None:
@@ -172,6 +187,19 @@ class Clients:
             "token": frozen.token,
             "expires_at": expires,
         }
+
+
+class InPlace(RawIOBase):
+    """A part's bytes, sent from where they lie: botocore takes bytes, which would be a copy, or what has a ``read``."""
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
+
+
+def _in_place(params: dict[str, Any], **_: object) -> None:
+    """Give the bytes themselves to what sends; nobody is asked first whether they may come, as a stream's reader is."""
+    params["body"] = params["body"].view
+    params["headers"].pop("Expect", None)
 
 
 def _unsigned(request: Any, **_: object) -> None:

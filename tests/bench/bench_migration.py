@@ -42,6 +42,7 @@ NAMES = ("disk", "mem", "local_s3", "s3_s3", "many", "huge")
 MANY, HUGE_BYTES = 100_000, pairs.GIB
 MANY_QUICK, HUGE_QUICK_BYTES = 3_000, 128 * pairs.MIB
 READ_BACK = {"verify": "read_back"}
+BESIDE = "rclone beside "  # the fabric with one proof, in the same world
 
 Figures = dict[str, float]
 
@@ -96,7 +97,7 @@ def remote(given: argparse.Namespace, name: str, share: float, program: str | No
     found: dict[str, Any] = {}
     for proof in ("cheapest", "read_back"):
         with opened(name, WHOLE.scaled(share * S3_SHARE), given.folder, {"verify": proof}) as pair:
-            found[proof], found["rclone"] = rounds(pair, program, given.rounds)
+            found[proof], found[f"{BESIDE}{proof}"] = rounds(pair, program, given.rounds)
     return found
 
 
@@ -126,12 +127,12 @@ def ratios_of(found: dict[str, dict[str, Any]]) -> Figures:
         "local_local_vs_rclone_check": lambda: min(
             _times(found["disk"], "fabric", "copy_sync_check"), _times(found["mem"], "fabric", "copy_check")
         ),
-        "local_s3_vs_rclone": lambda: _times(found["local_s3"], "cheapest", "copy"),
-        "local_s3_vs_rclone_check": lambda: _times(found["local_s3"], "read_back", "copy_check"),
-        "s3_s3_vs_rclone": lambda: _times(found["s3_s3"], "cheapest", "copy"),
-        "s3_s3_vs_rclone_check": lambda: _times(found["s3_s3"], "read_back", "copy_check"),
+        "local_s3_vs_rclone": lambda: _times(found["local_s3"], "cheapest", "copy", BESIDE),
+        "local_s3_vs_rclone_check": lambda: _times(found["local_s3"], "read_back", "copy_check", BESIDE),
+        "s3_s3_vs_rclone": lambda: _times(found["s3_s3"], "cheapest", "copy", BESIDE),
+        "s3_s3_vs_rclone_check": lambda: _times(found["s3_s3"], "read_back", "copy_check", BESIDE),
         "client_cpu_per_gb_vs_rclone_check": lambda: max(
-            found[name]["read_back"]["cpu_seconds"] / found[name]["rclone"]["cpu_copy_check"]
+            found[name]["read_back"]["cpu_seconds"] / found[name][f"{BESIDE}read_back"]["cpu_copy_check"]
             for name in ("local_s3", "s3_s3")
             if name in found
         ),
@@ -147,8 +148,8 @@ def ratios_of(found: dict[str, dict[str, Any]]) -> Figures:
     return ratios
 
 
-def _times(found: dict[str, Any], ours: str, peer: str) -> float:
-    return float(found["rclone"][peer] / found[ours]["seconds"])
+def _times(found: dict[str, Any], ours: str, peer: str, beside: str = "") -> float:
+    return float(found[f"{beside}{ours}" if beside else "rclone"][peer] / found[ours]["seconds"])
 
 
 def main() -> None:

@@ -120,7 +120,8 @@ class Pair:
         self.heads: list[Any] = []
 
     def fleet(self) -> Any:
-        given = config.Settings(stores={"a": self.source.settings, "b": self.target.settings})
+        stores = {"a": self.source.settings, "b": self.target.settings}
+        given = config.Settings(stores=stores, migration=self.settings)
         return fleets.Fleet(given, SystemClock())
 
     def fabric(self) -> dict[str, float]:
@@ -168,7 +169,7 @@ class Pair:
     def until_moved(world: Any, count: int) -> None:
         """Tick until all have ended; each must have been moved."""
         begun = time.monotonic()
-        while sum(world.jobs.counts().get(state, (0, 0))[0] for state in migration_world.ENDED) < count:
+        while sum(jobs for state, (jobs, _) in world.jobs.counts().items() if state in migration_world.ENDED) < count:
             assert time.monotonic() - begun < RUN_SECONDS_MOST, world.jobs.counts()
             world.migration.tools.stopping.wait(world.migration.tick())
         moved = world.jobs.counts().get("COMPLETED", (0, 0))[0]

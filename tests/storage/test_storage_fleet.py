@@ -10,7 +10,7 @@ import servers
 from cloud_checks import unavailable_and_never_unknown
 
 from fabric.core.clock import SystemClock
-from fabric.core.config import Settings, StoreSettings
+from fabric.core.config import MigrationSettings, Settings, StoreSettings
 from fabric.core.errors import (
     ConfigError,
     ForbiddenError,
@@ -48,6 +48,19 @@ def test_the_probe_finds_seaweedfs_fit_to_hold_heads(seaweed_server: servers.Ser
     assert list(store.list()) == []
     assert list(store.uploads()) == []
     store.close()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("verify", "asked"), [("cheapest", True), ("read_back", False), ("media", False)])
+def test_a_server_is_asked_for_a_sha256_only_where_it_may_be_the_proof(
+    seaweed_server: servers.Server, monkeypatch: pytest.MonkeyPatch, verify: str, asked: bool
+) -> None:
+    monkeypatch.setenv("A_SECRET", f"{seaweed_server.access_key}:{seaweed_server.secret_key}")
+    given = StoreSettings(url=seaweed_server.url, mode=Mode.MOVE, kind="managed", credentials="env:A_SECRET")
+    fleet = Fleet(Settings(stores={"s": given}, migration=MigrationSettings(verify=verify)), CLOCK)
+    assert fleet.probe("s").capabilities.server_sha256, "what was found is told as it is"
+    assert fleet.member("s").store.capabilities.server_sha256 is asked
+    fleet.close()
 
 
 @pytest.mark.server

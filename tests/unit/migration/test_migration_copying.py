@@ -13,7 +13,7 @@ import pytest
 from migration_world import World
 
 from fabric.core.config import MigrationSettings
-from fabric.core.errors import ConfigError
+from fabric.core.errors import ConfigError, UnavailableError
 from fabric.core.hours import bandwidth_hours
 from fabric.migration.parts import MIB, PARTS_MOST, part_size
 from fabric.migration.throttle import Throttle
@@ -95,11 +95,44 @@ def test_a_read_back_that_was_asked_for_is_made_whatever_the_server_keeps(tmp_pa
     assert target.opened >= 1
 
 
-def test_parts_grow_with_the_blob_and_are_never_too_many() -> None:
+def test_an_upload_whose_parts_have_hashes_begins_anew_where_they_are_no_longer_asked_for(tmp_path: Path) -> None:
+    world = World(tmp_path, settings=MigrationSettings(part_bytes=PART))
+    target = Stopping(world.store("b"))
+    world.fleet.members["b"].store = target
+    world.migration.start()
+    world.write("k", LARGE)
+    world.decide("k", "b/cold")
+    world.tick_until("PAUSED")
+    target.capabilities = msgspec.structs.replace(target.capabilities, server_sha256=False)
+    world.health.down.clear()
+    (job,) = world.settle()
+    assert job.state == "COMPLETED", job.reason
+    assert len({upload for upload, _ in target.sent}) == 2
+    assert [number for upload, number in target.sent if upload == target.sent[-1][0]] == [1, 2, 3, 4, 5]
+    assert world.read("k") == LARGE
+    world.close()
+
+
+class Stopping(Keeping):
+    """A server whose parts have hashes while they are asked for, and that stops at the fourth."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.sent: list[tuple[str, int]] = []
+
+    def put_part(self, key: str, upload_id: str, number: int, data: Any) -> Any:
+        if number == 4 and self.capabilities.server_sha256:
+            raise UnavailableError("the store does not answer", store=self.name)
+        self.sent.append((upload_id, number))
+        return super().put_part(key, upload_id, number, data)
+
+    def list_parts(self, key: str, upload_id: str) -> Any:
+        return tuple(msgspec.structs.replace(part, sha256="ab" * 32) for part in super().list_parts(key, upload_id))
+
+
+def test_parts_are_as_large_as_set_and_never_too_many() -> None:
     assert part_size(16 * MIB, 8 * MIB) == 8 * MIB
-    assert part_size(64 * MIB, 8 * MIB) == 16 * MIB
-    assert part_size(1024 * MIB, 8 * MIB) == 16 * MIB
-    assert part_size(1024 * MIB, 8 * MIB, grown=1) == 8 * MIB
+    assert part_size(1024 * MIB, 8 * MIB) == 8 * MIB
     largest = 5 << 40
     assert largest / part_size(largest, 8 * MIB) <= PARTS_MOST
 
