@@ -11,11 +11,14 @@ import msgspec
 from fabric.cli.adopted import plan_adopted
 from fabric.cli.arguments import read_plan_file
 from fabric.cli.client import act
+from fabric.cli.coverage import coverage_told
 from fabric.cli.replay import SeveralFiles
 from fabric.cli.show import show
+from fabric.core.errors import BadInputError
 from fabric.core.units import format_usd
 
 MOVES_SHOWN = 30
+OF_A_LOG = ("inventory", "classes", "prices")
 MOVE_COLUMNS = (
     "key", "source", "target", "once_usd", "saving_usd_month", "pays_back", "worst_usd", "undo_late_usd",
 )  # fmt: skip
@@ -48,6 +51,12 @@ def plan(session: Any, /, out: Path | None, spend_cap: float | None, **asked: An
     if asked["accesses"]:
         _show_imported(session, _imported(out, spend_cap, **asked))
         return
+    if needless := [name for name in OF_A_LOG if asked[name]]:
+        options = ", ".join(f"--{name}" for name in needless)
+        raise BadInputError(
+            f"{options}: for a plan from a log only",
+            hint="give the log with --accesses; for a bill without one: python -m fabric replay --inventory FILE",
+        )
     if asked["adopted"]:
         plan_adopted(session, out, spend_cap, asked["adopted"], asked["to"])
         return
@@ -136,7 +145,7 @@ def _imported(out: Path | None, spend_cap: float | None, **asked: Any) -> dict[s
     found = plan_source(source, PriceBook.load(asked["prices"]), asked["provider"], classes, spend_cap)
     if out is not None:
         write_moves(out, found.trace, found.tariff, found.moves, source.names)
-    return {**document(found.sums, found.tariff, source.assumed), **source.told}
+    return {**document(found.sums, found.tariff, (*source.assumed, *found.assumed)), **source.told}
 
 
 def _show_imported(session: Any, found: dict[str, Any]) -> None:
@@ -157,6 +166,9 @@ def _show_imported(session: Any, found: dict[str, Any]) -> None:
         click.echo(f"Left out: {count:,} moves, because {why}.")
     for sentence in found["assumptions"]:
         click.echo(f"Assumed: {sentence}.")
+    if "coverage" in found:
+        for sentence in coverage_told(found["coverage"], "A plan is made all the same: it is refused"):
+            click.echo(sentence)
     if found.get("scanners"):
         names = ", ".join(scanner["requester"] for scanner in found["scanners"])
         click.echo(f"Left out of what the rule learns from, as scanners: {names}.")

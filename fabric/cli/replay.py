@@ -14,6 +14,7 @@ import msgspec
 from click.core import ParameterSource
 
 from fabric.cli.client import act
+from fabric.cli.coverage import coverage_told
 from fabric.cli.show import show
 from fabric.core.errors import BadInputError, NotFoundError
 from fabric.core.units import format_size, format_usd
@@ -171,7 +172,9 @@ def _show_rejected(told: dict[str, Any]) -> None:
 
 def told_of(document: dict[str, Any], *, decided: bool = False) -> list[str]:
     """Return what to say of a log: how whole it is, and who only scans; ``decided``: decisions were written from it."""
-    said = _coverage_told(document["coverage"], decided) if "coverage" in document else []
+    written = "The decisions are" if decided else "With --decisions the fabric's moves are"
+    acted = f"{written} written all the same, and a live plan would be made of such a record too: both are refused"
+    said = coverage_told(document["coverage"], acted) if "coverage" in document else []
     for scanner in document.get("scanners", ()):
         said.append(
             f"Scanner: {scanner['requester']} made {scanner['share_of_reads']:.0%} of the reads "
@@ -186,25 +189,6 @@ def told_of(document: dict[str, Any], *, decided: bool = False) -> list[str]:
             else "The fabric's own rules learned from that as from all reads."
         )
     return said
-
-
-def _coverage_told(met: dict[str, Any], decided: bool) -> list[str]:
-    """Say how much of the accesses a log holds beside the floor; where that is not known, that nothing is refused."""
-    refusal, floor = met["refusal"], f"{met['floor'] * 100:.4g}%"
-    if not met["known"]:
-        written = "The decisions are" if decided else "With --decisions the fabric's moves are"
-        acted_on = (
-            f"{written} written all the same, and a live plan would be made of such a record too: both are refused "
-            f"only where the share is known to be below the floor (here {floor}; live, placement.coverage_floor)."
-        )
-        return [f"{refusal[0].upper()}{refusal[1:]}.", acted_on]
-    if refusal:
-        return [f"No planner should act on this: {refusal}."]
-    beside = f"{'at' if met['share'] == met['floor'] else 'above'} the floor of {floor}"
-    beside += ", though its interval reaches below" if met["low"] < met["floor"] else ""
-    share, low, high = (f"{met[name]:.1%}" for name in ("share", "low", "high"))
-    told = "; ".join(met["evidence"])
-    return [f"The log holds an estimated {share} of the accesses ({low} to {high}), {beside}: {told}."]
 
 
 def _compared(**asked: Any) -> tuple[dict[str, Any], Any]:

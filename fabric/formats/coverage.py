@@ -148,12 +148,10 @@ def coverage(
     missing = sum(gap.missing for gap in gaps)
     low, high = _spread(gaps, missing, late_sd)
     high += losses.doubtful
-    evidence = _evidence(enough, gaps, missing, late, records)
+    evidence = _evidence(enough, losses, missing, late, records)
+    enough = enough and not losses.bursty
     share = _share(records, missing + late)
     span = (_share(records, high + late), _share(records, low + late))
-    if losses.bursty:
-        span = (0.0, span[1])
-        evidence.append("silence is usual in this log, so that lost hours cannot be told from it")
     denied = [check for check in checks if check.expected >= CHECKS_LEAST]
     for check in denied:
         p, least, most = check.share
@@ -177,13 +175,15 @@ def _spread(gaps: tuple[Gap, ...], missing: float, late_sd: float) -> tuple[floa
     return max(0.0, missing - below), missing + above
 
 
-def _evidence(enough: bool, gaps: tuple[Gap, ...], missing: float, late: float, records: int) -> list[str]:
+def _evidence(enough: bool, losses: Losses, missing: float, late: float, records: int) -> list[str]:
     if not enough:
         dated = f"an inventory that dates {CHECKS_LEAST} of its writes or last accesses"
         needed = f"{RECORDS_LEAST} records over {HOURS_LEAST} hours, or {dated}"
         return [f"{records:,} records are too few or too short: an estimate needs {needed}"]
-    hours = sum(round((gap.end - gap.start) / HOUR) for gap in gaps)
-    told = [f"{len(gaps)} gaps of {hours} hours against the log's own level, some {missing:,.0f} records"]
+    if losses.bursty:
+        return ["silence is usual in this log, so that lost hours cannot be told from it"]
+    hours = sum(round((gap.end - gap.start) / HOUR) for gap in losses.gaps)
+    told = [f"{len(losses.gaps)} gaps of {hours} hours against the log's own level, some {missing:,.0f} records"]
     if late >= 0.5:
         told.append(f"some {late:,.0f} records of the last hours are not delivered yet")
     return told

@@ -8,7 +8,7 @@ move are kept.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -279,6 +279,7 @@ class Imported:
     tariff: Tariff
     moves: FleetMoves
     sums: FleetSums
+    assumed: tuple[str, ...] = ()  # beside what the source assumes
 
 
 def plan_source(source: Source, book: PriceBook, provider: str, classes: Sequence[str], cap: float | None) -> Imported:
@@ -294,10 +295,23 @@ def plan_source(source: Source, book: PriceBook, provider: str, classes: Sequenc
     tariff = plain_only(tariff_of(book, provider, classes or default_classes(book, provider)))
     trace = source.trace()
     learned = source.learned(trace)
-    held = present(trace, tariff, source)
+    left = set(book.sheet(provider).managed)
+    held, stays = present(trace, tariff, source, left=left), _in_classes(trace, source, left)
     with TemporaryDirectory() as folder:
         ledger = Ledger.mapped(tariff, trace.lives, Path(folder) / "records", GATE)
         ledger.live(learned.columns, trace.days)
         wanted = ledger.held()
     now = source.origin + trace.days * SECONDS_PER_DAY
-    return Imported(trace, tariff, *plan_fleet(trace, tariff, wanted, held, now=now, cap=cap))
+    held = np.where(stays, wanted, held)
+    return Imported(trace, tariff, *plan_fleet(trace, tariff, wanted, held, now=now, cap=cap), _left(stays))
+
+
+def _in_classes(trace: Trace, source: Source, names: Collection[str]) -> NDArray[np.bool_]:
+    """Return which lives the inventory lists in one of the classes; shape (lives,)."""
+    inside = np.array([*(name in names for name in source.classes), False])
+    return np.asarray(inside[source.storage_class[trace.obj]] if source.classes else np.zeros(trace.lives, np.bool_))
+
+
+def _left(stays: NDArray[np.bool_]) -> tuple[str, ...]:
+    count = int(stays.sum())
+    return (f"{count:,} objects lie in a tier that the provider manages: they are left to it",) if count else ()

@@ -117,8 +117,8 @@ function saidSheet(found) {
     told.read === undefined ? null : block("Lines", [`${whole(told.read)} read, ${whole(told.accepted)} used, ${whole(told.repeated)} repeated`,
       rejected.length ? `${whole(rejected.reduce((sum, [, count]) => sum + count, 0))} rejected` : "none rejected", ...Object.entries(told.left_out ?? {}).filter(([, count]) => count).map(([what, count]) => `${whole(count)} ${what} left out`)]),
     rejected.length ? block("Rejected", rejected.map(([reason, count]) => `${whole(count)} × ${reason}${sample(told.samples?.[reason])}`)) : null,
-    found.coverage?.known && found.coverage.low > 0 ? block("Coverage", [`the log holds ${figure(found.coverage.share * 100, "percent")} of the accesses (${figure(found.coverage.low * 100, "percent")} to ${figure(found.coverage.high * 100, "percent")})`, ...found.coverage.evidence]) : null,
-    found.coverage && !(found.coverage.known && found.coverage.low > 0) ? block("Coverage", ["how much of the accesses the log holds cannot be told from it", ...(found.coverage.known ? [] : found.coverage.evidence)]) : null,
+    found.coverage?.known ? block("Coverage", [`the log holds ${figure(found.coverage.share * 100, "percent")} of the accesses (${figure(found.coverage.low * 100, "percent")} to ${figure(found.coverage.high * 100, "percent")})`, ...found.coverage.evidence]) : null,
+    found.coverage && !found.coverage.known ? block("Coverage", ["how much of the accesses the log holds cannot be told from it", ...found.coverage.evidence]) : null,
     found.scanners?.length ? block("Scanners", found.scanners.map((one) => `${one.requester}: ${whole(one.reads)} reads in ${figure(one.passes)} passes`)) : null,
   ];
   return h("section", { class: "sheet said-sheet", "aria-label": "Assumptions" }, h("h2", {}, "What this rests on"), h("div", { class: "said" }, parts.filter(Boolean)));

@@ -6,7 +6,7 @@ With an invoice: the do-nothing bill of the replay beside it, line by line, and 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,15 +206,19 @@ def do_nothing(trace: Trace, tariff: Tariff, source: Source, book: PriceBook, pr
     return DoNothing(found.by_line, tuple(_expected(trace, tariff, to, found.lines)), moves, tariff)
 
 
-def present(trace: Trace, tariff: Tariff, source: Source) -> NDArray[np.int64]:
+def present(trace: Trace, tariff: Tariff, source: Source, *, left: Collection[str] = ()) -> NDArray[np.int64]:
     """Return the class of each life that the inventory states, the hot one where none does.
+
+    Args:
+        left: classes that the caller leaves as they are; the hot one stands for them.
 
     Raises:
         BadInputError: the inventory has a class that is not among the tariff's.
     """
     if not source.classes:
         return np.zeros(trace.lives, np.int64)
-    known = np.array([tariff.names.index(name) if name in tariff.names else -1 for name in source.classes], np.int64)
+    stated = [tariff.names[0] if name in left else name for name in source.classes]
+    known = np.array([tariff.names.index(name) if name in tariff.names else -1 for name in stated], np.int64)
     numbers = source.storage_class[trace.obj]
     to = np.where(numbers >= 0, known[np.maximum(numbers, 0)], 0)
     if (to < 0).any():

@@ -65,6 +65,17 @@ def test_a_changed_plan_of_adopted_objects_is_refused(own: Path) -> None:
     assert "the plan was changed after it was made" in said
 
 
+def test_a_plan_file_from_before_plans_had_notes_is_applied(own: Path) -> None:
+    plan = _fabric(own, "plan", "--adopted", "nas/films", "--to", "big/hdd", "-o", own / "plan.json")
+    (own / "plan.json").write_text(json.dumps({name: said for name, said in plan.items() if name != "notes"}))
+    stored = own / "data" / "plans" / f"{plan['sha256']}.adopted"
+    stored.write_text(
+        json.dumps({name: said for name, said in json.loads(stored.read_text()).items() if name != "notes"})
+    )
+    applied = _fabric(own, "apply", own / "plan.json")
+    assert (applied["moves"], applied["not_ordered"]) == (2, [])
+
+
 def test_files_of_a_store_in_mode_copy_do_not_leave_it(own: Path) -> None:
     (own / "more.toml").write_text(SETTINGS.format(folder=own, mode="copy"))
     said = refused(own, "--config", own / "more.toml", "plan", "--adopted", "nas", "--to", "big/hdd")

@@ -203,11 +203,11 @@ def test_of_a_whole_log_the_share_is_said_with_its_interval_and_the_floor(tmp_pa
     assert met["known"]
 
 
-def test_of_a_log_whose_silences_tell_nothing_the_interval_and_the_reason_are_said(tmp_path: Path) -> None:
+def test_of_a_log_whose_silences_tell_nothing_it_is_said_that_its_share_is_not_known_and_why(tmp_path: Path) -> None:
     (tmp_path / "quiet.log").write_text(access_log())
     said = replayed(tmp_path, tmp_path / "quiet.log")
-    assert "(0.0% to 100.0%), above the floor of 95%, though its interval reaches below: " in said
-    assert "silence is usual in this log" in said
+    assert "the log holds is not known: silence is usual in this log" in said
+    assert "refused only where the share is known to be below the floor (here 95%" in said
 
 
 def test_of_a_log_with_lost_days_the_share_is_said_and_its_decisions_are_not_written(tmp_path: Path) -> None:

@@ -115,8 +115,8 @@ def test_a_plan_takes_a_bounded_number_of_bytes_an_object_beside_the_past() -> N
     assert peak < 100 * count  # ten million objects: under 1 GB beside their columns
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fabric", "--json", *arguments]
+def run(folder: Path, *arguments: str, as_json: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fabric", *(["--json"] if as_json else []), *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
 
 
@@ -145,6 +145,40 @@ def test_a_plan_on_poor_coverage_ends_with_code_6_and_one_clear_sentence(tmp_pat
     problem = json.loads(done.stderr)
     assert "below the floor of 95%" in problem["title"]
     assert 0.8 < problem["share"] < 0.93
+
+
+def test_a_plan_of_a_log_says_how_much_of_the_accesses_it_rests_on(tmp_path: Path) -> None:
+    log = hourly_log(tmp_path, range(24 * 20), range(200, 260))
+    done = run(tmp_path, "plan", "--accesses", str(log), "--coverage-floor", "0.5", as_json=False)
+    assert "The log holds an estimated 8" in done.stdout
+    assert "above the floor of 50%: 1 gaps of 60 hours" in done.stdout
+    short = hourly_log(tmp_path, range(10), range(0))
+    done = run(tmp_path, "plan", "--accesses", str(short), as_json=False)
+    assert "How much of the accesses the log holds is not known: 200 records are too few" in done.stdout
+    assert "A plan is made all the same" in done.stdout
+
+
+def test_objects_in_a_tier_that_the_provider_manages_are_left_to_it_and_counted(tmp_path: Path) -> None:
+    times = [(n, START + n) for n in range(20)] + [(19, START + 300 * 86400)]
+    said = {"sent": "900000000", "size": "900000000", "requester": "ann"}
+    lines = [s3_line(f"a/o{n}", at=at, request=f"{n}-{at}", **said) for n, at in times]
+    (tmp_path / "log").write_text("".join(lines))
+    rows = [f"pail,a/o{n},900000000,{'INTELLIGENT_TIERING' if n < 5 else 'STANDARD'}" for n in range(20)]
+    (tmp_path / "listed.csv").write_text("\n".join(["Bucket,Key,Size,StorageClass", *rows]) + "\n")
+    moves = tmp_path / "moves.csv"
+    asked = ("--accesses", str(tmp_path / "log"), "--inventory", str(tmp_path / "listed.csv"))
+    done = run(tmp_path, "plan", *asked, "-o", str(moves))
+    assert done.returncode == 0, done.stderr
+    assert "5 objects lie in a tier that the provider manages: they are left to it" in done.stdout
+    moved = {row["key"] for row in csv.DictReader(moves.open(encoding="utf-8"))}
+    assert moved == {f"pail/a/o{n}" for n in range(5, 20)}
+
+
+def test_a_plan_of_an_inventory_without_a_log_is_refused_and_the_hint_names_what_tells_of_one(tmp_path: Path) -> None:
+    done = run(tmp_path, "plan", "--inventory", "objects.csv", "--classes", "standard")
+    assert done.returncode == 2
+    assert "--inventory, --classes" in done.stderr
+    assert "replay --inventory" in done.stderr
 
 
 def test_a_plan_of_a_log_is_written_as_rows_and_says_what_it_assumed(tmp_path: Path) -> None:
