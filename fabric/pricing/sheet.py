@@ -23,6 +23,7 @@ MANAGED_NOTE = (
     "the provider does not say at which level of the managed tier an object lies: it is priced by the days without a "
     "read that are known, at the hottest level down to the deepest where they are not, with the fee for each object"
 )
+HOTTEST = "a managed tier at its hottest level"  # begins its evidence, which receipts keep
 PER_OBJECT = "intelligent_tiering"  # the one managed tier that is set object by object, as a storage class is
 
 Usd = Annotated[float, Meta(ge=0)]
@@ -82,8 +83,11 @@ class ClassPrice(msgspec.Struct, frozen=True):
 
     @property
     def managed(self) -> bool:
-        """Whether the provider moves objects inside it: its rate is then the hottest level's, with a range."""
-        return self.levels is not None
+        """Whether the provider moves objects inside it: its rate is then the hottest level's, with a range.
+
+        Receipts from before prices had levels say so by the tier's evidence alone, and are computed again from it.
+        """
+        return self.levels is not None or self.tier.evidence.startswith(HOTTEST)
 
     @property
     def storage_per_byte_day(self) -> float:
@@ -227,7 +231,7 @@ def _hottest(sheet: Sheet, figures: Mapping[str, float], levels: Levels) -> Tier
         transition_in_per_1k=figures.get("put_per_1k", hot.transition_in_per_1k),
         retrieval_per_gb=figures.get("retrieval_per_gb", 0.0),
         first_byte_ms=hot.first_byte_ms,
-        evidence="a managed tier at its hottest level; an object's own level and its fee are priced apart",
+        evidence=f"{HOTTEST}; an object's own level and its fee are priced apart",
         marks={"storage": "estimate"},
         ranges={"storage_per_gb_month": (min(levels.per_gb_month), levels.per_gb_month[0])},
     )
