@@ -135,5 +135,14 @@ def _day_before(time: NDArray[np.float64], origin: float, trace: Trace) -> Days:
 def _notes(past: Past, trace: Trace, given: Given) -> tuple[str, ...]:
     if not given.accesses:
         return (*past.assumptions, NO_TAGS, NO_READS.format(days=trace.days))
-    refusal = log_coverage(past).refusal if len(past) else ""
-    return (*past.assumptions, NO_TAGS, *([f"the log is not whole: {refusal}"] if refusal else []))
+    return (*past.assumptions, NO_TAGS, *_coverage_told(past))
+
+
+def _coverage_told(past: Past) -> tuple[str, ...]:
+    """Say what is known to be missing from a log, or that its coverage is not known; nothing of a whole one."""
+    if not len(past):
+        return ()
+    met = log_coverage(past)
+    if not met.refusal:
+        return ()
+    return (f"the log is not whole: {met.refusal}" if met.known else met.refusal,)

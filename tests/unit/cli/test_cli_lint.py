@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fabric.cli.main import cli
+from tests.timemachine_world import START, access_log, log_line
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = {
@@ -162,3 +164,24 @@ def test_a_place_that_cannot_be_written_is_named(document: Path, tmp_path: Path)
 
 def test_a_tier_that_is_not_explained_rightly_is_refused(document: Path) -> None:
     assert "WARM=aws:standard_ia" in run("lint", document, "--tier", "WARM=blue").stderr
+
+
+def test_of_a_log_whose_coverage_is_not_known_it_is_not_said_that_something_is_missing(
+    document: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "quiet.log").write_text(access_log())
+    notes = answer(document, "--accesses", tmp_path / "quiet.log")["notes"]
+    (said,) = [note for note in notes if "silence is usual in this log" in note]
+    assert said.startswith("how much of the accesses the log holds is not known")
+
+
+def test_of_a_log_with_lost_days_it_is_said_that_it_is_not_whole(document: Path, tmp_path: Path) -> None:
+    days = [START + timedelta(hours=hour) for hour in range(24 * 20) if not 200 <= hour < 260]
+    lines = [
+        log_line(at + timedelta(minutes=n), f"logs/{n}", 2048, request=n + 20 * number)
+        for number, at in enumerate(days)
+        for n in range(20)
+    ]
+    (tmp_path / "lost.log").write_text("".join(lines))
+    notes = answer(document, "--accesses", tmp_path / "lost.log")["notes"]
+    assert any(note.startswith("the log is not whole: the log holds an estimated 8") for note in notes)
