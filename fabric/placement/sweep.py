@@ -5,6 +5,11 @@ reference. Here a row is read once and nothing is kept of it but its scores. Con
 negative binomial distribution, as a sum of its first terms in place of an incomplete beta function. What lies within
 SLACK of a bound, or needs more than TERMS_MOST terms, is worked out again by the reference, so that a sweep opens the
 very gates that a plan opens.
+
+What it is for: `bench_placement.py` and `bench_scale.py` measure with it what scoring alone costs. Nothing in the
+fabric calls it; no decision, plan or receipt comes from it. Those value whole arrays, since a receipt keeps the
+figures of every option. It is for plain classes: a managed tier's fee is not among its terms, so that scores from one
+are not the plan's.
 """
 
 from __future__ import annotations
