@@ -6,7 +6,7 @@ import ctypes
 import mmap
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
@@ -28,8 +28,11 @@ class Buffers:
     @contextmanager
     def lent(self, size_bytes: int, count: int = 1) -> Iterator[list[memoryview]]:
         """Lend ``count`` buffers of ``size_bytes`` each; what is in them is of no meaning."""
-        taken = [self._take(size_bytes) for _ in range(count)]
+        with self._lock:
+            self._lent += count
+        taken: list[mmap.mmap] = []
         try:
+            taken += [self._take(size_bytes) for _ in range(count)]
             yield [memoryview(memory)[:size_bytes] for memory in taken]
         finally:
             with self._lock:
@@ -38,14 +41,14 @@ class Buffers:
 
     def _take(self, size_bytes: int) -> mmap.mmap:
         with self._lock:
-            self._lent += 1
             for at, memory in enumerate(self._kept):
                 if len(memory) >= size_bytes:
                     return self._kept.pop(at)
             self._kept.clear()
         memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if size_bytes >= HUGE_PAGE_BYTES:
-            memory.madvise(mmap.MADV_HUGEPAGE)  # cleared in a few large pages where the system has them
+            with suppress(OSError):  # a system without large pages refuses
+                memory.madvise(mmap.MADV_HUGEPAGE)  # cleared in a few of them
         return memory
 
 

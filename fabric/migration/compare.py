@@ -35,10 +35,10 @@ def is_same(edge: Edge, copy: Checkpoint, gate: Gate) -> bool:
         FabricError: of the target.
     """
     source = innermost(edge.source)  # what this machine holds in memory is no request to a store
-    if not copy.blob_bytes or not isinstance(source, Caches) or not source.is_cached(edge.replica.blob):
+    if not copy.blob_bytes or not isinstance(source, Caches):
         return False
     try:
-        return _is_same(edge, source, copy, gate)
+        return source.is_cached(edge.replica.blob) and _is_same(edge, source, copy, gate)
     except FabricError as error:
         if error.context.get("store") == edge.source.name != edge.target.name:
             return False

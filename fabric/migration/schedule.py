@@ -94,16 +94,18 @@ class Schedule:
         held = self._phases.held(waiting)
         free = [job for job in waiting if job.id not in held]
         groups = grouped(free, self._alone, at_once=tools.batches_at_once, part_bytes=tools.settings.part_bytes)
-        for group in sorted(groups, key=self._comes_later):
+        ordered = sorted(groups, key=self._comes_later)
+        for at, group in enumerate(ordered):
             if self._turns_asked() >= self._tasks_most:
-                self._scan_after = before(waiting, group[0])
+                self._scan_after = before(waiting, min((left[0] for left in ordered[at:]), key=lambda job: job.id))
                 break
             started += self._try_group(group) if group[1:] else self._try(group[0], lambda found: found)
         return started
 
     def _comes_later(self, group: Sequence[Job]) -> bool:
         """Say whether a group waits for the batches between folders: these go one at a time, beside all others."""
-        return len(group) == 1 or not self.tools.between_folders(group[0])
+        alone = self.tools.settings.workers == 1  # a batch first would leave no turn to any other, while batches come
+        return not alone and (len(group) == 1 or not self.tools.between_folders(group[0]))
 
     def _waiting(self, risks: Sequence[str]) -> list[Job]:
         """Return waiting jobs that no task has taken, from where the last look ended or, now and then, the first."""

@@ -17,6 +17,7 @@ from fabric.catalog.jobs import Checkpoint, Job, Jobs
 from fabric.catalog.runs import Runs
 from fabric.core.clock import SECONDS_PER_DAY, Clock
 from fabric.core.config import MigrationSettings
+from fabric.core.errors import NotFoundError
 from fabric.core.words import ObjectPolicy, Place
 from fabric.migration import machine
 from fabric.migration.copy import Edge
@@ -175,9 +176,12 @@ class Tools:
         )
 
     def between_folders(self, job: Job) -> bool:
-        """Say whether both stores of the job write groups."""
-        names = (Place.parse(job.source).store, Place.parse(job.target).store)
-        return all(grouping(self.fleet.member(name).store) is not None for name in names)
+        """Say whether both stores of the job write groups; no where one is not in the fleet, which validation names."""
+        try:
+            members = [self.fleet.member(Place.parse(name).store) for name in (job.source, job.target)]
+        except NotFoundError:
+            return False
+        return all(grouping(member.store) is not None for member in members)
 
     def batches_at_once(self, job: Job) -> int:
         """Return how many batches of the job's edge are carried at once."""

@@ -429,7 +429,8 @@ class LocalStore(NoSums):
         except NotFoundError:
             return False
         try:
-            return is_resident(handle, os.fstat(handle).st_size)
+            with translated(store=self.name, path=self.root, key=key):
+                return is_resident(handle, os.fstat(handle).st_size)
         finally:
             os.close(handle)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +20,7 @@ from migration_world import World
 from fabric.catalog.heads import Head
 from fabric.catalog.jobs import Job
 from fabric.core.config import MigrationSettings
+from fabric.migration import buffers
 from fabric.migration.grouping import BATCH_LEAST, BATCH_MOST, SMALL_BYTES, grouped
 from fabric.migration.schedule import FOLDER_BATCHES_MOST
 from fabric.storage.fault import Failure, Fault, Switch
@@ -261,3 +265,38 @@ def test_few_small_jobs_are_shared_among_the_workers_and_many_fill_batches() -> 
     assert len(grouped(waiting(BATCH_LEAST - 1), (), at_once=lambda _: 4)) == BATCH_LEAST - 1
     large = grouped(waiting(32, bytes=SMALL_BYTES), (), at_once=lambda _: 1)
     assert len(large[0]) == 16  # as many as are held in memory
+
+
+def test_a_waiting_move_to_a_store_that_was_taken_out_of_the_settings_holds_up_no_other(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.migration.start()
+    world.write("gone", b"x" * 100)
+    world.decide("gone", "c/hot")
+    world.freeze.on = True
+    world.migration.tick()
+    world.freeze.on = False
+    del world.fleet.members["c"]
+    world.write("k", b"y" * 100)
+    world.decide("k", "b/hot")
+    world.settle()
+    assert (world.job("k").state, world.job("gone").state) == ("COMPLETED", "FAILED")
+    assert "there is no such store" in world.job("gone").reason
+    world.close()
+
+
+def test_a_system_without_large_pages_moves_in_small_ones_and_no_lent_memory_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(mmap.mmap):
+        def madvise(self, *_: Any) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(buffers.mmap, "mmap", Small)
+    world = World(tmp_path, settings=MigrationSettings(part_bytes=5 << 20))
+    world.migration.start()
+    world.write("k", bytes(11 << 20))
+    world.decide("k", "b/hot")
+    (job,) = world.settle()
+    assert job.state == "COMPLETED", job.reason
+    assert buffers.BUFFERS._lent == 0
+    world.close()
