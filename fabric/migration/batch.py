@@ -64,7 +64,6 @@ class Batches:
                     return []
                 found += self._passed(job, heads.get(job.key))
             if found:
-                check_health(tools, found[0].edge)
                 check_room(tools, found[0].edge, sum(len(move.put.data) for move in found))
             return found
         return []
@@ -77,6 +76,7 @@ class Batches:
             check_target(self._tools, job, edge)
             if not _is_plain(edge):
                 return []
+            check_health(self._tools, edge)
             move = self._source(job, edge)
         except FabricError as error:
             if error.retryable:

@@ -88,7 +88,7 @@ def copy_between(
     version (``again``): it is taken as it is, and proven or refused by `verify`; sealed anew, it is made again.
 
     Args:
-        whole: hash the source as one, also where each part has a hash of its own.
+        whole: hash the source as one; its parts then have no hash of their own, but where a server is told one.
 
     Raises:
         PreconditionError, NotFoundError: the source is not what the head says any more.

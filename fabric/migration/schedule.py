@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -293,7 +294,9 @@ class Schedule:
         logger.error("a job's step failed", extra={"job": job_id, "why": str(error)}, exc_info=error)
         job = self.tools.jobs.get(job_id)
         if not isinstance(error, FabricError) and job.state in (State.IN_PROGRESS, State.VERIFYING, State.VALIDATING):
-            self.tools.go(job, State.FAILED, reason=f"a fault of the program: {error!r}", ended=self.tools.clock.now())
+            reason = f"a fault of the program: {error!r}"
+            with suppress(LostLeaseError):  # it is another's by now
+                self.tools.go(job, State.FAILED, reason=reason, ended=self.tools.clock.now())
 
 
 def before(waiting: Sequence[Job], job: Job) -> str:

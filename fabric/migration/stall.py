@@ -12,6 +12,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from fabric.catalog.jobs import Job, LostLeaseError
 from fabric.core.errors import ConflictError
 from fabric.migration.machine import ENDED, State
@@ -21,6 +23,7 @@ STALL_SECONDS = 2.0  # a worker that is not stuck has seen by then that the stor
 NO_ANSWER = "the store does not answer"
 
 logger = logging.getLogger(__name__)
+replace = msgspec.structs.replace
 
 
 class Stalls:
@@ -61,6 +64,9 @@ def _let_wait(tools: Tools, job: Job) -> bool:
     changes: dict[str, Any] = {"reason": NO_ANSWER, "epoch": job.epoch + 1, "attempts": job.attempts + 1}
     if state is State.ROLLING_BACK:
         tools.jobs.change(job, tools.claimed(job), "stalled", why=NO_ANSWER)
+    elif state is State.PENDING:  # a batch reads its source before its jobs begin
+        waits = replace(tools.claimed(job), reason=NO_ANSWER, attempts=job.attempts + 1)
+        tools.jobs.change(job, waits, "stalled", why=NO_ANSWER)
     elif state not in (State.VALIDATING, State.IN_PROGRESS, State.VERIFYING):
         return False
     elif tools.wishes.get(job.id) == "cancel":

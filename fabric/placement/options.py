@@ -17,7 +17,7 @@ from fabric.core.words import DEADLINE_MS, ObjectPolicy
 from fabric.placement.facts import Facts
 from fabric.placement.places import Survey, View, misplaced
 from fabric.placement.ports import SuiteFor
-from fabric.placement.score import Gate, Moves, Scores, open_gates, rent_paid, score_moves
+from fabric.placement.score import Moves, Scores, rent_paid, score_moves
 from fabric.pricing.cost import fee_usd, remainder_usd, requests_usd, retrieval_usd, storage_usd
 from fabric.pricing.sheet import ClassPrice, EgressPrice, PriceBook
 
@@ -131,20 +131,6 @@ def nearest(views: Sequence[View]) -> View:
 
 def value(found: Group, facts: Facts, horizon_days: float) -> Valued:
     """Price and score every option of every object of a group."""
-    moves, ages = _moves(found, facts, horizon_days)
-    scores = score_moves(moves)
-    net = scores.saving_month * horizon_days / 30.0 - moves.move_cost
-    rent = _rent(moves.storage_saving, moves.read_extra, ages, facts)
-    return Valued(scores, moves.storage_saving, moves.read_extra, moves.move_cost, net, rent)
-
-
-def passing(found: Group, facts: Facts, horizon_days: float, gate: Gate) -> NDArray[np.bool_]:
-    """Say which options of which objects pass the gate, shape (objects, options): `value` without its figures."""
-    return open_gates(_moves(found, facts, horizon_days)[0], gate)
-
-
-def _moves(found: Group, facts: Facts, horizon_days: float) -> tuple[Moves, Array]:
-    """Return every option of every object as a move, and the days each copy has lain in its place."""
     options = found.options
     size = facts.inputs.size_bytes[:, None]
     per_read = facts.inputs.bytes_per_read[:, None]
@@ -163,7 +149,10 @@ def _moves(found: Group, facts: Facts, horizon_days: float) -> tuple[Moves, Arra
         burst=facts.demand.burst[:, None],
         horizon_days=horizon_days,
     )
-    return moves, ages
+    scores = score_moves(moves)
+    net = scores.saving_month * horizon_days / 30.0 - moves.move_cost
+    rent = _rent(moves.storage_saving, moves.read_extra, ages, facts)
+    return Valued(scores, moves.storage_saving, moves.read_extra, moves.move_cost, net, rent)
 
 
 def move_cost(size: Array, options: Sequence[Option], ages: Array) -> Array:

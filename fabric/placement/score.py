@@ -16,8 +16,7 @@ Confidence = P(saving over the horizon >= cost of the move) under `demand`, whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,6 @@ Mask = NDArray[np.bool_]
 
 WEIGHTS = {"frequency": 0.4, "latency": 0.3, "cost": 0.2, "trend": 0.1}
 UNKNOWN_TREND = 0.5
-_PAY_BACK = ("storage_saving", "read_extra", "move_cost", "shape", "weeks", "burst")  # what `pay_back` reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +92,6 @@ def gate_opens(scores: Scores, gate: Gate) -> Mask:
     lowest = np.minimum(np.minimum(scores.frequency, scores.latency), np.minimum(scores.cost, scores.trend))
     aligned = (lowest >= gate.floor) & (lowest > 0)
     return (scores.score > gate.score) & scores.latency_ok & (scores.confidence > gate.confidence) & aligned
-
-
-def open_gates(moves: Moves, gate: Gate) -> Mask:
-    """Return what `gate_opens` says of `score_moves`, working out confidence only where all else passes."""
-    factors = np.broadcast_arrays(_frequency(moves), _latency(moves), _cost(moves), _trend(moves))
-    weighted = sum(weight * factor for weight, factor in zip(WEIGHTS.values(), factors, strict=True))
-    lowest = np.minimum(np.minimum(factors[0], factors[1]), np.minimum(factors[2], factors[3]))
-    opened = (weighted > gate.score) & (moves.latency_ms <= moves.deadline_ms) & (lowest >= gate.floor) & (lowest > 0)
-    where = np.nonzero(opened)
-    columns: dict[str, Any] = {name: np.broadcast_to(getattr(moves, name), opened.shape)[where] for name in _PAY_BACK}
-    opened[where] = pay_back(replace(moves, **columns)) > gate.confidence
-    return np.asarray(opened, np.bool_)
 
 
 def pay_back(moves: Moves) -> Array:

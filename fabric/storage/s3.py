@@ -86,8 +86,10 @@ class S3Store(RemoteStore):
         translating = partial(self._translated, "open", key)
         with translating():
             found = self._clients.boto_reads.get_object(**self._at(key), **asked(start, end, tag))
-        info = self._info_of_head(key, {**found, "ContentLength": whole_bytes(found)})
-        return reading(info, found["Body"], translating)
+        return reading(partial(self._info_of_get, key, found), found["Body"], translating)
+
+    def _info_of_get(self, key: str, found: dict[str, Any]) -> ObjectInfo:
+        return self._info_of_head(key, {**found, "ContentLength": whole_bytes(found)})
 
     def _info_of_stream(self, key: str, result: Any) -> ObjectInfo:
         notes = dict(result.attributes)

@@ -30,10 +30,10 @@ def whole_bytes(answer: dict[str, Any]) -> int:
 
 
 @contextmanager
-def reading(info: ObjectInfo, body: Any, translated: Translated) -> Iterator[OpenReading]:
-    """Give the answer's bytes; a connection that was not read to its end is closed."""
+def reading(info: Callable[[], ObjectInfo], body: Any, translated: Translated) -> Iterator[OpenReading]:
+    """Give what the answer says of the object, and its bytes; a connection that was not read to its end is closed."""
     try:
-        yield OpenReading(info, _pieces(body, translated))
+        yield OpenReading(info(), _pieces(body, translated))
     finally:
         body.close()
 

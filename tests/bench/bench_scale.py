@@ -1,12 +1,11 @@
-"""Scale: a plan for ten million objects, a replay of ten million log lines, and the scoring kernel, with memory.
+"""Scale: a plan for ten million objects, a replay of ten million log lines, with memory.
 
     python tests/bench/bench_scale.py plan [--objects 10000000]
     python tests/bench/bench_scale.py replay [--lines 10000000] [--log FOLDER]
-    python tests/bench/bench_scale.py score
 
 Each prints one JSON line: wall and processor seconds, the peak of VmRSS (mapped file pages included), and the machine's
 load before and after, since wall time on a busy machine says little. Bars: plan < 60 s and replay < 90 s on two cores,
-both < 2 GiB; scoring >= 2 million objects a second on one core; S3 log parser: see bench_formats.py.
+both < 2 GiB. S3 log parser: bench_formats.py; scoring: placement_scoring.py.
 
 Items: 11, 115, 117
 
@@ -49,7 +48,6 @@ from fabric.pricing.sheet import PriceBook
 SMALL, DAYS = 50_000, 28
 CLASSES = ("standard", "standard_ia", "glacier_instant")
 CAP_USD = 1000.0
-SCORED_MOST, ROUNDS = 1_000_000, 5
 LISTED = 1_000_000
 
 
@@ -82,20 +80,20 @@ class Timed:
         return round(sum(step[what] for step in self.steps.values()), 1)
 
 
-def small_fleet(tariff: Tariff) -> tuple[Trace, Ledger]:
-    """Live four weeks of objects of which a quarter is read now and then; one day more is in the trace."""
+def small_fleet(tariff: Tariff, days: int = DAYS) -> tuple[Trace, Ledger]:
+    """Live some days of objects of which a quarter is read now and then; one day more is in the trace."""
     dice = np.random.default_rng(1)
     size = (10 ** dice.uniform(3, 9, SMALL)).astype(np.int64)
     reads = SMALL // 2
     obj = np.where(dice.random(reads) < 0.5, (dice.pareto(0.7, reads) * 50).astype(np.int64) % SMALL, 0)
     obj = np.where(obj == 0, dice.integers(0, SMALL, reads), obj)
-    at = np.sort(dice.integers(0, (DAYS + 2) * 86400, reads))
+    at = np.sort(dice.integers(0, (days + 2) * 86400, reads))
     ones = np.ones(reads, np.int64)
     listed = Listed(np.arange(SMALL), size, np.zeros(SMALL))
     rows = Rows(at, obj, size[obj], ones.astype(np.int8), ones, size[obj].astype(np.float64))
-    trace = trace_of(rows, listed=listed, horizon_days=DAYS + 2)
+    trace = trace_of(rows, listed=listed, horizon_days=days + 2)
     ledger = Ledger.fresh(tariff, trace.lives, GATE)
-    ledger.live(trace.columns, DAYS)
+    ledger.live(trace.columns, days)
     return trace, ledger
 
 
@@ -192,58 +190,16 @@ def replay(lines: int, folder: Path | None) -> dict[str, Any]:
     }
 
 
-def score(objects: int) -> dict[str, Any]:
-    """From raw daily counts to open gates for every class; demand and trend known beforehand is told beside it."""
-    import bench_placement as whole
-
-    from fabric.core.words import ObjectPolicy
-    from fabric.placement.demand import Prior
-    from fabric.placement.facts import derive
-    from fabric.placement.options import group, passing
-    from fabric.placement.score import Gate
-    from fabric.placement.sweep import sweep
-
-    prior, given = Prior(0.1, 1.0, 2.0, 100), whole.inputs(objects)
-    found = group(["s3/standard"], ObjectPolicy(), whole.market())
-    facts = derive(given, prior)
-    swept = sweep(found, given, prior, 90.0, Gate())  # compiled code is loaded here
-    assert np.array_equal(swept.opened, passing(found, facts, 90.0, Gate())), "the sweep decides otherwise"
-    timed = Timed()
-    for number in range(ROUNDS):
-        timed(f"sweep {number}", lambda: sweep(found, given, prior, 90.0, Gate()))
-        timed(f"arrays {number}", lambda: passing(found, derive(given, prior), 90.0, Gate()))
-    rates = {
-        kind: round(
-            objects / float(np.median([step["cpu_seconds"] for name, step in timed.steps.items() if kind in name]))
-        )
-        for kind in ("sweep", "arrays")
-    }
-    return {
-        "bench": "scale.score",
-        "objects": objects,
-        "classes_scored_per_object": len(found.options),
-        "moves_open": int(swept.opened.any(axis=1).sum()),
-        "objects_per_cpu_second": rates["sweep"],
-        "objects_per_cpu_second_in_arrays": rates["arrays"],
-        "ratio_to_arrays": round(rates["sweep"] / rates["arrays"], 1),
-        "steps": timed.steps,
-        "bar": "objects_per_cpu_second >= 2,000,000, the median of five",
-    }
-
-
 def main() -> None:
     """Measure and print one JSON line."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("what", choices=["plan", "replay", "score"])
+    options.add_argument("what", choices=["plan", "replay"])
     options.add_argument("--objects", type=int, default=10_000_000)
     options.add_argument("--lines", type=int, default=10_000_000)
     options.add_argument("--log", type=Path, help="a folder with a log that is there already")
     given = options.parse_args()
     load = os.getloadavg()[0]
-    if given.what == "replay":
-        found = replay(given.lines, given.log)
-    else:
-        found = plan(given.objects) if given.what == "plan" else score(min(given.objects, SCORED_MOST))
+    found = replay(given.lines, given.log) if given.what == "replay" else plan(given.objects)
     found |= {
         "peak_rss_mib": max(step["peak_rss_mib"] for step in found["steps"].values()),
         "load": {"before": round(load, 1), "after": round(os.getloadavg()[0], 1)},

@@ -258,7 +258,7 @@ class Ledger:
 
     def _advance(self, past: Past, row: NDArray[np.int64], stop: int) -> list[Judged]:
         """Live up to ``stop``: find in each block whom something happens to, and let the kernel visit those."""
-        begin, gate = self.fleet.day, self._gate()
+        begin, gate = self.fleet.day, self.gate()
         rule, plain, prices = self.fleet.rule, self.tariff.plain, self.prices
 
         def live(lo: int, block: Columns) -> tuple[Judged, Gate]:
@@ -286,7 +286,8 @@ class Ledger:
         before = self.fleet.day if day is None else day
         return int(np.searchsorted(past.birth, before)) if _by_birth(past) else len(past.birth)
 
-    def _gate(self) -> Gate:
+    def gate(self) -> Gate:
+        """Return the terms and what is known of demotions so far, as kernels take them."""
         terms, fleet = self.terms, self.fleet
         latency = np.ones(len(self.tariff.names)) if terms.latency is None else np.array(terms.latency)
         tables = (np.array(table) for table in (fleet.tried, fleet.paid, fleet.trying, fleet.paying))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from crash_scenarios import LARGE, PART, SMALL
@@ -14,8 +16,9 @@ from migration_world import World
 from fabric.core.clock import ManualClock
 from fabric.core.config import MigrationSettings
 from fabric.core.errors import ConflictError, UnavailableError
-from fabric.migration.stall import STALL_SECONDS
-from fabric.storage.store import ObjectInfo, Part, Store
+from fabric.migration.grouping import BATCH_MOST
+from fabric.migration.stall import NO_ANSWER, STALL_SECONDS
+from fabric.storage.store import ObjectInfo, Part, Reading, Store
 from fabric.storage.wrappers import Around
 
 
@@ -204,6 +207,50 @@ def test_a_roll_back_that_hangs_holds_up_no_other_job(tmp_path: Path) -> None:
     clock.advance(5.0)
     world.tick_until("ROLLED_BACK", key="k")
     assert world.places("k")["a/hot"] == "live"
+    world.close()
+
+
+class HeldReads(Around):
+    """Keeps reads waiting until the test lets them go."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.asked = 0
+        self.answered = threading.Event()
+
+    def open(self, key: str, **kwargs: Any) -> AbstractContextManager[Reading]:
+        if not self.answered.is_set():
+            self.asked += 1
+            assert self.answered.wait(30)
+        return self.inner.open(key, **kwargs)
+
+
+def test_a_batch_whose_first_read_hangs_says_so_and_holds_up_no_other(tmp_path: Path) -> None:
+    clock, keys = ManualClock(), [f"k{number}" for number in range(80)]
+    world = World(tmp_path, clock=clock, settings=MigrationSettings(workers=1, part_bytes=PART))
+    world.migration.start()
+    held = HeldReads(world.store("a"))
+    world.fleet.members["a"].store = held
+    for key in keys:
+        world.write(key, SMALL)
+        world.decide(key, "b/cold")
+    while not held.asked:
+        world.migration.tick()
+    world.health.down.add("a")
+    world.migration.tick()
+    clock.advance(STALL_SECONDS)
+    world.migration.tick()
+    found = Counter((world.job(key).state, world.job(key).reason, world.job(key).attempts) for key in keys)
+    assert found == {("PENDING", NO_ANSWER, 1): BATCH_MOST, ("PENDING", "", 0): len(keys) - BATCH_MOST}
+
+    _another_goes_on(world)
+    assert held.asked == 1  # the second batch has not gone after it
+    held.answered.set()
+    world.health.down.clear()
+    clock.advance(5.0)
+    for key in keys:
+        world.tick_until("COMPLETED", key=key)
+        assert world.read(key) == SMALL
     world.close()
 
 

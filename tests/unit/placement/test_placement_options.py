@@ -14,7 +14,6 @@ from fabric.placement.demand import Prior
 from fabric.placement.facts import DAYS, Inputs, derive
 from fabric.placement.options import Market, Terms, group, nearest, value
 from fabric.placement.places import refusal, take_survey
-from fabric.placement.score import Gate, Moves, gate_opens, open_gates, score_moves
 from fabric.pricing.cost import compared, move_lines
 from fabric.pricing.sheet import PriceBook, Site
 
@@ -130,25 +129,3 @@ def test_a_copy_in_a_store_that_left_the_settings_is_not_moved_and_breaks_nothin
     found = group(["old/hdd", "s3/standard"], ObjectPolicy(), market())
     assert {option.copy for option in found.options} == {1}
     assert value(found, derive(inputs(3, 2, 1), Prior()), 90.0).net.shape == (3, len(found.options))
-
-
-def test_the_gate_alone_says_what_the_whole_score_says() -> None:
-    dice = np.random.default_rng(5)
-    count = 3000
-    moves = Moves(
-        reads_month=dice.gamma(0.2, 20, (count, 1)),
-        expected_month=dice.gamma(0.2, 20, (count, 1)),
-        storage_saving=dice.normal(0.01, 0.02, (count, 3)),
-        read_extra=dice.normal(0.0, 0.003, (count, 3)),
-        move_cost=dice.gamma(0.5, 0.01, (count, 3)),
-        latency_ms=dice.uniform(10, 120, (1, 3)),
-        deadline_ms=np.array([[100.0]]),
-        falling=np.where(dice.random((count, 1)) < 0.2, np.nan, dice.random((count, 1))),
-        shape=dice.gamma(2, 1, (count, 1)),
-        weeks=dice.uniform(0.5, 3, (count, 1)),
-        burst=dice.uniform(1, 9, (count, 1)),
-        horizon_days=90.0,
-    )
-    whole = gate_opens(score_moves(moves), Gate())
-    assert whole.any()
-    assert np.array_equal(open_gates(moves, Gate()), whole)

@@ -101,6 +101,19 @@ def test_what_was_just_read_lies_in_memory_and_what_was_dropped_does_not(tmp_pat
     assert not store.is_cached("k")
 
 
+def test_a_file_of_which_some_pages_were_forgotten_does_not_lie_in_memory(tmp_path: Path) -> None:
+    if _is_in_memory(tmp_path):
+        pytest.skip("a file system in memory cannot drop what it holds")
+    handle = opened(tmp_path / "f")
+    for _ in range(64):
+        os.write(handle, bytes(MIB))
+    os.fsync(handle)
+    assert is_resident(handle, 64 * MIB)
+    os.posix_fadvise(handle, 31 * MIB, 2 * MIB, os.POSIX_FADV_DONTNEED)
+    assert not is_resident(handle, 64 * MIB)
+    os.close(handle)
+
+
 def _is_in_memory(folder: Path) -> bool:
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     under = [row for row in mounts if str(folder.resolve()).startswith(row[1])]
