@@ -81,10 +81,8 @@ class Disk:
         return None
 
     def _path(self, name: str, args: tuple[Any, ...], more: dict[str, Any]) -> str:
-        if name == "link":
-            return os.fspath(args[0])
-        if name == "open":
-            path, at = os.fspath(args[0]), more.get("dir_fd")
+        if name in ("open", "link"):
+            path, at = os.fspath(args[0]), more.get("src_dir_fd" if name == "link" else "dir_fd")
             return path if at is None else f"{_named(at)}/{path}"
         return _named(args[0])
 

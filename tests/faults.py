@@ -53,6 +53,10 @@ def writes(request: Request) -> bool:
     return request.writes_object
 
 
+def carries(request: Request) -> bool:
+    return request.carries_object
+
+
 def asks(request: Request) -> bool:
     return request.is_object
 
@@ -187,7 +191,7 @@ FAULTS = (
         "end",
         (ROLLED_BACK,),
         "copy differs|a part of the copy differs|hash|refused",
-        _wire(writes, wire.write_flipped),
+        _wire(carries, wire.write_flipped),
         _disk(*_WRITES, act=disk.write_flipped),
     ),
     Fault(

@@ -20,6 +20,7 @@ CONNECT_SECONDS = 5.0
 HELD_SECONDS_MOST = 60.0  # a request that is never let go ends then
 RESET = struct.pack("ii", 1, 0)
 ALWAYS = 1 << 30
+LEAST_BYTES = 4097  # of an object under test; what is said about one is less
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class Request:
     @property
     def writes_object(self) -> bool:
         return self.method in ("PUT", "POST") and self.is_object
+
+    @property
+    def carries_object(self) -> bool:
+        """Whether it brings an object's bytes, not words about them (an upload's beginning, its list of parts)."""
+        return self.writes_object and len(self.body) >= LEAST_BYTES
 
 
 class Line:
