@@ -45,7 +45,8 @@ OF_THE_HEALTH = "the store does not answer"  # a probe may be late on a busy mac
 RESUMED = "what held it up has passed"
 PROBE_SECONDS = 2.0  # what a probe writes is gone by then
 PAIR_NAMES = ("local-local", "local-s3", "s3-azure", "gcs-local")
-SHAPES = {"whole": (200_000,), "parts": (2 * PART + 1000,), "batch": (30_000,) * 5}
+SHAPES = {"whole": (200_000,), "parts": (2 * PART + 1000,), "streamed": (2 * PART + 1000,), "batch": (30_000,) * 5}
+STREAMED = ("local-s3",)  # the pairs whose target takes a large blob in one request
 QUICK = {  # how long things are waited for, so that a run takes a second rather than a minute
     "fabric.migration.work.PAUSES_MOST": 4,
     "fabric.migration.schedule.BACK_OFF_SECONDS": 0.05,
@@ -74,7 +75,9 @@ def quickly() -> Iterator[None]:
 class FaultWorld(World):
     """A world over a pair's real stores as the engine wraps them, with the real health of the consistency component."""
 
-    def __init__(self, folder: Path, pair: Pair, running: dict[str, servers.Server], prefix: str) -> None:
+    def __init__(
+        self, folder: Path, pair: Pair, running: dict[str, servers.Server], prefix: str, *, streams: bool = False
+    ) -> None:
         self.pair = pair
         for name, kind in pair.kinds.items():
             if kind == "local":
@@ -85,7 +88,11 @@ class FaultWorld(World):
             folder,
             clock=clock,
             settings=MigrationSettings(
-                workers=2, part_bytes=PART, probe_seconds=0.01, pause_limit_seconds=PAUSE_LIMIT_SECONDS
+                workers=2,
+                part_bytes=PART,
+                one_request_bytes=SHAPES["streamed"][0] if streams else 0,
+                probe_seconds=0.01,
+                pause_limit_seconds=PAUSE_LIMIT_SECONDS,
             ),
             reached=self._reached,
             fleet_given=Fleet(settings, clock),
@@ -176,7 +183,8 @@ class Runs:
         self._number += 1
         pair, prefix = PAIRS[pair_name], f"f{self._number}"
         folder = self._folder / prefix
-        world = FaultWorld(folder, pair, {kind: link.near for kind, link in self._wires.items()}, prefix)
+        near = {kind: link.near for kind, link in self._wires.items()}
+        world = FaultWorld(folder, pair, near, prefix, streams=shape == "streamed")
         world.migration.start()
         try:
             with self._disks(world) as below:

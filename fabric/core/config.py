@@ -100,6 +100,7 @@ class MigrationSettings(_Strict, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 4
     store_jobs_most: Annotated[int, Meta(ge=1, le=64)] = 8  # at once at one store; fewer while it answers badly
     part_bytes: Annotated[int, Meta(ge=5 * 1024 * 1024)] = 8 * 1024 * 1024
+    one_request_bytes: Annotated[int, Meta(ge=0, le=5 << 30)] = 64 * 1024 * 1024  # up to this a blob goes to S3 whole
     pause_limit_seconds: Positive = 240.0
     probe_seconds: Positive = 1.0
     grace_days_between_stores: Annotated[float, Meta(ge=0)] = 7.0

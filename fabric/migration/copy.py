@@ -8,6 +8,7 @@ copy is good: `verify` reads it back.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -16,12 +17,13 @@ from fabric.catalog.heads import Head, Replica, Version
 from fabric.catalog.jobs import Checkpoint
 from fabric.core.errors import ConflictError, IntegrityError, ModeError, NotFoundError
 from fabric.core.words import Suite
+from fabric.migration.buffers import BUFFERS
 from fabric.migration.gate import Gate
-from fabric.migration.parts import Save, abandon_uploads, send
+from fabric.migration.parts import Save, abandon_uploads, goes_in_parts, send
 from fabric.migration.points import Reached
 from fabric.migration.ports import Sealer
 from fabric.storage.s3_between import ServerCopy, server_copy
-from fabric.storage.store import ObjectInfo, Store
+from fabric.storage.store import CHUNK_BYTES, Announced, ObjectInfo, Store
 
 replace = msgspec.structs.replace
 
@@ -78,6 +80,7 @@ def copy_between(
     *,
     save: Save,
     part_bytes: int,
+    one_request_bytes: int,
     whole: bool,
     again: bool,
     reached: Reached,
@@ -88,6 +91,7 @@ def copy_between(
     version (``again``): it is taken as it is, and proven or refused by `verify`; sealed anew, it is made again.
 
     Args:
+        one_request_bytes: up to this a blob goes whole to a server that streams.
         whole: hash the source as one; its parts then have no hash of their own, but where a server is told one.
 
     Raises:
@@ -107,7 +111,7 @@ def copy_between(
         return _by_server(edge, gate, inside, replace(begun, upload_id=checkpoint.upload_id), save, reached)
     if not edge.verbatim:
         return _sealed_anew(edge, sealer, gate, begun, reached=reached)
-    if edge.replica.blob_bytes >= part_bytes and edge.target.capabilities.multipart:
+    if goes_in_parts(edge, part_bytes, one_request_bytes):
         state = replace(begun, upload_id=checkpoint.upload_id, parts=checkpoint.parts, part_bytes=checkpoint.part_bytes)
         sent = send(edge, gate, state, save, least_bytes=part_bytes, whole=whole, reached=reached)
         return _finished(edge, sent.state, sent.info, sent.source_sha256)
@@ -150,19 +154,37 @@ def _left_behind(edge: Edge, begun: Checkpoint) -> ObjectInfo | None:
 
 
 def _whole(edge: Edge, gate: Gate, begun: Checkpoint, reached: Reached) -> Copied:
-    hasher = hashlib.sha256()
-    watch = gate.watch("before")
-    with edge.source.open(edge.replica.blob, tag=edge.replica.tag or None) as reading:
+    hasher, watch, replica = hashlib.sha256(), gate.watch("before"), edge.replica
+    announced = Announced(replica.blob_bytes, replica.blob_sha256)
+    with (
+        BUFFERS.lent(CHUNK_BYTES) as (memory,),
+        edge.source.open(replica.blob, tag=replica.tag or None, into=memory) as reading,
+    ):
         info = edge.target.put(
             begun.blob,
-            gate.through(watch.over(reading), hasher),
+            _as_recorded(edge, gate.through(watch.over(reading), hasher), hasher.hexdigest),
             only_if_absent=True,
             storage_class=edge.target_class,
             metadata=reading.info.metadata or None,
             content_type=reading.info.content_type,
+            announced=announced,
         )
     reached("copy.put")
     return _finished(edge, begun, info, hasher.hexdigest())
+
+
+def _as_recorded(
+    edge: Edge, pieces: Iterable[bytes | memoryview], sha256: Callable[[], str]
+) -> Iterator[bytes | memoryview]:
+    """Yield the source's bytes; the last ones only where all are what their hash says."""
+    left = edge.replica.blob_bytes
+    for piece in pieces:
+        left -= len(piece)
+        if left <= 0:
+            _check_source(edge, sha256())
+        yield piece
+    if left > 0:
+        raise IntegrityError("the source is shorter than its record says", store=edge.source.name, missing=left)
 
 
 def _sealed_anew(edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, *, reached: Reached) -> Copied:
@@ -178,13 +200,15 @@ def _sealed_anew(edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, *, r
 
 def _finished(edge: Edge, state: Checkpoint, info: ObjectInfo, source_sha256: str) -> Copied:
     done = replace(state, tag=info.tag, done_bytes=info.size_bytes, upload_id="")
-    if source_sha256 and edge.replica.blob_sha256 and source_sha256 != edge.replica.blob_sha256:
-        raise IntegrityError(
-            "the source's bytes are not what their hash says",
-            store=edge.source.name,
-            hint="run: python -m fabric verify",
-        )
+    _check_source(edge, source_sha256)
     return Copied(done, source_sha256)
+
+
+def _check_source(edge: Edge, source_sha256: str) -> None:
+    """Raise IntegrityError where the source's bytes were read whole and differ from their recorded hash."""
+    if source_sha256 and edge.replica.blob_sha256 and source_sha256 != edge.replica.blob_sha256:
+        hint = "run: python -m fabric verify"
+        raise IntegrityError("the source's bytes are not what their hash says", store=edge.source.name, hint=hint)
 
 
 def change_class(edge: Edge, reached: Reached) -> Checkpoint:

@@ -16,7 +16,7 @@ from fabric.migration.canary import CANARY_READS
 from fabric.migration.copy import Edge
 from fabric.migration.grouping import grouped
 from fabric.migration.intake import facts_of
-from fabric.migration.parts import part_size
+from fabric.migration.parts import goes_in_parts, part_size
 from fabric.migration.pointer import find_version, replace, replica_at
 from fabric.migration.ports import ReadRate, UndoCost
 from fabric.migration.proof import Proof, proof_of
@@ -97,7 +97,7 @@ def _unrecorded(decision: Decision) -> Job:
 
 def _parts(tools: Tools, edge: Edge) -> int:
     size, least = edge.replica.blob_bytes, tools.settings.part_bytes
-    if edge.in_place or not edge.verbatim or size < least or not edge.target.capabilities.multipart:
+    if edge.in_place or not edge.verbatim or not goes_in_parts(edge, least, tools.settings.one_request_bytes):
         return 0
     return -(-size // part_size(size, least))
 

@@ -40,6 +40,12 @@ def part_size(blob_bytes: int, least_bytes: int) -> int:
     return max(least_bytes, -(-blob_bytes // (PARTS_MOST * MIB)) * MIB)
 
 
+def goes_in_parts(edge: Edge, part_bytes: int, one_request_bytes: int) -> bool:
+    """Say whether the blob goes in parts: a server that streams takes one of up to ``one_request_bytes`` whole."""
+    size, able = edge.replica.blob_bytes, edge.target.capabilities
+    return able.multipart and size >= part_bytes and not (able.streams and size <= one_request_bytes)
+
+
 def send(
     edge: Edge, gate: Gate, begun: Checkpoint, save: Save, *, least_bytes: int, whole: bool, reached: Reached
 ) -> Sent:

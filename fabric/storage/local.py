@@ -54,8 +54,9 @@ from fabric.storage.local_notes import Notes, info_of, read_notes, write_notes
 from fabric.storage.local_work import WorkFolder
 from fabric.storage.localgroup import GroupWriter, NewFile
 from fabric.storage.parts import Upload, Uploads, one_file, pieces_of
+from fabric.storage.pieces import as_announced
 from fabric.storage.room import Reservation, Room
-from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
+from fabric.storage.store import CHUNK_BYTES, Announced, Capabilities, ObjectInfo, Part
 from fabric.storage.sums import NoSums
 
 DIRECT_LEAST_BYTES = 4 << 20  # of a read past the page cache
@@ -203,6 +204,7 @@ class LocalStore(NoSums):
         storage_class: str | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        announced: Announced | None = None,
     ) -> ObjectInfo:
         self._check_writable_key(key)
         wanted = None if storage_class is None else check_class(self.name, self.classes, storage_class)
@@ -210,7 +212,9 @@ class LocalStore(NoSums):
         condition = Condition(only_if_absent, only_if_tag)
         self._check_before(key, condition)
         with self._room.reserved() as room:
-            written = _Written(key, self._work.write(key, chunks, notes, room), wanted, notes, room)
+            written = _Written(
+                key, self._work.write(key, as_announced(chunks, announced), notes, room), wanted, notes, room
+            )
             return self._publish(written, condition)
 
     def writes_groups(self) -> bool:

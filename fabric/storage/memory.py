@@ -24,7 +24,8 @@ from fabric.storage.keys import (
     missing,
     span,
 )
-from fabric.storage.store import CHUNK_BYTES, Capabilities, ObjectInfo, Part
+from fabric.storage.pieces import as_announced
+from fabric.storage.store import CHUNK_BYTES, Announced, Capabilities, ObjectInfo, Part
 from fabric.storage.sums import NoSums
 
 
@@ -93,12 +94,13 @@ class MemoryStore(NoSums):
         storage_class: str | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        announced: Announced | None = None,
     ) -> ObjectInfo:
         check_key(key)
         notes = check_metadata(metadata)
         if storage_class is not None:
             check_class(self.name, self.classes, storage_class)
-        data = b"".join(bytes(chunk) for chunk in chunks)
+        data = b"".join(bytes(chunk) for chunk in as_announced(chunks, announced))
         with self._lock:
             found = self._objects.get(key)
             condition = Condition(only_if_absent, only_if_tag)

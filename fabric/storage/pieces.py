@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from fabric.core.errors import IntegrityError
+from fabric.storage.store import Announced
+
 PART_BYTES = 5 << 20  # of the first thousand parts; each next thousand doubles, so that 5 TiB fit
 PART_STEP = 1000
+
+
+def as_announced(chunks: Iterable[bytes | memoryview], announced: Announced | None) -> Iterable[bytes | memoryview]:
+    """Return ``chunks``, which raise IntegrityError where they are not as many bytes as were announced."""
+    return chunks if announced is None else _counted(chunks, announced.size_bytes)
+
+
+def _counted(chunks: Iterable[bytes | memoryview], size_bytes: int) -> Iterator[bytes | memoryview]:
+    left = size_bytes
+    for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise IntegrityError("more bytes came than were announced", announced=size_bytes)
+        yield chunk
+    if left:
+        raise IntegrityError("fewer bytes came than were announced", announced=size_bytes, missing=left)
 
 
 def blocks(chunks: Iterable[bytes | memoryview], first_bytes: int) -> Iterator[bytearray]:

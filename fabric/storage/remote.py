@@ -27,9 +27,9 @@ from fabric.storage.keys import (
     span,
 )
 from fabric.storage.parts import Upload
-from fabric.storage.pieces import blocks
+from fabric.storage.pieces import as_announced, blocks
 from fabric.storage.room import Reservation, Room
-from fabric.storage.store import Capabilities, ObjectInfo
+from fabric.storage.store import Announced, Capabilities, ObjectInfo
 
 SINGLE_MOST_BYTES = 8 << 20  # what one request sends; a multiple of the 256 KiB that Google's sessions ask for
 
@@ -165,14 +165,26 @@ class RemoteStore(ABC):
         storage_class: str | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        announced: Announced | None = None,
     ) -> ObjectInfo:
         upload = self._upload(key, storage_class, metadata, content_type)
-        source = blocks(chunks, SINGLE_MOST_BYTES)
+        condition, pieces = Condition(only_if_absent, only_if_tag), as_announced(chunks, announced)
         with self._room.reserved() as room:
-            room.grow(len(first := next(source)))
-            info = self._send(upload, Outgoing(first, source, room), Condition(only_if_absent, only_if_tag))
+            if announced is not None and self.capabilities.streams and announced.size_bytes >= SINGLE_MOST_BYTES:
+                room.grow(announced.size_bytes)
+                info = self._stream(upload, pieces, announced, condition)
+            else:
+                source = blocks(pieces, SINGLE_MOST_BYTES)
+                room.grow(len(first := next(source)))
+                info = self._send(upload, Outgoing(first, source, room), condition)
             room.used(info.size_bytes)
         return info
+
+    def _stream(
+        self, upload: Upload, pieces: Iterable[bytes | memoryview], announced: Announced, condition: Condition
+    ) -> ObjectInfo:
+        """Write the bytes as they come, in one request; where ``capabilities.streams`` says that a driver can."""
+        raise NotImplementedError
 
     @abstractmethod
     def _send(self, upload: Upload, outgoing: Outgoing, condition: Condition) -> ObjectInfo:

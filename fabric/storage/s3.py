@@ -1,19 +1,21 @@
 """A store that is an S3 bucket, or the keys below a prefix of one.
 
 Streams go through obstore (payload not signed: the fabric hashes every byte itself), everything else through botocore.
-An object of at most `SINGLE_MOST_BYTES` is one conditional PUT; a larger one is a multipart upload whose completion
-carries the condition. A tag is the server's ETag without its quotes.
+An object of at most `SINGLE_MOST_BYTES`, and one whose bytes were announced, is one conditional PUT; another one is a
+multipart upload whose completion carries the condition. A tag is the server's ETag without its quotes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
 from typing import Any, Unpack
 from urllib.parse import urlencode
+
+import msgspec
 
 from fabric.core.errors import ConflictError, FabricError, NotFoundError
 from fabric.storage import s3_sums as sums
@@ -34,9 +36,10 @@ from fabric.storage.s3_clients import Clients, InPlace, Target
 from fabric.storage.s3_errors import translated
 from fabric.storage.s3_reading import asked, reading, whole_bytes
 from fabric.storage.sending import UPLOAD_THREADS, Sending, send_parts
-from fabric.storage.store import ObjectInfo, Part
+from fabric.storage.store import Announced, ObjectInfo, Part
 
 PAGE_MOST = 1000
+replace = msgspec.structs.replace
 COPY_MOST_BYTES = 5 << 30  # one CopyObject
 
 _SERVER_CLASS = {
@@ -67,6 +70,7 @@ class S3Store(RemoteStore):
         self._clients = Clients(target)
         workers = Workers(f"s3-{name}", UPLOAD_THREADS)
         super().__init__(name, self._clients, workers, hot="standard", options=options)
+        self.capabilities = replace(self.capabilities, streams=True)
 
     # --- reading
 
@@ -187,6 +191,25 @@ class S3Store(RemoteStore):
                 use_multipart=False,
             )
             return bare_tag(result["e_tag"] or "")
+
+    def _stream(
+        self, upload: Upload, pieces: Iterable[bytes | memoryview], announced: Announced, condition: Condition
+    ) -> ObjectInfo:
+        size, kind, body = announced.size_bytes, upload.content_type or DEFAULT_TYPE, InPlace(pieces)
+        options = self._at(upload.key) | {"ContentLength": size, "ContentType": kind, "Metadata": upload.metadata}
+        if upload.storage_class != self.classes[0]:
+            options["StorageClass"] = self._server_class(upload.storage_class)
+        if self.capabilities.server_sha256 and announced.sha256:
+            options["ChecksumSHA256"] = sums.base64_of(announced.sha256)
+        try:
+            with self._translated("put", upload.key, conditional=bool(condition)):
+                answer = self._clients.boto.put_object(**options, **_said_of(condition), Body=body)
+        except FabricError:
+            if body.failure is not None:
+                raise body.failure from None
+            raise
+        tag, now = bare_tag(answer["ETag"]), self._clock.now()
+        return ObjectInfo(upload.key, size, tag, now, upload.storage_class, None, upload.metadata, kind)
 
     def _put_parts(self, upload: Upload, outgoing: Outgoing, condition: Condition) -> tuple[int, str]:
         key, upload_id = upload.key, self._begin(upload)

@@ -7,7 +7,9 @@ first success.
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import RawIOBase
@@ -15,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fabric.core.errors import ForbiddenError
+from fabric.core.failing import undoing
 from fabric.storage.secrets import Credentials
 
 CONNECT_SECONDS = 5
@@ -99,8 +102,9 @@ class Clients:
     def _make_boto(self) -> Any:
         if self._boto is None:
             self._boto = self._make_client(READ_SECONDS)
-            self._boto.meta.events.register_last("before-call.s3.UploadPart", _in_place)
-            self._boto.meta.events.register("before-sign.s3.UploadPart", _unsigned)
+            for act in ("UploadPart", "PutObject"):
+                self._boto.meta.events.register_last(f"before-call.s3.{act}", _in_place)
+                self._boto.meta.events.register(f"before-sign.s3.{act}", _unsigned)
         return self._boto
 
     def _make_client(self, read_seconds: float) -> Any:
@@ -190,20 +194,35 @@ class Clients:
 
 
 class InPlace(RawIOBase):
-    """A part's bytes, sent from where they lie: botocore takes bytes, which would be a copy, or what has a ``read``."""
+    """Bytes sent from where they lie: botocore takes bytes, which would be a copy, or what has a ``read``.
 
-    def __init__(self, view: memoryview) -> None:
-        self.view = view
+    Attributes:
+        body: all of them, or pieces of them as they come.
+        failure: what the pieces raised; botocore hides it in an error of its own.
+    """
+
+    def __init__(self, body: memoryview | Iterable[bytes | memoryview]) -> None:
+        self.body = body if isinstance(body, memoryview) else self._watched(body)
+        self.failure: Exception | None = None
+
+    def _watched(self, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        with undoing(self._keep):
+            yield from pieces
+
+    def _keep(self) -> None:
+        error = sys.exception()
+        self.failure = error if isinstance(error, Exception) else None  # else nobody wants the rest
 
 
 def _in_place(params: dict[str, Any], **_: object) -> None:
     """Give the bytes themselves to what sends; nobody is asked first whether they may come, as a stream's reader is."""
-    params["body"] = params["body"].view
-    params["headers"].pop("Expect", None)
+    if isinstance(params["body"], InPlace):
+        params["body"] = params["body"].body
+        params["headers"].pop("Expect", None)
 
 
 def _unsigned(request: Any, **_: object) -> None:
-    """Leave a part's bytes out of its signature, as in streams: they are hashed, and proven, by the fabric itself."""
+    """Leave the bytes out of the signature, as obstore does: they are hashed, and proven, by the fabric itself."""
     given = request.context["client_config"]
     unsigned = type(given)(s3={**given.s3, "payload_signing_enabled": False})
     request.context["client_config"] = given.merge(unsigned)

@@ -29,6 +29,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     class_change: bool = True
     conditional_delete: bool = True
     server_sha256: bool = False  # the server keeps and returns a full-object SHA-256
+    streams: bool = False  # announced bytes go in one request, as they come
 
     @property
     def may_hold_heads(self) -> bool:
@@ -46,6 +47,13 @@ class ObjectInfo(msgspec.Struct, frozen=True):
     accessed: float | None = None  # UTC seconds; None where the store does not keep it
     metadata: dict[str, str] = {}
     content_type: str = "application/octet-stream"
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """What is known of bytes before they come."""
+
+    size_bytes: int
+    sha256: str = ""  # hex, where it is known; a server that keeps one is told it, and refuses other bytes
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -117,13 +125,19 @@ class Store(Protocol):
         storage_class: str | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        announced: Announced | None = None,
     ) -> ObjectInfo:
         """Write an object whole: readers see the old bytes or the new, never a part.
 
         Durable when it returns (local: file and directory fsynced). Memory stays bounded whatever the size.
-        An error raised by ``chunks`` passes through and leaves what was there before.
+        An error raised by ``chunks`` passes through and leaves what was there before. A piece is done with when the
+        next is asked for, so all may lie in the same memory.
+
+        Args:
+            announced: what is known of the bytes beforehand; they may then go in one request (`Capabilities.streams`).
 
         Raises:
+            IntegrityError: the bytes are not as many as were announced; where they are fewer, nothing was written.
             PreconditionError: the key exists (``only_if_absent``) or its tag is another (``only_if_tag``).
             CapacityError: no room; nothing was written.
             UnknownOutcomeError: the answer was lost; the object may or may not have been replaced.

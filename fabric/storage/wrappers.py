@@ -15,7 +15,7 @@ import stamina
 from fabric.core.errors import FabricError
 from fabric.storage.group import PassesGroups
 from fabric.storage.keys import OpenReading
-from fabric.storage.store import Capabilities, ObjectInfo, Part, Reading, Store
+from fabric.storage.store import Announced, Capabilities, ObjectInfo, Part, Reading, Store
 
 T = TypeVar("T")
 Chunks = Iterable[bytes | memoryview]
@@ -90,6 +90,7 @@ class Around:
         storage_class: str | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        announced: Announced | None = None,
     ) -> ObjectInfo:
         return self._through(
             "put",
@@ -101,6 +102,7 @@ class Around:
                 storage_class=storage_class,
                 metadata=metadata,
                 content_type=content_type,
+                announced=announced,
             ),
         )
 
@@ -236,6 +238,7 @@ class Retry(PassesGroups, Around):
         storage_class: str | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        announced: Announced | None = None,
     ) -> ObjectInfo:
         source = _Once(chunks)
 
@@ -248,6 +251,7 @@ class Retry(PassesGroups, Around):
                 storage_class=storage_class,
                 metadata=metadata,
                 content_type=content_type,
+                announced=announced,
             )
 
         if only_if_absent or only_if_tag is not None:

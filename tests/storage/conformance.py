@@ -6,7 +6,9 @@ A case is skipped only where the store's declared capabilities say that it canno
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +19,12 @@ import pytest
 
 from fabric.core.errors import (
     BadInputError,
+    IntegrityError,
     NotFoundError,
     PreconditionError,
     RangeError,
 )
-from fabric.storage.store import CHUNK_BYTES, Store
+from fabric.storage.store import CHUNK_BYTES, Announced, Store
 
 PART_BYTES = 5 << 20
 IMPOSSIBLE_KEYS = ["", "/a", "a//b", "a/", "a/../b", "..", "./a", "a/.", "a\0b", "x" * 1025, "\udcff"]
@@ -84,6 +87,48 @@ class Conformance:
         assert keys(store) == []
 
     # --- put, open, head
+
+    @pytest.mark.parametrize("size", [0, 1, 9 << 20])
+    @pytest.mark.parametrize("told", [True, False], ids=["with its hash", "without"])
+    def test_announced_bytes_are_written_like_others(self, store: Store, size: int, told: bool) -> None:
+        data, memory = random.Random(size).randbytes(size), memoryview(bytearray(CHUNK_BYTES))
+
+        def pieces() -> Iterator[memoryview]:
+            for start in range(0, size, CHUNK_BYTES):
+                piece = data[start : start + CHUNK_BYTES]
+                memory[: len(piece)] = piece  # all in the same place
+                yield memory[: len(piece)]
+
+        sha256 = hashlib.sha256(data).hexdigest() if told else ""
+        info = store.put("k", pieces(), only_if_absent=True, announced=Announced(size, sha256), metadata={"a": "b"})
+        assert (info.size_bytes, info.tag) == (size, store.head("k").tag)
+        assert read(store, "k") == data
+        assert store.head("k").metadata == {"a": "b"}
+        with pytest.raises(PreconditionError):
+            store.put("k", pieces(), only_if_absent=True, announced=Announced(size, sha256))
+
+    @pytest.mark.parametrize("size", [10, 9 << 20])
+    def test_fewer_bytes_than_were_announced_are_refused_and_nothing_is_written(self, store: Store, size: int) -> None:
+        with pytest.raises(IntegrityError, match="fewer bytes"):
+            store.put("k", [bytes(size)], announced=Announced(size + 1))
+        assert keys(store) == []
+        assert list(store.uploads()) == []
+
+    def test_more_bytes_than_were_announced_are_refused(self, store: Store) -> None:
+        with pytest.raises(IntegrityError, match="more bytes"):
+            store.put("k", [bytes(9 << 20), b"!"], announced=Announced(9 << 20))
+
+    def test_an_error_of_the_source_of_announced_bytes_passes_through_and_nothing_is_written(
+        self, store: Store
+    ) -> None:
+        def breaking() -> Iterator[bytes]:
+            yield bytes(CHUNK_BYTES)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            store.put("k", breaking(), announced=Announced(9 << 20))
+        assert keys(store) == []
+        assert list(store.uploads()) == []
 
     @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 9 << 20])
     def test_what_was_put_is_read_back_with_its_size(self, store: Store, size: int) -> None:

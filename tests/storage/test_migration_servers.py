@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from test_gcs_conformance import gcs_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "migration"))
 
+from crash_scenarios import damage
 from migration_world import Member, World
 
 from fabric.core.config import MigrationSettings, StoreSettings, store_address
@@ -23,6 +25,7 @@ from fabric.core.words import Mode, Zone
 from fabric.storage.s3 import S3Store
 from fabric.storage.s3_clients import Target
 from fabric.storage.secrets import Credentials
+from fabric.storage.wrappers import Around
 
 PART = 5 << 20
 LARGE = random.Random(3).randbytes(2 * PART + 12345)
@@ -40,7 +43,9 @@ def _member(server: servers.Server, name: str) -> Member:
 
 @pytest.fixture
 def s3_world(tmp_path: Path, seaweed_server: servers.Server) -> Iterator[World]:
-    world = World(tmp_path, settings=MigrationSettings(workers=2, part_bytes=PART, probe_seconds=0.01))
+    world = World(
+        tmp_path, settings=MigrationSettings(workers=2, part_bytes=PART, one_request_bytes=0, probe_seconds=0.01)
+    )
     world.fleet.members["s3"] = _member(seaweed_server, "s3")
     world.migration.start()
     yield world
@@ -69,6 +74,41 @@ def test_an_object_moves_to_a_real_s3_server_and_back(
     world.settle()
     assert world.job("k").state == "COMPLETED", world.job("k").reason
     assert world.read("k") == data
+
+
+@pytest.mark.server
+def test_a_large_blob_goes_to_s3_in_one_request_which_nothing_wrong_ever_ends(
+    tmp_path: Path, seaweed_server: servers.Server
+) -> None:
+    world = World(tmp_path, settings=MigrationSettings(workers=2, probe_seconds=0.01))
+    world.fleet.members["s3"] = _member(seaweed_server, "s3")
+    world.migration.start()
+    asked = world.store("s3")
+    counted = Counter[str]()
+
+    class Counting(Around):
+        def _through(self, operation: str, call: Callable[[], Any], /) -> Any:
+            counted[operation] += 1
+            return call()
+
+    world.fleet.members["s3"].store = Counting(asked)
+    head = world.write("k", LARGE)
+    damaged = world.write("damaged", LARGE)
+    damage(world, damaged.current.replicas[0].blob)
+    world.decide("k", "s3/standard_ia")
+    world.decide("damaged", "s3/standard")
+    world.settle()
+
+    assert world.job("k").state == "COMPLETED", world.job("k").reason
+    assert world.read("k") == LARGE
+    assert world.job("damaged").state == "ROLLED_BACK"
+    assert "the source's bytes are not what their hash says" in world.job("damaged").reason
+    there = {info.key for info in asked.list("objects/")}
+    assert head.current.replicas[0].blob in there
+    assert damaged.current.replicas[0].blob not in there
+    assert counted["put_part"] == counted["begin"] == 0
+    world.close()
+    asked.close()
 
 
 @pytest.mark.server
@@ -104,7 +144,9 @@ def cloud_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worl
         server = request.getfixturevalue("gcs_server")
         store = gcs_store(server, f"moves-{tmp_path.name}", name="cloud")
         member = _cloud(server, store, Zone.GCP, ("standard",))
-    world = World(tmp_path, settings=MigrationSettings(workers=2, part_bytes=PART, probe_seconds=0.01))
+    world = World(
+        tmp_path, settings=MigrationSettings(workers=2, part_bytes=PART, one_request_bytes=0, probe_seconds=0.01)
+    )
     world.fleet.members["cloud"] = member
     world.migration.start()
     yield world

@@ -219,7 +219,7 @@ class Scenario:
         self, act: Callable[[CrashWorld], None], *keys: str, pairs: tuple[str, ...] = tuple(PAIRS), **settings: object
     ) -> None:
         self.act, self.keys, self.pairs = act, keys, pairs
-        given = {"workers": 2, "probe_seconds": 0.02, "pause_limit_seconds": 20.0}
+        given = {"workers": 2, "one_request_bytes": 0, "probe_seconds": 0.02, "pause_limit_seconds": 20.0}
         given["grace_days_between_stores"] = given["grace_days_inside_store"] = GRACE_SECONDS / DAY
         self.settings = MigrationSettings(**{**given, **settings})  # type: ignore[arg-type]
 
@@ -283,6 +283,7 @@ SCENARIOS = {
     "move": Scenario(move, *_MOVED),
     "together": Scenario(move, *FEW, "large"),
     "bulk": Scenario(move, "bulk"),
+    "streamed": Scenario(move, "large", pairs=("local-s3",), one_request_bytes=64 << 20),
     "long": Scenario(move, "long", pairs=()),  # for one test alone
     "reap": Scenario(reap, "plain", "large", grace_days_between_stores=0.0, grace_days_inside_store=0.0),
     "undo": Scenario(undo, "anew", "large"),
