@@ -60,7 +60,7 @@ class VerifiedCopy:
             ends.copy,
             save=tools.saver(ends.job),
             part_bytes=tools.settings.part_bytes,
-            one_request_bytes=tools.settings.one_request_bytes,
+            one_request_bytes=tools.one_request_bytes,
             whole=True,
             again=ends.job.epoch > 1 or ends.job.attempts > 0,
             reached=tools.reached,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import msgspec
 
@@ -19,7 +20,7 @@ from fabric.core.errors import ConflictError, IntegrityError, ModeError, NotFoun
 from fabric.core.words import Suite
 from fabric.migration.buffers import BUFFERS
 from fabric.migration.gate import Gate
-from fabric.migration.parts import Save, abandon_uploads, goes_in_parts, send
+from fabric.migration.parts import Save, abandon_uploads, goes_in_one, goes_in_parts, send
 from fabric.migration.points import Reached
 from fabric.migration.ports import Sealer
 from fabric.storage.s3_between import ServerCopy, server_copy
@@ -91,7 +92,7 @@ def copy_between(
     version (``again``): it is taken as it is, and proven or refused by `verify`; sealed anew, it is made again.
 
     Args:
-        one_request_bytes: up to this a blob goes whole to a server that streams.
+        one_request_bytes: up to this a blob goes in one request to a server that streams.
         whole: hash the source as one; its parts then have no hash of their own, but where a server is told one.
 
     Raises:
@@ -115,7 +116,7 @@ def copy_between(
         state = replace(begun, upload_id=checkpoint.upload_id, parts=checkpoint.parts, part_bytes=checkpoint.part_bytes)
         sent = send(edge, gate, state, save, least_bytes=part_bytes, whole=whole, reached=reached)
         return _finished(edge, sent.state, sent.info, sent.source_sha256)
-    return _whole(edge, gate, begun, reached)
+    return _whole(edge, gate, begun, reached, in_one=goes_in_one(edge, one_request_bytes))
 
 
 def _by_server(edge: Edge, gate: Gate, inside: ServerCopy, state: Checkpoint, save: Save, reached: Reached) -> Copied:
@@ -153,21 +154,22 @@ def _left_behind(edge: Edge, begun: Checkpoint) -> ObjectInfo | None:
     return None
 
 
-def _whole(edge: Edge, gate: Gate, begun: Checkpoint, reached: Reached) -> Copied:
+def _whole(edge: Edge, gate: Gate, begun: Checkpoint, reached: Reached, *, in_one: bool) -> Copied:
     hasher, watch, replica = hashlib.sha256(), gate.watch("before"), edge.replica
-    announced = Announced(replica.blob_bytes, replica.blob_sha256)
     with (
         BUFFERS.lent(CHUNK_BYTES) as (memory,),
         edge.source.open(replica.blob, tag=replica.tag or None, into=memory) as reading,
     ):
+        pieces = _as_recorded(edge, gate.through(watch.over(reading), hasher), hasher.hexdigest)
+        first = list(islice(pieces, 1))  # before the target is asked: the source is timed for itself
         info = edge.target.put(
             begun.blob,
-            _as_recorded(edge, gate.through(watch.over(reading), hasher), hasher.hexdigest),
+            chain(first, pieces),
             only_if_absent=True,
             storage_class=edge.target_class,
             metadata=reading.info.metadata or None,
             content_type=reading.info.content_type,
-            announced=announced,
+            announced=Announced(replica.blob_bytes, replica.blob_sha256) if in_one else None,
         )
     reached("copy.put")
     return _finished(edge, begun, info, hasher.hexdigest())

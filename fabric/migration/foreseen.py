@@ -97,7 +97,7 @@ def _unrecorded(decision: Decision) -> Job:
 
 def _parts(tools: Tools, edge: Edge) -> int:
     size, least = edge.replica.blob_bytes, tools.settings.part_bytes
-    if edge.in_place or not edge.verbatim or not goes_in_parts(edge, least, tools.settings.one_request_bytes):
+    if edge.in_place or not edge.verbatim or not goes_in_parts(edge, least, tools.one_request_bytes):
         return 0
     return -(-size // part_size(size, least))
 

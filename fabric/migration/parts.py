@@ -41,9 +41,19 @@ def part_size(blob_bytes: int, least_bytes: int) -> int:
 
 
 def goes_in_parts(edge: Edge, part_bytes: int, one_request_bytes: int) -> bool:
-    """Say whether the blob goes in parts: a server that streams takes one of up to ``one_request_bytes`` whole."""
-    size, able = edge.replica.blob_bytes, edge.target.capabilities
-    return able.multipart and size >= part_bytes and not (able.streams and size <= one_request_bytes)
+    """Say whether the blob goes in parts: where it is large, and does not go in one request."""
+    large = edge.replica.blob_bytes >= part_bytes
+    return large and edge.target.capabilities.multipart and not goes_in_one(edge, one_request_bytes)
+
+
+def goes_in_one(edge: Edge, one_request_bytes: int) -> bool:
+    """Say whether the blob goes in one request as it is read.
+
+    A server that proves SHA-256 must be told the blob's beforehand; one that nobody knows is hashed by parts.
+    """
+    replica, able = edge.replica, edge.target.capabilities
+    provable = bool(replica.blob_sha256) or not able.server_sha256
+    return able.streams and replica.blob_bytes <= one_request_bytes and provable
 
 
 def send(

@@ -64,13 +64,13 @@ def _let_wait(tools: Tools, job: Job) -> bool:
     changes: dict[str, Any] = {"reason": NO_ANSWER, "epoch": job.epoch + 1, "attempts": job.attempts + 1}
     if state is State.ROLLING_BACK:
         tools.jobs.change(job, tools.claimed(job), "stalled", why=NO_ANSWER)
-    elif state is State.PENDING:  # a batch reads its source before its jobs begin
-        waits = replace(tools.claimed(job), reason=NO_ANSWER, attempts=job.attempts + 1)
-        tools.jobs.change(job, waits, "stalled", why=NO_ANSWER)
-    elif state not in (State.VALIDATING, State.IN_PROGRESS, State.VERIFYING):
+    elif state not in (State.PENDING, State.VALIDATING, State.IN_PROGRESS, State.VERIFYING):
         return False
     elif tools.wishes.get(job.id) == "cancel":
         _cancel(tools, job, changes)
+    elif state is State.PENDING:  # a batch reads its source before its jobs begin
+        waits = replace(tools.claimed(job), reason=NO_ANSWER, attempts=job.attempts + 1)
+        tools.jobs.change(job, waits, "stalled", why=NO_ANSWER)
     elif state is State.VALIDATING:
         tools.go(job, State.PENDING, **changes)
     else:
@@ -81,7 +81,7 @@ def _let_wait(tools: Tools, job: Job) -> bool:
 def _cancel(tools: Tools, job: Job, changes: dict[str, Any]) -> None:
     """Do what a person asked for before the request hung; a roll-back begins when the request has ended."""
     changes |= {"reason": CANCELLED_BY_A_PERSON}
-    if job.state == State.VALIDATING:
+    if job.state in (State.PENDING, State.VALIDATING):
         tools.go(job, State.FAILED, ended=tools.clock.now(), **changes)
     else:
         tools.go(job, State.ROLLING_BACK, **changes)

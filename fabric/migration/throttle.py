@@ -34,6 +34,11 @@ class Throttle:
         self._lock = threading.Lock()
         self._free_at = clock.monotonic()
 
+    @property
+    def limits(self) -> bool:
+        """Whether there is a limit at any hour."""
+        return self._rate is not None or any(hours.bytes_per_second is not None for hours in self._hours)
+
     def rate(self) -> int | None:
         """Return the bytes a second that may pass now; None: no limit."""
         minute = int(self._clock.now() % SECONDS_PER_DAY // 60)

@@ -119,6 +119,11 @@ class Tools:
         self.announce(after, state, reason=reason, who=who)
         return after
 
+    @property
+    def one_request_bytes(self) -> int:
+        """Up to which size a blob goes in one request; none does where a limit would keep that request waiting."""
+        return 0 if self.throttle.limits else self.settings.one_request_bytes
+
     def claimed(self, job: Job) -> Job:
         """Return the row by which this process takes a job over in the state it is in."""
         return replace(job, epoch=job.epoch + 1, updated=self.clock.now(), holder=self.holder)

@@ -151,7 +151,7 @@ class Worker:
             checkpoint,
             save=tools.saver(job),
             part_bytes=tools.settings.part_bytes,
-            one_request_bytes=tools.settings.one_request_bytes,
+            one_request_bytes=tools.one_request_bytes,
             whole=proof_of(edge, tools.settings.verify) is Proof.SERVER_SHA256 or may_compare(edge.source),
             again=job.epoch > 1 or job.attempts > 0,
             reached=tools.reached,

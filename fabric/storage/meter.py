@@ -12,11 +12,11 @@ from typing import TypeVar
 import msgspec
 
 from fabric.core.clock import Clock
-from fabric.core.errors import UnavailableError, UnknownOutcomeError
+from fabric.core.errors import FabricError, UnavailableError, UnknownOutcomeError
 from fabric.storage.group import Outcome, PassesGroups, Put
 from fabric.storage.keys import OpenReading
-from fabric.storage.store import ObjectInfo, Part, Reading, Store
-from fabric.storage.wrappers import Around
+from fabric.storage.store import Announced, ObjectInfo, Part, Reading, Store
+from fabric.storage.wrappers import Around, Chunks
 
 T = TypeVar("T")
 
@@ -24,7 +24,8 @@ SAMPLES_KEPT = 1024  # latest first-byte latencies per storage class
 SAMPLES_LEAST = 20  # fewer say nothing about a p99
 LIST_PAGE = 1000  # keys a server sends per listing request: what the bill counts
 CLASSES_MOST = 64
-TIMED = frozenset({"head", "put", "delete", "set_class", "put_part", "complete"})
+TIMED = frozenset({"head", "delete", "set_class", "put_part", "complete"})
+_SILENT = (UnavailableError, UnknownOutcomeError)
 COUNTED = frozenset({"begin", "abort", "checksum", "uploads", "list_parts"})  # billed like the others, not timed
 
 
@@ -87,6 +88,40 @@ class Meter(PassesGroups, Around):
                 watch.note(operation, answer)
             return answer
 
+    def put(
+        self,
+        key: str,
+        chunks: Chunks,
+        *,
+        only_if_absent: bool = False,
+        only_if_tag: str | None = None,
+        storage_class: str | None = None,
+        metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
+        announced: Announced | None = None,
+    ) -> ObjectInfo:
+        """Write; the time that its bytes took to come, and what broke them off, is not this store's."""
+        watch = _Watch(self._clock)
+        coming = _Coming(chunks, watch)
+        try:
+            info = self.inner.put(
+                key,
+                coming,
+                only_if_absent=only_if_absent,
+                only_if_tag=only_if_tag,
+                storage_class=storage_class,
+                metadata=metadata,
+                content_type=content_type,
+                announced=announced,
+            )
+        except FabricError as error:
+            if coming.asked is None:
+                self._record("put", watch, ok=not isinstance(error, _SILENT))
+            raise
+        watch.note("put", info)
+        self._record("put", watch, ok=True)
+        return info
+
     def put_group(self, puts: Sequence[Put]) -> Sequence[Outcome]:
         """Write a group; each object counts as a request that took its share of the time."""
         began = self._clock.monotonic()
@@ -97,7 +132,7 @@ class Meter(PassesGroups, Around):
             watch.seconds = share
             if isinstance(outcome, ObjectInfo):
                 watch.note("put", outcome)
-            self._record("put", watch, ok=not isinstance(outcome, (UnavailableError, UnknownOutcomeError)))
+            self._record("put", watch, ok=not isinstance(outcome, _SILENT))
         return outcomes
 
     @contextmanager
@@ -131,7 +166,7 @@ class Meter(PassesGroups, Around):
         ok = True
         try:
             yield watch
-        except (UnavailableError, UnknownOutcomeError):
+        except _SILENT:
             ok = False
             raise
         finally:
@@ -159,13 +194,14 @@ class _Watch:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._began = clock.monotonic()
+        self.elsewhere = 0.0  # seconds that were not spent at the store
         self.seconds: float | None = None
         self.storage_class = ""
         self.size_bytes = 0
         self.first_byte = False
 
     def elapsed(self) -> float:
-        return self._clock.monotonic() - self._began
+        return self._clock.monotonic() - self._began - self.elsewhere
 
     def lap(self) -> None:
         if self.seconds is None:
@@ -185,6 +221,25 @@ class _Watch:
 
     def now(self) -> float:
         return self._clock.monotonic()
+
+
+class _Coming:
+    """Bytes on their way into the store; ``asked``: since when it waits for the next ones, None where it does not."""
+
+    def __init__(self, chunks: Chunks, watch: _Watch) -> None:
+        self._chunks = chunks
+        self._watch = watch
+        self.asked: float | None = None
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        self.asked = asked = self._watch.now()
+        for chunk in self._chunks:
+            self._watch.elsewhere += self._watch.now() - asked
+            self.asked = None
+            yield chunk
+            self.asked = asked = self._watch.now()
+        self._watch.elsewhere += self._watch.now() - asked
+        self.asked = None
 
 
 def _counted(reading: Iterable[bytes | memoryview], watch: _Watch) -> Iterator[bytes | memoryview]:

@@ -104,7 +104,6 @@ class Clients:
             self._boto = self._make_client(READ_SECONDS)
             for act in ("UploadPart", "PutObject"):
                 self._boto.meta.events.register_last(f"before-call.s3.{act}", _in_place)
-                self._boto.meta.events.register(f"before-sign.s3.{act}", _unsigned)
         return self._boto
 
     def _make_client(self, read_seconds: float) -> Any:
@@ -196,6 +195,8 @@ class Clients:
 class InPlace(RawIOBase):
     """Bytes sent from where they lie: botocore takes bytes, which would be a copy, or what has a ``read``.
 
+    They are the fabric's own, which hashes and proves them itself, and stay out of the signature, as with obstore.
+
     Attributes:
         body: all of them, or pieces of them as they come.
         failure: what the pieces raised; botocore hides it in an error of its own.
@@ -214,15 +215,11 @@ class InPlace(RawIOBase):
         self.failure = error if isinstance(error, Exception) else None  # else nobody wants the rest
 
 
-def _in_place(params: dict[str, Any], **_: object) -> None:
+def _in_place(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
     """Give the bytes themselves to what sends; nobody is asked first whether they may come, as a stream's reader is."""
     if isinstance(params["body"], InPlace):
         params["body"] = params["body"].body
         params["headers"].pop("Expect", None)
-
-
-def _unsigned(request: Any, **_: object) -> None:
-    """Leave the bytes out of the signature, as obstore does: they are hashed, and proven, by the fabric itself."""
-    given = request.context["client_config"]
-    unsigned = type(given)(s3={**given.s3, "payload_signing_enabled": False})
-    request.context["client_config"] = given.merge(unsigned)
+        given = context["client_config"]
+        unsigned = type(given)(s3={**given.s3, "payload_signing_enabled": False})
+        context["client_config"] = given.merge(unsigned)

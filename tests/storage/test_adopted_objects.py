@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,17 @@ def test_a_put_while_the_server_copies_is_never_lost(own: mw.World, monkeypatch:
     assert late
     assert _said(own)[0] == b"newer"
     assert list(store.uploads()) == []
+
+
+def test_an_object_that_is_sent_again_is_signed_with_the_hash_of_its_bytes(own: mw.World) -> None:
+    """A byte that flips on the way would be the user's only copy: the server must refuse it."""
+    _put(own)
+    store, sent = _s3(own), []
+    keeper = S3Keeper(store, tried={"copy": False, "completion": False})
+    _before(store, "PutObject", lambda request, **_: sent.append(request.headers))
+    assert keeper.change_class("a/film", "standard_ia", tag=store.head("a/film").tag).storage_class == "standard_ia"
+    assert [headers["X-Amz-Content-SHA256"] for headers in sent] == [hashlib.sha256(DATA).hexdigest().encode()]
+    assert _said(own)[0] == DATA
 
 
 def _before(store: Any, operation: str, act: Any) -> None:

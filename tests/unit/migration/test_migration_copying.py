@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import random
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import msgspec
 import pytest
 from migration_world import World
 
+from fabric.catalog.jobs import Checkpoint, Job
 from fabric.core.config import MigrationSettings
 from fabric.core.errors import ConfigError, UnavailableError
 from fabric.core.hours import bandwidth_hours
+from fabric.migration.copy import begun_copy, copy_between
 from fabric.migration.parts import MIB, PARTS_MOST, part_size
 from fabric.migration.throttle import Throttle
+from fabric.storage.store import Announced
 from fabric.storage.wrappers import Around
 
 PART = 5 * MIB
@@ -128,6 +133,68 @@ class Stopping(Keeping):
 
     def list_parts(self, key: str, upload_id: str) -> Any:
         return tuple(msgspec.structs.replace(part, sha256="ab" * 32) for part in super().list_parts(key, upload_id))
+
+
+def saved(_state: Checkpoint) -> Future[None]:
+    done = Future[None]()
+    done.set_result(None)
+    return done
+
+
+class Streaming(Keeping):
+    """A server that takes announced bytes as they come."""
+
+    def __init__(self, inner: Any, *, summed: bool) -> None:
+        super().__init__(inner)
+        self.capabilities = msgspec.structs.replace(inner.capabilities, server_sha256=summed, streams=True)
+        self.announced: list[Announced | None] = []
+
+    def put(self, key: str, chunks: Any, **said: Any) -> Any:
+        if key.startswith("objects/"):
+            self.announced.append(said["announced"])
+        return super().put(key, chunks, **said)
+
+
+@pytest.mark.parametrize(
+    ("summed", "known", "limit", "in_one"),
+    [
+        (True, True, {}, True),
+        (False, False, {}, True),
+        (True, False, {}, False),
+        (False, True, {"bandwidth_bytes_per_second": 1 << 40}, False),
+        (False, True, {"bandwidth_timetable": ("08:00-18:00 900GiB",)}, False),
+    ],
+    ids=["provable", "nobody proves it", "its hash is not known", "limited", "limited at some hours"],
+)
+@pytest.mark.parametrize("part_bytes", [PART, len(LARGE) + 1], ids=["large", "less than a part"])
+def test_a_blob_goes_in_one_request_where_a_server_streams_and_nothing_is_lost_by_it(
+    tmp_path: Path, summed: bool, known: bool, limit: dict[str, Any], in_one: bool, part_bytes: int
+) -> None:
+    world = World(tmp_path, settings=MigrationSettings(part_bytes=part_bytes, **limit))
+    target = Streaming(world.store("b"), summed=summed)
+    world.fleet.members["b"].store = target
+    version = world.write("k", LARGE).current
+    replica, tools = version.replicas[0], world.migration.tools
+    job, sha256 = Job("j", "k", version.id, "a/hot", "b/cold", 0, 0.0), replica.blob_sha256 if known else ""
+    edge = dataclasses.replace(tools.edge(job), replica=msgspec.structs.replace(replica, blob_sha256=sha256))
+    copied = copy_between(
+        edge,
+        tools.sealer,
+        tools.gate(job, begun := begun_copy(edge)),
+        begun,
+        save=saved,
+        part_bytes=part_bytes,
+        one_request_bytes=tools.one_request_bytes,
+        whole=summed,
+        again=False,
+        reached=tools.reached,
+    )
+    assert target.head(copied.checkpoint.blob).size_bytes == len(LARGE)
+    if in_one:
+        assert (target.announced, len(target.parts)) == ([Announced(len(LARGE), sha256)], 0)
+    else:
+        assert (target.announced, len(target.parts)) == (([], 5) if part_bytes == PART else ([None], 0))
+    world.close()
 
 
 def test_parts_are_as_large_as_set_and_never_too_many() -> None:

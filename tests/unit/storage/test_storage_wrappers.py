@@ -163,6 +163,25 @@ def test_the_meter_tells_silence_from_an_answer() -> None:
     assert store.figures().failures == 1
 
 
+def test_the_meter_charges_a_store_neither_for_bytes_that_come_slowly_nor_for_those_that_do_not_come() -> None:
+    clock, seen = ClockThatDoesNotWait(), []
+    store = Meter(MemoryStore("m"), clock, observe=lambda *facts: seen.append(facts))
+
+    def slowly(*, until: int) -> Iterator[bytes]:
+        for number in range(4):
+            clock.waited += 10.0
+            if number == until:
+                raise UnavailableError("the source does not answer", store="another")
+            yield b"part"
+
+    store.put("k", slowly(until=9))
+    with pytest.raises(UnavailableError):
+        store.put("broken", slowly(until=2))
+    assert clock.waited == 70.0
+    assert seen == [("m", "put", "memory", 0.0, 16, True)]
+    assert (store.figures().requests, store.figures().failures) == ({"put": 1}, 0)
+
+
 def test_a_store_that_goes_down_breaks_off_open_reads() -> None:
     switch = Switch()
     store = Fault(MemoryStore("m"), switch)
