@@ -9,7 +9,7 @@ from fabric.core.words import Place
 from fabric.migration.risk import Level
 
 SMALL_BYTES = 1 << 20
-BATCH_MOST = 64  # jobs: what is written at once, and what a flush is shared by
+BATCH_MOST = 256
 BATCH_MOST_BYTES = 16 << 20  # held in memory
 BATCH_LEAST = 4  # fewer go side by side, each alone
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,7 @@ SCAN_SECONDS = 1.0  # then the oldest are looked at again
 SCAN_MOST = 512  # waiting jobs looked at in one tick
 BACK_OFF_SECONDS = 2.0  # before a job that could not go on is tried again
 THREADS_MOST = 256  # beside those that work: they wait for their turn, or for a request that hangs
+SWITCH_SECONDS = 0.001  # a thread back from reading or hashing a MiB (0.5 ms) waits no longer for one that computes
 QUEUED_FOR_EACH_WORKER = 2  # the running one and the next, so that no thread waits for a tick
 
 
@@ -64,6 +66,7 @@ class Schedule:
         self._opened = float("-inf")  # UTC seconds
 
     def _open_pool(self) -> None:
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._opened = self.tools.clock.now()
         self._turns, self._folder_turns = Turns(self.tools.settings.workers), Turns(FOLDER_BATCHES_MOST)
         self._pool = ThreadPoolExecutor(THREADS_MOST, thread_name_prefix="migration")
@@ -177,10 +180,14 @@ class Schedule:
         return self._has_room_at(job)
 
     def _has_room_at(self, job: Job) -> bool:
-        """Say whether both stores take one more; batches that wait for one another ask a store for one place."""
+        """Say whether both stores take one more; batches that wait for one another ask a store for one place.
+
+        A store with room for every worker is asked by no more than these: the next ones may wait for their turn.
+        """
         asked = {(task.folders or task.turn, task.stores) for task in self._tasks.values()}
         busy = [store for _, stores in asked for store in stores]
-        return all(busy.count(store) < self.tools.lanes.room(store) for store in store_names(job))
+        rooms = {store: self.tools.lanes.room(store) for store in store_names(job)}
+        return all(room >= self.tools.settings.workers or busy.count(store) < room for store, room in rooms.items())
 
     def _still_away(self, job: Job) -> bool:
         """Say whether a job that was tried before waits for a store that does not answer yet."""

@@ -40,7 +40,7 @@ class Feed:
 
 
 def small_moves(pair: Any, count: int) -> Figures:
-    """Move ``count`` objects; return seconds, what share of them the catalog was writing, and memory."""
+    """Move ``count`` objects; return seconds, the share in which the catalog wrote, that of the journal, and memory."""
     world = pair.world()
     try:
         _fill(world, count)
@@ -52,12 +52,14 @@ def small_moves(pair: Any, count: int) -> Figures:
             return made.pop()
 
         world.migration._decisions = Feed(decide, count)
-        spent = _watched(world.database)
+        written, journaled = _watched(world.database), _journaled()
         Path("/proc/self/clear_refs").write_text("5")
         figures: Figures = pairs.measured(lambda: pair.until_moved(world, count))
-        figures |= {"journal_share": round(spent[0] / figures["seconds"], 3), "peak_rss_mib": _peak_rss_mib()}
-        figures |= {"journal_cpu_share": round(spent[1] / figures["cpu_seconds"], 3)}
-        return figures | {"objects": float(count), "journal_rows": float(world.jobs.verify_journal())}
+        for name, spent in (("catalog", written), ("journal", journaled)):
+            figures[f"{name}_share"] = round(spent[0] / figures["seconds"], 3)
+            figures[f"{name}_cpu_share"] = round(spent[1] / figures["cpu_seconds"], 3)
+        rows = float(world.jobs.verify_journal())
+        return figures | {"peak_rss_mib": _peak_rss_mib(), "objects": float(count), "journal_rows": rows}
     finally:
         world.close()
 
@@ -82,16 +84,29 @@ def _cut(numbers: range, most: int) -> Iterator[range]:
 
 def _watched(database: Any) -> list[float]:
     """Sum the seconds in which the catalog's writer is at work (rows, journal, heads, flushes), and its processor's."""
-    spent, commit = [0.0, 0.0], database._commit
+    spent = [0.0, 0.0]
+    database._commit = _timed(database._commit, spent)
+    return spent
 
-    def timed(group: Any) -> None:
+
+def _journaled() -> list[float]:
+    """Sum the seconds in which rows are appended to the journal, chained, and its processor's."""
+    spent = [0.0, 0.0]
+    for name in ("jobs", "jobgroups", "runs"):
+        module = importlib.import_module(f"fabric.catalog.{name}")
+        vars(module)["journal"] = _timed(module.journal, spent)
+    return spent
+
+
+def _timed(act: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    def timed(*given: Any) -> Any:
         began, cpu = time.monotonic(), time.thread_time()
-        commit(group)
+        answer = act(*given)
         spent[0] += time.monotonic() - began
         spent[1] += time.thread_time() - cpu
+        return answer
 
-    database._commit = timed
-    return spent
+    return timed
 
 
 def _peak_rss_mib() -> float:

@@ -40,6 +40,13 @@ def test_ids_sort_by_the_time_they_were_made() -> None:
     assert not is_id("../../etc/passwd")
 
 
+def test_ids_of_one_moment_sort_as_they_were_made() -> None:
+    made = [new_id(1000.0) for _ in range(2000)]
+    assert made == sorted(made)
+    assert len(set(made)) == 2000
+    assert new_id(999.0) < made[0] < made[-1] < new_id(1000.001)
+
+
 @given(st.integers(min_value=0, max_value=1 << 50))
 def test_a_size_in_bytes_reads_back_as_itself(size: int) -> None:
     assert parse_size(str(size)) == size

@@ -73,7 +73,7 @@ def test_batches_between_folders_go_one_after_the_other_and_leave_turns_to_large
 
     batches.run = run  # type: ignore[method-assign]
     world.tick_until("COMPLETED")
-    assert len(world.jobs.in_states(["COMPLETED"])) == 4 * BATCH_MOST
+    assert world.jobs.counts()["COMPLETED"][0] == 4 * BATCH_MOST
     assert most == [FOLDER_BATCHES_MOST]
     world.close()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_world import SETTINGS, few
@@ -10,8 +12,11 @@ from migration_world import World
 
 from fabric.catalog.jobs import Job
 from fabric.core.clock import ManualClock
+from fabric.core.config import MigrationSettings
 from fabric.core.errors import UnavailableError
+from fabric.migration.grouping import SMALL_BYTES
 from fabric.migration.lanes import HALVE_SECONDS, Lanes
+from fabric.storage.wrappers import Around
 
 
 def done(before_ms: float = 1.0, after_ms: float = 1.0) -> Job:
@@ -72,6 +77,38 @@ def test_quick_reads_that_vary_halve_nothing(lanes: Lanes) -> None:
         {"store": "a", "jobs_most": 8, "bound": 8, "halved": 0},
         {"store": "b", "jobs_most": 8, "bound": 8, "halved": 0},
     ]
+
+
+class Waiting(Around):
+    """Answers no read until the test lets it."""
+
+    answered = threading.Event()
+
+    def open(self, key: str, **options: Any) -> Any:
+        assert self.answered.wait(30)
+        return super().open(key, **options)
+
+
+@pytest.mark.parametrize(("halved", "asked"), [(False, 4), (True, 1)])
+def test_each_worker_has_its_next_job_at_hand_but_at_a_store_that_had_too_much(
+    tmp_path: Path, halved: bool, asked: int
+) -> None:
+    world = World(tmp_path, settings=MigrationSettings(workers=2))
+    world.migration.start()
+    keys = [f"k{number}" for number in range(6)]
+    for key in keys:
+        world.write(key, bytes(SMALL_BYTES + 1))
+        world.decide(key, "b/cold")
+    world.fleet.members["a"].store = held = Waiting(world.store("a"))
+    if halved:
+        world.migration.tools.lanes.failed("b")
+    world.migration.tick()
+    assert world.migration._turns_asked() == asked
+    held.answered.set()
+    world.tick_until("COMPLETED")
+    assert [job.key for job in sorted(world.jobs.page()[0], key=lambda job: job.id)] == keys  # as they were decided
+    held.answered.clear()
+    world.close()
 
 
 def test_a_store_that_throws_requests_back_is_given_fewer_jobs_and_the_report_says_so(tmp_path: Path) -> None:
