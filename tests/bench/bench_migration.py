@@ -4,8 +4,9 @@ The fabric validates, hashes every byte on both sides, writes and flushes, prove
 heads and journals each step, flushed. ``rclone copy`` writes and compares what it hashed; ``rclone check --download``
 after it is what reads every byte back. On a disk the target is flushed inside rclone's time too.
 Rounds alternate; figures are medians. Prints one JSON line; ratios above 1: the fabric is faster (of processor time:
-below 1 is less). ``many``: 100,000 small objects, the shares of the processor time and of the run that the catalog takes
-(rows, heads, journal, flushes) and that the journal takes of it (rows, chained, appended), and the memory; ``huge``: five objects of 1 GiB at once beside one alone (above 0.9: company costs little).
+below 1 is less). ``many``: 100,000 small objects, the memory, and the shares of the processor time and of the run that
+the catalog takes (rows, heads, journal, flushes) and that the journal takes of it (rows, chained, appended). ``huge``:
+five objects of 1 GiB at once beside one alone (above 0.9: company costs little).
 
     python tests/bench/bench_migration.py [--quick] [--rounds 5] [--folder DIR]
         [--pairs disk,mem,local_s3,s3_s3,many,huge]

@@ -265,8 +265,19 @@ def stored_class(world: World, blob: str) -> str:
     return str(found.get("StorageClass", "STANDARD"))
 
 
+def hang(pid: int) -> None:
+    """Stop a process; on a busy machine its threads go on for a moment after the signal was sent."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def stopped() -> bool:
+        threads = Path(f"/proc/{pid}/task").glob("*/stat")
+        return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+
+    until(stopped, what="a stopped server")
+
+
 def test_a_server_that_hangs_costs_no_read_and_is_told_until_it_answers_again(world: World) -> None:
-    os.kill(world.server.pid, signal.SIGSTOP)
+    hang(world.server.pid)
     try:
         for name in CLASSES:
             began = time.monotonic()
@@ -292,7 +303,7 @@ def test_a_server_that_hangs_pauses_the_move_to_it_long_before_its_request_gives
     text = only_on_disk(world, "hung-up", 12_000_000)
     decide(world.engine, "hung-up", "disk/hdd", "cloud/standard")
     world.job("hung-up", "IN_PROGRESS")
-    os.kill(world.server.pid, signal.SIGSTOP)
+    hang(world.server.pid)
     try:
         job = world.job("hung-up", "PAUSED", seconds=THREE_PROBES_SECONDS)
         assert job.pause_kind == "store"
