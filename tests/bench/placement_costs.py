@@ -59,7 +59,7 @@ def measure() -> dict[str, Any]:
             name: ratios(compare(trace_of(rows[name]), book, provider, classes=classes)) for name in TRACES
         }
     variants: dict[str, dict[str, float | None]] = {}
-    for market in GEOMEAN_BAR:
+    for market in BARRED:
         provider, classes = MARKETS[market]
         for name in TRACES:
             for size, clock in VARIANTS:
@@ -98,7 +98,7 @@ def bars(costs: dict[str, Any], variants: dict[str, Any]) -> dict[str, Any]:
             "measured": mean,
             "met": mean <= bar,
         }
-    for market in GEOMEAN_BAR:
+    for market in BARRED:
         found = [own["fabric"] for name, own in variants.items() if name.startswith(market)]
         within = sum(ratio <= BEST_BAR for ratio in found)
         met[f"variants, {market}"] = {
