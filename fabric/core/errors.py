@@ -136,6 +136,12 @@ class IntegrityError(FabricError):
     code, http_status, exit_code = "integrity", 500, 8
 
 
+class RefusedBytesError(IntegrityError):
+    """Other bytes came to a server than it was told of, and it refused them; nothing was written."""
+
+    code, retryable = "bytes-refused", True
+
+
 class CorruptError(IntegrityError):
     """A file of the data folder is damaged; the hint names the command that mends it."""
 

@@ -8,10 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import numpy as np
-
 HUGE_PAGE_BYTES = 2 << 20
-WORD_BYTES = 8
 
 
 class Buffers:
@@ -59,30 +56,6 @@ def put_into(place: memoryview, piece: bytes | memoryview) -> None:
     """Have ``piece`` in ``place``, which is as long; what was read into it lies there already."""
     if not isinstance(piece, memoryview) or piece.readonly or _address(piece) != _address(place):
         place[:] = piece
-
-
-def is_equal(left: Iterator[bytes | memoryview], right: Iterator[bytes | memoryview]) -> bool:
-    """Say whether two streams hold the same bytes, however they are cut; stops at the first piece that differs."""
-    one = other = memoryview(b"")
-    while True:
-        one, other = one or _next(left), other or _next(right)
-        size = min(len(one), len(other))
-        if size == 0:
-            return not one and not other
-        if not _same(one[:size], other[:size]):
-            return False
-        one, other = one[size:], other[size:]
-
-
-def _next(pieces: Iterator[bytes | memoryview]) -> memoryview:
-    """Return the next piece that holds anything; nothing at the end."""
-    return memoryview(next((piece for piece in pieces if piece), b""))
-
-
-def _same(one: memoryview, other: memoryview) -> bool:
-    words = len(one) // WORD_BYTES * WORD_BYTES
-    head, others = np.frombuffer(one[:words], np.uint64), np.frombuffer(other[:words], np.uint64)
-    return bool(np.array_equal(head, others)) and one[words:] == other[words:]
 
 
 def _address(view: memoryview) -> int:

@@ -1,8 +1,10 @@
 """Moving the bytes of one edge: a copy between two stores, or a class change inside one.
 
-Between stores every byte is hashed as it is read at the source. A blob of `part_bytes` or more goes in parts, each
-recorded when it lies at the target, so that a later process sends only what is missing. Nothing here decides that a
-copy is good: `verify` reads it back.
+A blob whose hash is recorded is hashed once, at the target, by the proof (`verify`, or the server that is told the
+hash). It is hashed as it is read at the source too, so that a damaged one completes no copy, where it has to be sent
+again and where a copy could not be removed; so is one without a record. A blob of `part_bytes` or more goes in parts,
+each recorded when it lies at the target, so that a later process sends only what is missing. Nothing here decides that
+a copy is good.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from fabric.core.errors import ConflictError, IntegrityError, ModeError, NotFoun
 from fabric.core.words import Suite
 from fabric.migration.buffers import BUFFERS
 from fabric.migration.gate import Gate
-from fabric.migration.parts import Save, abandon_uploads, goes_in_one, goes_in_parts, send
+from fabric.migration.parts import Save, abandon_uploads, check_source, goes_in_one, goes_in_parts, send
 from fabric.migration.points import Reached
 from fabric.migration.ports import Sealer
 from fabric.storage.s3_between import ServerCopy, server_copy
-from fabric.storage.store import CHUNK_BYTES, Announced, ObjectInfo, Store
+from fabric.storage.store import CHUNK_BYTES, PIECE_MOST_BYTES, Announced, ObjectInfo, Store
 
 replace = msgspec.structs.replace
 
@@ -93,11 +95,12 @@ def copy_between(
 
     Args:
         one_request_bytes: up to this a blob goes in one request to a server that streams.
-        whole: hash the source as one; its parts then have no hash of their own, but where a server is told one.
+        whole: hash a source that goes in parts as one; they then have no hash of their own, but where a server is told
+            one.
 
     Raises:
         PreconditionError, NotFoundError: the source is not what the head says any more.
-        IntegrityError: the source's bytes differ from their recorded hash.
+        IntegrityError: the source's bytes were hashed and differ from their record.
         Halt, FrozenError, UnavailableError: as `Gate.check`; what was written stays for a resume.
     """
     begun = begun_copy(edge)
@@ -116,7 +119,9 @@ def copy_between(
         state = replace(begun, upload_id=checkpoint.upload_id, parts=checkpoint.parts, part_bytes=checkpoint.part_bytes)
         sent = send(edge, gate, state, save, least_bytes=part_bytes, whole=whole, reached=reached)
         return _finished(edge, sent.state, sent.info, sent.source_sha256)
-    return _whole(edge, gate, begun, reached, in_one=goes_in_one(edge, one_request_bytes))
+    hashed = again or not edge.replica.blob_sha256 or not edge.may_delete
+    hasher = hashlib.sha256() if hashed else None
+    return _whole(edge, gate, begun, hasher, in_one=goes_in_one(edge, one_request_bytes), reached=reached)
 
 
 def _by_server(edge: Edge, gate: Gate, inside: ServerCopy, state: Checkpoint, save: Save, reached: Reached) -> Copied:
@@ -154,13 +159,19 @@ def _left_behind(edge: Edge, begun: Checkpoint) -> ObjectInfo | None:
     return None
 
 
-def _whole(edge: Edge, gate: Gate, begun: Checkpoint, reached: Reached, *, in_one: bool) -> Copied:
-    hasher, watch, replica = hashlib.sha256(), gate.watch("before"), edge.replica
+def _whole(
+    edge: Edge, gate: Gate, begun: Checkpoint, hasher: hashlib._Hash | None, *, in_one: bool, reached: Reached
+) -> Copied:
+    watch, replica = gate.watch("before"), edge.replica
+
+    def sha256() -> str:
+        return "" if hasher is None else hasher.hexdigest()
+
     with (
-        BUFFERS.lent(CHUNK_BYTES) as (memory,),
+        BUFFERS.lent(PIECE_MOST_BYTES if in_one else CHUNK_BYTES) as (memory,),  # what is limited goes evenly
         edge.source.open(replica.blob, tag=replica.tag or None, into=memory) as reading,
     ):
-        pieces = _as_recorded(edge, gate.through(watch.over(reading), hasher), hasher.hexdigest)
+        pieces = _as_recorded(edge, gate.through(watch.over(reading), hasher), sha256)
         first = list(islice(pieces, 1))  # before the target is asked: the source is timed for itself
         info = edge.target.put(
             begun.blob,
@@ -172,18 +183,18 @@ def _whole(edge: Edge, gate: Gate, begun: Checkpoint, reached: Reached, *, in_on
             announced=Announced(replica.blob_bytes, replica.blob_sha256) if in_one else None,
         )
     reached("copy.put")
-    return _finished(edge, begun, info, hasher.hexdigest())
+    return _finished(edge, begun, info, sha256())
 
 
 def _as_recorded(
     edge: Edge, pieces: Iterable[bytes | memoryview], sha256: Callable[[], str]
 ) -> Iterator[bytes | memoryview]:
-    """Yield the source's bytes; the last ones only where all are what their hash says."""
+    """Yield the source's bytes; the last ones only where all are what their hash says, if it is taken."""
     left = edge.replica.blob_bytes
     for piece in pieces:
         left -= len(piece)
         if left <= 0:
-            _check_source(edge, sha256())
+            check_source(edge, sha256())
         yield piece
     if left > 0:
         raise IntegrityError("the source is shorter than its record says", store=edge.source.name, missing=left)
@@ -202,15 +213,8 @@ def _sealed_anew(edge: Edge, sealer: Sealer, gate: Gate, begun: Checkpoint, *, r
 
 def _finished(edge: Edge, state: Checkpoint, info: ObjectInfo, source_sha256: str) -> Copied:
     done = replace(state, tag=info.tag, done_bytes=info.size_bytes, upload_id="")
-    _check_source(edge, source_sha256)
+    check_source(edge, source_sha256)
     return Copied(done, source_sha256)
-
-
-def _check_source(edge: Edge, source_sha256: str) -> None:
-    """Raise IntegrityError where the source's bytes were read whole and differ from their recorded hash."""
-    if source_sha256 and edge.replica.blob_sha256 and source_sha256 != edge.replica.blob_sha256:
-        hint = "run: python -m fabric verify"
-        raise IntegrityError("the source's bytes are not what their hash says", store=edge.source.name, hint=hint)
 
 
 def change_class(edge: Edge, reached: Reached) -> Checkpoint:

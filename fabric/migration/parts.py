@@ -74,6 +74,7 @@ def send(
     gate.resumed_bytes = gate.done_bytes = state.done_bytes
     sending = _Sending(edge, gate, state, save, reached, whole=whole)
     sending.all_parts()
+    check_source(edge, sending.sha256())  # before they are an object
     reached("upload.completing")
     summed = edge.target.capabilities.server_sha256  # who keeps a SHA-256 of each part is told it again
     parts = tuple(Part(*entry[:3], entry[3] if summed else "") for entry in sending.state.parts)
@@ -193,6 +194,13 @@ class _Sending:
         known = self._whole is not None or self.state.blob_sha256
         needed = not known or self._edge.target.capabilities.server_sha256
         return hashlib.sha256(piece).hexdigest() if needed else ""
+
+
+def check_source(edge: Edge, source_sha256: str) -> None:
+    """Raise IntegrityError where the source's bytes were read whole and differ from their recorded hash."""
+    if source_sha256 and edge.replica.blob_sha256 and source_sha256 != edge.replica.blob_sha256:
+        hint = "run: python -m fabric verify"
+        raise IntegrityError("the source's bytes are not what their hash says", store=edge.source.name, hint=hint)
 
 
 def _resumable(edge: Edge, begun: Checkpoint, least_bytes: int) -> Checkpoint:

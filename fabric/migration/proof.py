@@ -1,8 +1,8 @@
 """How a copy is proven, by edge: the cheapest way that is a proof.
 
-A SHA-256 that the target's own server checked on receipt and keeps is one, for bytes that were hashed at the source
-while they were read; it costs one request. Else every byte is read back through a newly opened read. An ETag is never
-one.
+A SHA-256 that the target's own server checked on receipt and keeps is one, where it is the blob's recorded hash, or is
+made of those that its parts had when they were read; it costs one request. Else every byte is read back through a newly
+opened read. An ETag is never one.
 """
 
 from __future__ import annotations
@@ -33,14 +33,18 @@ def proof_of(edge: Edge, verify: str) -> Proof:
 
 
 def is_proven_by_server(edge: Edge, copy: Checkpoint, source_sha256: str) -> bool:
-    """Say whether the target's server keeps the SHA-256 of exactly the bytes that were read, whole, at the source.
+    """Say whether the target's server keeps the SHA-256 that the source's bytes are to have.
 
     False proves nothing wrong: the copy is then read back.
+
+    Args:
+        source_sha256: of what was read whole at the source, found to be what is recorded; "" where it was not hashed.
     """
-    if not source_sha256 or not edge.target.capabilities.server_sha256:
+    expected = source_sha256 if copy.parts else copy.blob_sha256 or source_sha256
+    if not expected or not edge.target.capabilities.server_sha256:
         return False
     kept = edge.target.checksum(copy.blob, tag=copy.tag)
     if not copy.parts:
-        return kept == source_sha256
+        return kept == expected
     digests = b"".join(bytes.fromhex(entry[3]) for entry in copy.parts)
     return kept == f"{hashlib.sha256(digests).hexdigest()}-{len(copy.parts)}"

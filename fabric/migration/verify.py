@@ -15,7 +15,7 @@ from fabric.core.errors import FabricError, FrozenError, IntegrityError
 from fabric.migration.buffers import BUFFERS
 from fabric.migration.gate import Gate
 from fabric.migration.points import Reached
-from fabric.storage.store import CHUNK_BYTES, Store
+from fabric.storage.store import PIECE_MOST_BYTES, Store
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def read_back(store: Store, blob: str, tag: str, gate: Gate | None = None, momen
     """
     hasher, size = hashlib.sha256(), 0
     watch = None if gate is None else gate.watch(moment)
-    with BUFFERS.lent(CHUNK_BYTES) as (memory,), store.open(blob, tag=tag or None, into=memory) as reading:
+    with BUFFERS.lent(PIECE_MOST_BYTES) as (memory,), store.open(blob, tag=tag or None, into=memory) as reading:
         for chunk in reading if watch is None else watch.over(reading):
             if gate is not None:
                 gate.check()

@@ -18,12 +18,12 @@ from fabric.core.errors import (
     IntegrityError,
     NotFoundError,
     PreconditionError,
+    RefusedBytesError,
     UnknownOutcomeError,
 )
 from fabric.core.ids import new_id
 from fabric.migration.adoptedacts import adopted_steps
 from fabric.migration.batch import Batches
-from fabric.migration.compare import is_same, may_compare
 from fabric.migration.copy import Copied, Edge, begun_copy, change_class, copy_between
 from fabric.migration.gate import Gate, Halt
 from fabric.migration.machine import ENDED, RUNNING, State
@@ -152,7 +152,7 @@ class Worker:
             save=tools.saver(job),
             part_bytes=tools.settings.part_bytes,
             one_request_bytes=tools.one_request_bytes,
-            whole=proof_of(edge, tools.settings.verify) is Proof.SERVER_SHA256 or may_compare(edge.source),
+            whole=proof_of(edge, tools.settings.verify) is Proof.SERVER_SHA256 or not edge.may_delete,
             again=job.epoch > 1 or job.attempts > 0,
             reached=tools.reached,
         )
@@ -202,13 +202,10 @@ class Worker:
         proof = proof_of(edge, self._tools.settings.verify)
         if proof is Proof.SERVER_SHA256:
             if copy.blob_bytes and is_proven_by_server(edge, copy, source_sha256):
-                return proof, source_sha256
+                return proof, copy.blob_sha256 or source_sha256
             proof = Proof.READ_BACK
         if proof is Proof.MEDIA:
             edge.target.drop_cached(copy.blob)
-        comparable = source_sha256 and edge.verbatim and may_compare(edge.source)
-        if comparable and is_same(edge, copy, gate):
-            return proof, source_sha256
         source = partial(_hash_now, edge, gate)
         return proof, prove_copy(edge.target, copy, source_sha256, gate, source)
 
@@ -263,7 +260,8 @@ class Worker:
         """Wait, start anew, roll back or fail, as the error and the state call for."""
         state = State(job.state)
         passes = error.retryable or isinstance(error, (FrozenError, UnknownOutcomeError))
-        if passes and (store := str(error.context.get("store", ""))) and not isinstance(error, FrozenError):
+        is_stores = passes and not isinstance(error, (FrozenError, RefusedBytesError))
+        if is_stores and (store := str(error.context.get("store", ""))):
             self._tools.health.failed(store)
             self._tools.lanes.failed(store)
         if state is State.ROLLING_BACK:

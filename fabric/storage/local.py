@@ -22,8 +22,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from pathlib import Path
 
-from fabric.core.errors import BadInputError, ConflictError, FabricError, NotFoundError, PreconditionError
-from fabric.storage.cached import is_resident
+from fabric.core.errors import BadInputError, ConflictError, FabricError, PreconditionError
 from fabric.storage.direct import read_past_cache
 from fabric.storage.folders import (
     file_tag,
@@ -56,7 +55,7 @@ from fabric.storage.localgroup import GroupWriter, NewFile
 from fabric.storage.parts import Upload, Uploads, one_file, pieces_of
 from fabric.storage.pieces import as_announced
 from fabric.storage.room import Reservation, Room
-from fabric.storage.store import CHUNK_BYTES, Announced, Capabilities, ObjectInfo, Part
+from fabric.storage.store import CHUNK_BYTES, PIECE_MOST_BYTES, Announced, Capabilities, ObjectInfo, Part
 from fabric.storage.sums import NoSums
 
 DIRECT_LEAST_BYTES = 4 << 20  # of a read past the page cache
@@ -135,8 +134,8 @@ class LocalStore(NoSums):
     ) -> Iterator[bytes | memoryview]:
         """Read what was written past the cache past it too: nobody has it in memory, so it is not brought there."""
         if into is not None and last - first >= DIRECT_LEAST_BYTES and tag in self._uncached:
-            return read_past_cache(handle, first, last, into, CHUNK_BYTES)
-        return read_pieces(handle, first, last, into, CHUNK_BYTES)
+            return read_past_cache(handle, first, last, into, PIECE_MOST_BYTES)
+        return read_pieces(handle, first, last, into, CHUNK_BYTES if into is None else PIECE_MOST_BYTES)
 
     def _open_file(self, key: str) -> tuple[int, str]:
         *parents, name = key.split("/")
@@ -424,19 +423,6 @@ class LocalStore(NoSums):
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(handle)
-
-    def is_cached(self, key: str) -> bool:
-        """As `Caches.is_cached`."""
-        try:
-            with translated(store=self.name, path=self.root, key=key):
-                handle, _ = self._open_file(check_key(key))
-        except NotFoundError:
-            return False
-        try:
-            with translated(store=self.name, path=self.root, key=key):
-                return is_resident(handle, os.fstat(handle).st_size)
-        finally:
-            os.close(handle)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -15,6 +15,7 @@ from fabric.core.errors import (
     NotFoundError,
     PreconditionError,
     RangeError,
+    RefusedBytesError,
     UnavailableError,
     UnknownOutcomeError,
 )
@@ -47,6 +48,7 @@ _DENIED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "A
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 _CHANGED = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 _BAD_PART = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "MalformedXML"})
+_OTHER_BYTES = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
 FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507", "StorageFull"})
 _CLOCK = frozenset({"RequestTimeTooSkewed"})
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -87,6 +89,9 @@ def answer_error(code: str, text: str, *, store: str, bucket: str, key: str, act
         return RangeError("the range lies outside the object", store=store, bucket=bucket, key=key)
     if code in _BAD_PART:
         return BadInputError(f"the server refused the parts: {code}", store=store, bucket=bucket, key=key)
+    if code in _OTHER_BYTES:
+        hint = "it is tried again; if it goes on, look at what stands between this machine and the server"
+        return RefusedBytesError("other bytes came to the server than it was told of", hint=hint, store=store, key=key)
     if code in FULL:
         return CapacityError("the store is full", hint="free space or choose another place", store=store)
     if code == "InvalidObjectState":

@@ -15,7 +15,8 @@ from typing import Protocol
 
 import msgspec
 
-CHUNK_BYTES = 1 << 20  # what streams are cut into; a driver may yield less, never more than four times this
+CHUNK_BYTES = 1 << 20  # what streams are cut into; a driver may yield less, or up to PIECE_MOST_BYTES
+PIECE_MOST_BYTES = 4 * CHUNK_BYTES
 
 
 class Capabilities(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ class Reading(Protocol):
     info: ObjectInfo
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        """Yield the bytes in order, each piece at most 4 x CHUNK_BYTES."""
+        """Yield the bytes in order, each piece at most PIECE_MOST_BYTES."""
 
 
 class Store(Protocol):

@@ -6,10 +6,13 @@ after it is what reads every byte back. On a disk the target is flushed inside r
 Rounds alternate; figures are medians. Prints one JSON line; ratios above 1: the fabric is faster (of processor time:
 below 1 is less). ``many``: 100,000 small objects, the memory, and the shares of the processor time and of the run that
 the catalog takes (rows, heads, journal, flushes) and that the journal takes of it (rows, chained, appended). ``huge``:
-five objects of 1 GiB at once beside one alone (above 0.9: company costs little).
+five objects of 1 GiB at once beside one alone (above 0.9: company costs little), and beside one that rclone copies.
+``sizes``: MB and objects a second on a disk, for objects of 4 KiB, 1 MiB and 1 GiB, each beside rclone.
+
+Items: 31, 116
 
     python tests/bench/bench_migration.py [--quick] [--rounds 5] [--folder DIR]
-        [--pairs disk,mem,local_s3,s3_s3,many,huge]
+        [--pairs many,disk,mem,local_s3,s3_s3,huge,sizes]
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +43,14 @@ WHOLE = pairs.Set(small=1000, large=20, huge_bytes=pairs.GIB)
 QUICK_SHARE, S3_SHARE = 0.1, 0.5
 MEMORY = Path("/dev/shm")
 VOLUME_MB, VOLUMES = 1024, 12
-NAMES = ("disk", "mem", "local_s3", "s3_s3", "many", "huge")
+NAMES = ("many", "disk", "mem", "local_s3", "s3_s3", "huge", "sizes")  # many first: its memory is measured
 MANY, HUGE_BYTES = 100_000, pairs.GIB
 MANY_QUICK, HUGE_QUICK_BYTES = 3_000, 128 * pairs.MIB
+SIZES = {
+    "4_kib": pairs.Set(2000, 0, 0, small_bytes=4 * pairs.KIB),
+    "1_mib": pairs.Set(500, 0, 0, small_bytes=pairs.MIB),
+    "1_gib": pairs.Set(0, 0, pairs.GIB),
+}
 READ_BACK = {"verify": "read_back"}
 BESIDE = "rclone beside "  # the fabric with one proof, in the same world
 
@@ -108,15 +117,26 @@ def many(given: argparse.Namespace) -> Figures:
         return dict(scale.small_moves(pair, MANY_QUICK if given.quick else MANY))
 
 
-def huge(given: argparse.Namespace) -> Figures:
+def huge(given: argparse.Namespace, program: str | None) -> Figures:
     """Move one huge object alone and five at once between two folders of the disk."""
     size = HUGE_QUICK_BYTES if given.quick else HUGE_BYTES
-    return dict(scale.huge_moves(lambda contents: opened("disk", contents, given.folder, READ_BACK), size))
+    return dict(scale.huge_moves(lambda contents: opened("disk", contents, given.folder, READ_BACK), size, program))
+
+
+def sizes(given: argparse.Namespace, share: float, program: str | None) -> Figures:
+    """Move objects of one size at a time between two folders of the disk."""
+    sets = {name: contents.scaled(share) for name, contents in SIZES.items()}
+    one = partial(opened, "disk", folder=given.folder, settings=READ_BACK)
+    return dict(scale.moves_by_size(one, sets, program, given.rounds))
 
 
 def measured_of(given: argparse.Namespace, name: str, share: float, program: str | None) -> dict[str, Any]:
-    if name in ("many", "huge"):
-        return (many if name == "many" else huge)(given)
+    if name == "many":
+        return many(given)
+    if name == "huge":
+        return huge(given, program)
+    if name == "sizes":
+        return sizes(given, share, program)
     return (remote if name in ("local_s3", "s3_s3") else local)(given, name, share, program)
 
 
@@ -139,7 +159,9 @@ def ratios_of(found: dict[str, dict[str, Any]]) -> Figures:
         ),
         "journal_share_of_many_small": lambda: found["many"]["journal_share"],
         "catalog_share_of_many_small": lambda: found["many"]["catalog_share"],
-        "five_huge_vs_best_single": lambda: found["huge"]["share"],
+        "five_huge_vs_best_single": lambda: found["huge"]["together"] / found["huge"]["alone"],
+        "five_huge_vs_one_rclone": lambda: found["huge"]["together"] / found["huge"]["peer"],
+        **{f"size_{name}_vs_rclone": partial(_of_size, found, name) for name in SIZES},
     }
     ratios: Figures = {}
     for name, ratio in by_name.items():
@@ -152,6 +174,11 @@ def ratios_of(found: dict[str, dict[str, Any]]) -> Figures:
 
 def _times(found: dict[str, Any], ours: str, peer: str, beside: str = "") -> float:
     return float(found[f"{beside}{ours}" if beside else "rclone"][peer] / found[ours]["seconds"])
+
+
+def _of_size(found: dict[str, dict[str, Any]], name: str) -> float:
+    rate = f"{name}_mb_per_second"
+    return float(found["sizes"][f"fabric_{rate}"] / found["sizes"][f"rclone_{rate}"])
 
 
 def main() -> None:

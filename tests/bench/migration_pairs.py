@@ -15,11 +15,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+import msgspec
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "unit" / "migration")]
@@ -64,7 +64,8 @@ class Set:
         return sum(self.sizes())
 
     def scaled(self, share: float) -> Set:
-        return Set(round(self.small * share), round(self.large * share), int(self.huge_bytes * share))
+        small, large = round(self.small * share), round(self.large * share)
+        return replace(self, small=small, large=large, huge_bytes=int(self.huge_bytes * share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class Pair:
         place = f"a/{world.store('a').classes[0]}"
         for number, size in enumerate(self.contents.sizes()):
             head = world.write(f"{number:05d}", payload(size, number), place=place, policy=ANY_LATENCY)
-            self.heads.append(replace(head, revision=0))
+            self.heads.append(msgspec.structs.replace(head, revision=0))
 
     def _decide(self, world: Any) -> None:
         """Decide every move beforehand, as placement does; what migration makes of it is timed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import statistics
 import sys
 import time
 from collections import deque
@@ -114,10 +115,33 @@ def _peak_rss_mib() -> float:
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 
-def huge_moves(opened: Callable[[Any], Any], size_bytes: int, count: int = 5) -> Figures:
-    """Move one huge object (the best of three runs) and ``count`` at once; return both rates, bytes a second."""
+def huge_moves(opened: Callable[[Any], Any], size_bytes: int, program: str | None, count: int = 5) -> Figures:
+    """Move one huge object (the best of three runs) and ``count`` at once; return the rates, bytes a second.
+
+    ``peer``: that of one huge object copied by rclone, the best of three too.
+    """
     with opened(pairs.Set(0, 0, size_bytes)) as pair:
-        alone = size_bytes / min(pair.fabric()["seconds"] for _ in range(3))
+        found = {"alone": size_bytes / min(pair.fabric()["seconds"] for _ in range(3))}
+        if program is not None:
+            found["peer"] = size_bytes / min(pair.rclone(program)["copy_sync"] for _ in range(3))
     with opened(pairs.Set(0, count, 0, large_bytes=size_bytes)) as pair:
-        together = count * size_bytes / pair.fabric()["seconds"]
-    return {"alone": alone, "together": together, "share": round(together / alone, 3), "bytes": float(size_bytes)}
+        found["together"] = count * size_bytes / pair.fabric()["seconds"]
+    return found | {"bytes": float(size_bytes)}
+
+
+def moves_by_size(opened: Callable[[Any], Any], sets: dict[str, Any], program: str | None, rounds: int) -> Figures:
+    """Move sets of objects of one size each; return for each set both programs' MB and objects a second, medians."""
+    found: Figures = {}
+    for name, contents in sets.items():
+        seconds: dict[str, list[float]] = {"fabric": [], "rclone": []}
+        with opened(contents) as pair:
+            for _ in range(rounds):
+                seconds["fabric"].append(pair.fabric()["seconds"])
+                if program is not None:
+                    seconds["rclone"].append(pair.rclone(program)["copy_sync"])
+        for who, taken in seconds.items():
+            if taken:
+                median = statistics.median(taken)
+                found[f"{who}_{name}_mb_per_second"] = round(contents.total_bytes / 1e6 / median, 1)
+                found[f"{who}_{name}_objects_per_second"] = round(len(contents.sizes()) / median, 1)
+    return found

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import servers
+from msgspec.structs import replace
 from test_azure_conformance import azure_store
 from test_gcs_conformance import gcs_store
 
@@ -76,13 +77,15 @@ def test_an_object_moves_to_a_real_s3_server_and_back(
 
 
 @pytest.mark.server
-def test_a_large_blob_goes_to_s3_in_one_request_which_nothing_wrong_ever_ends(
-    tmp_path: Path, seaweed_server: servers.Server
+@pytest.mark.parametrize("proves", [True, False], ids=["which proves SHA-256", "which proves nothing"])
+def test_a_large_blob_goes_to_s3_in_one_request_and_nothing_wrong_stays_there(
+    tmp_path: Path, seaweed_server: servers.Server, proves: bool
 ) -> None:
     world = World(tmp_path, settings=MigrationSettings(workers=2, probe_seconds=0.01))
     world.fleet.members["s3"] = _member(seaweed_server, "s3")
     world.migration.start()
     asked, reached, sent = world.store("s3"), Counter[str](), list[tuple[str, str]]()
+    asked.capabilities = replace(asked.capabilities, server_sha256=proves)
     for act in ("PutObject", "UploadPart"):
         asked.boto.meta.events.register(f"before-send.s3.{act}", lambda request, **_: sent.append(_sent(request)))
     object.__setattr__(world.migration.tools, "reached", lambda point: reached.update([point]))
@@ -96,10 +99,11 @@ def test_a_large_blob_goes_to_s3_in_one_request_which_nothing_wrong_ever_ends(
     blob, wrong = head.current.replicas[0].blob, damaged.current.replicas[0].blob
     assert world.job("k").state == "COMPLETED", world.job("k").reason
     assert world.read("k") == LARGE
-    assert sorted(sent) == sorted(("PUT", name) for name in (blob, wrong))
+    tries = 2 if proves else 1  # what the server refused is hashed before it is asked again
+    assert sorted(sent) == sorted(("PUT", name) for name in (blob, *[wrong] * tries))
     assert world.job("damaged").state == "ROLLED_BACK"
     assert "the source's bytes are not what their hash says" in world.job("damaged").reason
-    assert reached["copy.put"] == 1  # the server never took the wrong one, nothing had to be removed
+    assert reached["copy.put"] == (1 if proves else 2)  # one that is told the hash takes nothing wrong
     there = {info.key for info in asked.list("objects/")}
     assert blob in there
     assert wrong not in there

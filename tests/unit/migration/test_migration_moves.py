@@ -56,7 +56,7 @@ def test_a_moved_object_is_read_at_its_new_place_and_its_source_stays_in_grace(w
     assert world.places("k") == {"b/cold": "live", "a/hot": "grace"}
     assert world.read("k") == SMALL
     assert world.store("b").head(blobs(world, "b")[0]).storage_class == "cold"
-    assert job.checksums["source_read"] == job.checksums["target"] == hashlib.sha256(SMALL).hexdigest()
+    assert job.checksums["recorded"] == job.checksums["target"] == hashlib.sha256(SMALL).hexdigest()
 
 
 def test_every_transition_is_in_the_journal_before_the_next_one(world: World) -> None:
