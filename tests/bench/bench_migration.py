@@ -3,7 +3,8 @@
 The fabric validates, hashes every byte on both sides, writes and flushes, proves each copy, tests access, switches
 heads and journals each step, flushed. ``rclone copy`` writes and compares what it hashed; ``rclone check --download``
 after it is what reads every byte back. On a disk the target is flushed inside rclone's time too.
-Rounds alternate; figures are medians. Prints one JSON line; ratios above 1: the fabric is faster (of processor time:
+Rounds alternate, and who begins them does: after ``rclone check`` a server has given its memory back, and whoever comes
+next pays for that. Figures are medians. Prints one JSON line; ratios above 1: the fabric is faster (of processor time:
 below 1 is less). ``many``: 100,000 small objects, the memory, and the shares of the processor time and of the run that
 the catalog takes (rows, heads, journal, flushes) and that the journal takes of it (rows, chained, appended). ``huge``:
 five objects of 1 GiB at once beside one alone (above 0.9: company costs little), and beside one that rclone copies.
@@ -42,7 +43,7 @@ servers = pairs.servers
 WHOLE = pairs.Set(small=1000, large=20, huge_bytes=pairs.GIB)
 QUICK_SHARE, S3_SHARE = 0.1, 0.5
 MEMORY = Path("/dev/shm")
-VOLUME_MB, VOLUMES = 1024, 12
+VOLUME_MB, VOLUMES = 1024, 40  # what is deleted stays in them: room for ten rounds
 NAMES = ("many", "disk", "mem", "local_s3", "s3_s3", "huge", "sizes")  # many first: its memory is measured
 MANY, HUGE_BYTES = 100_000, pairs.GIB
 MANY_QUICK, HUGE_QUICK_BYTES = 3_000, 128 * pairs.MIB
@@ -84,11 +85,13 @@ def rounds(pair: Any, program: str | None, count: int) -> tuple[Figures, Figures
     """Run ``count`` alternating rounds; return both sides' medians."""
     ours: list[Figures] = []
     peers: list[Figures] = []
-    for _ in range(count):
-        ours.append(pair.fabric())
-        if program is not None:
-            peers.append(pair.rclone(program))
+    for act in scale.alternating(lambda: ours.append(pair.fabric()), _peer_of(pair, program, peers.append), count):
+        act()
     return medians(ours), medians(peers)
+
+
+def _peer_of(pair: Any, program: str | None, found: Callable[[Figures], None]) -> Callable[[], None]:
+    return (lambda: None) if program is None else (lambda: found(pair.rclone(program)))
 
 
 def medians(found: list[Figures]) -> Figures:

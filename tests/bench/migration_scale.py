@@ -129,16 +129,28 @@ def huge_moves(opened: Callable[[Any], Any], size_bytes: int, program: str | Non
     return found | {"bytes": float(size_bytes)}
 
 
+def alternating(one: Callable[[], None], other: Callable[[], None], rounds: int) -> Iterator[Callable[[], None]]:
+    """Yield both acts in every round; who begins changes from round to round."""
+    for number in range(rounds):
+        yield from (one, other) if number % 2 == 0 else (other, one)
+
+
 def moves_by_size(opened: Callable[[Any], Any], sets: dict[str, Any], program: str | None, rounds: int) -> Figures:
     """Move sets of objects of one size each; return for each set both programs' MB and objects a second, medians."""
     found: Figures = {}
     for name, contents in sets.items():
         seconds: dict[str, list[float]] = {"fabric": [], "rclone": []}
         with opened(contents) as pair:
-            for _ in range(rounds):
-                seconds["fabric"].append(pair.fabric()["seconds"])
+
+            def ours(pair: Any = pair, taken: list[float] = seconds["fabric"]) -> None:
+                taken.append(pair.fabric()["seconds"])
+
+            def peers(pair: Any = pair, taken: list[float] = seconds["rclone"]) -> None:
                 if program is not None:
-                    seconds["rclone"].append(pair.rclone(program)["copy_sync"])
+                    taken.append(pair.rclone(program)["copy_sync"])
+
+            for act in alternating(ours, peers, rounds):
+                act()
         for who, taken in seconds.items():
             if taken:
                 median = statistics.median(taken)
