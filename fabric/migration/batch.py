@@ -26,7 +26,7 @@ from fabric.migration.tools import Tools
 from fabric.migration.validate import check_health, check_room, check_target
 from fabric.migration.verify import AccessTests
 from fabric.storage.group import Outcome, Put, grouping
-from fabric.storage.s3_between import server_copy
+from fabric.storage.server_copy import server_copy
 from fabric.storage.store import ObjectInfo, Store
 
 

@@ -25,7 +25,8 @@ from fabric.migration.gate import Gate
 from fabric.migration.parts import Save, abandon_uploads, check_source, goes_in_one, goes_in_parts, send
 from fabric.migration.points import Reached
 from fabric.migration.ports import Sealer
-from fabric.storage.s3_between import ServerCopy, server_copy
+from fabric.storage.between import ServerCopy, Steps
+from fabric.storage.server_copy import server_copy
 from fabric.storage.store import CHUNK_BYTES, PIECE_MOST_BYTES, Announced, ObjectInfo, Store
 
 replace = msgspec.structs.replace
@@ -104,14 +105,16 @@ def copy_between(
         Halt, FrozenError, UnavailableError: as `Gate.check`; what was written stays for a resume.
     """
     begun = begun_copy(edge)
-    if again and (left := _left_behind(edge, begun)) is not None:
+    inside = server_copy(edge.source, edge.target) if edge.verbatim and edge.replica.blob_bytes else None
+    joins = again and inside is not None and inside.is_under_way(begun.blob)
+    if again and not joins and (left := _left_behind(edge, begun)) is not None:
         if checkpoint.upload_id:
             edge.target.abort(begun.blob, checkpoint.upload_id)  # completed just before a crash: nothing, or its rest
         abandon_uploads(edge.target, begun.blob)
         return Copied(replace(begun, parts=checkpoint.parts, tag=left.tag, done_bytes=left.size_bytes), "")
     if again and not checkpoint.upload_id:
         abandon_uploads(edge.target, begun.blob)  # a put may have gone in parts that no checkpoint names
-    if edge.verbatim and edge.replica.blob_bytes and (inside := server_copy(edge.source, edge.target)) is not None:
+    if inside is not None:
         return _by_server(edge, gate, inside, replace(begun, upload_id=checkpoint.upload_id), save, reached)
     if not edge.verbatim:
         return _sealed_anew(edge, sealer, gate, begun, reached=reached)
@@ -125,20 +128,22 @@ def copy_between(
 
 
 def _by_server(edge: Edge, gate: Gate, inside: ServerCopy, state: Checkpoint, save: Save, reached: Reached) -> Copied:
-    """Have the server that holds both places copy the blob, tags and all; an earlier attempt's upload is ended."""
-    blob, size, tag = state.blob, edge.replica.blob_bytes, edge.replica.tag
+    """Have the server that holds both places copy the blob and all it carries; an earlier attempt's upload is ended."""
+    blob = state.blob
     if state.upload_id:
         edge.target.abort(blob, state.upload_id)
-    state = replace(state, upload_id=inside.begin(blob, blob, edge.target_class))
-    reached("upload.begun")
-    save(state).result()
-    parts = []
-    for part in inside.parts(blob, blob, state.upload_id, size, tag or edge.source.head(blob).tag):
-        parts.append(part)
+
+    def begun(upload_id: str) -> None:
+        reached("upload.begun")
+        save(replace(state, upload_id=upload_id)).result()
+
+    def brought(done_bytes: int) -> None:
         gate.check()
-        gate.done_bytes += part.size_bytes
-    reached("upload.completing")
-    info = inside.finish(blob, state.upload_id, tuple(parts))
+        gate.done_bytes = done_bytes
+
+    steps = Steps(begun, brought, completing=lambda: reached("upload.completing"))
+    tag = edge.replica.tag or edge.source.head(blob).tag
+    info = inside.copy(blob, blob, edge.target_class, state.blob_bytes, tag, steps)
     reached("copy.put")
     return _finished(edge, state, info, "")
 

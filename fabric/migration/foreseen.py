@@ -23,7 +23,8 @@ from fabric.migration.proof import Proof, proof_of
 from fabric.migration.risk import Level, assess
 from fabric.migration.tools import Tools
 from fabric.pricing.moving import Manner
-from fabric.storage.s3_between import PART_BYTES, server_copy
+from fabric.storage.between import ServerCopy
+from fabric.storage.server_copy import server_copy
 
 
 def foreseen(
@@ -46,7 +47,7 @@ def foreseen(
         except FabricError:
             continue  # the decision is void; whoever carries it out says why
         tested.add(store)
-        if decision.id in together and manner.verbatim and not (manner.kept or manner.server_parts):
+        if decision.id in together and manner.verbatim and not (manner.kept or manner.inside):
             manner = replace(manner, checked=False)
         found[decision.id] = manner
     return found
@@ -70,7 +71,7 @@ def _manner(tools: Tools, decision: Decision, undo_cost: UndoCost, read_rate: Re
     edge = tools.edge(_unrecorded(decision))
     facts = facts_of(tools, decision, head, version, undo_usd=undo_cost(decision), read_rate=read_rate)
     high = assess(facts, tools.settings).level is Level.HIGH
-    there, inside = replica_at(version, decision.target), _server_parts(edge)
+    there, inside = replica_at(version, decision.target), _inside(edge)
     return Manner(
         source=decision.source,
         target=decision.target,
@@ -78,8 +79,8 @@ def _manner(tools: Tools, decision: Decision, undo_cost: UndoCost, read_rate: Re
         source_bytes=edge.replica.blob_bytes,
         target_bytes=_arriving(tools, edge, head, version),
         proof=(Proof.READ_BACK if inside else proof_of(edge, tools.settings.verify)).value,
-        parts=_parts(tools, edge),
-        server_parts=inside,
+        parts=_parts(tools, edge) if inside is None else inside.parts(edge.replica.blob_bytes),
+        inside=inside is not None,
         verbatim=edge.verbatim,
         kept=there is not None and not edge.in_place,
         access_tests=int(test),
@@ -102,11 +103,11 @@ def _parts(tools: Tools, edge: Edge) -> int:
     return -(-size // part_size(size, least))
 
 
-def _server_parts(edge: Edge) -> int:
-    """Return in how many parts the server copies by itself; 0 where it does not."""
-    if edge.in_place or not edge.verbatim or server_copy(edge.source, edge.target) is None:
-        return 0
-    return -(-edge.replica.blob_bytes // PART_BYTES)
+def _inside(edge: Edge) -> ServerCopy | None:
+    """Return what copies inside the server, where the move will be one."""
+    if edge.in_place or not edge.verbatim or not edge.replica.blob_bytes:
+        return None
+    return server_copy(edge.source, edge.target)
 
 
 def _arriving(tools: Tools, edge: Edge, head: Head, version: Version) -> int:

@@ -35,7 +35,7 @@ class Manner(msgspec.Struct, frozen=True):
     target_bytes: float
     proof: str = "read_back"
     parts: int = 0  # 0: in one
-    server_parts: int = 0  # that the server itself copies; 0: the bytes go through here
+    inside: bool = False  # the server itself copies, in `parts` or in one; else the bytes go through here
     verbatim: bool = True  # else sealed anew
     kept: bool = False  # it still lies at the target, in grace: nothing is copied
     checked: bool = True  # the source is asked for size and tag before it is read
@@ -78,7 +78,7 @@ def _copy(manner: Manner) -> tuple[Ask, ...]:
         return read, Ask("copy", here, "head"), change, Ask("copy", here, "retrieved", 0.0, size, "inside")
     if manner.kept:
         return (_timed(here, size),)
-    if manner.server_parts:
+    if manner.inside:
         return _copied_by_server(manner)
     if manner.parts:
         begun = [Ask("copy", here, "head"), Ask("copy", manner.door, "uploads"), Ask("copy", manner.door, "begin")]
@@ -90,15 +90,13 @@ def _copy(manner: Manner) -> tuple[Ask, ...]:
 
 def _copied_by_server(manner: Manner) -> tuple[Ask, ...]:
     """Return what a copy inside one server asks; it reads the source there, and what is read here is only timed."""
-    here, size = manner.source, manner.source_bytes
-    return (
-        Ask("copy", here, "head"),
-        Ask("copy", manner.door, "begin"),
-        Ask("copy", manner.door, "put_part", float(manner.server_parts)),
-        Ask("copy", here, "retrieved", 0.0, size, "target"),
-        Ask("copy", manner.target, "complete"),
-        _timed(here, size),
-    )
+    here, there, size = manner.source, manner.target, manner.source_bytes
+    sent = [Ask("copy", there, "put")]
+    if manner.parts:
+        parts = Ask("copy", manner.door, "put_part", float(manner.parts))
+        sent = [Ask("copy", manner.door, "begin"), parts, Ask("copy", there, "complete")]
+    retrieved = Ask("copy", here, "retrieved", 0.0, size, "target")
+    return Ask("copy", here, "head"), *sent, retrieved, _timed(here, size)
 
 
 def _timed(place: str, size: float) -> Ask:

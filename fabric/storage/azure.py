@@ -14,10 +14,12 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, Unpack
+
+from msgspec.structs import replace
 
 from fabric.core.errors import (
     BadInputError,
@@ -27,8 +29,10 @@ from fabric.core.errors import (
     NotFoundError,
     PreconditionError,
 )
+from fabric.storage.azure_between import BlobCopy, end_copy, is_under_way
 from fabric.storage.azure_clients import AzureClients, AzureTarget
 from fabric.storage.azure_errors import translated
+from fabric.storage.between import Carried
 from fabric.storage.keys import (
     DEFAULT_TYPE,
     Condition,
@@ -44,7 +48,7 @@ from fabric.storage.parts import Upload
 from fabric.storage.recorded import RecordedStore
 from fabric.storage.remote import Options, Outgoing, Workers
 from fabric.storage.sending import UPLOAD_THREADS, Sending, send_parts
-from fabric.storage.store import ObjectInfo, Part
+from fabric.storage.store import ObjectInfo, Part, Store
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +65,7 @@ class AzureStore(RecordedStore):
     """Keeps the promises of `Store` on a container; its classes are the access tiers hot, cool, cold and archive."""
 
     def __init__(self, name: str, target: AzureTarget, **options: Unpack[Options]) -> None:
+        self._target = target
         self._clients = AzureClients(target)
         workers = Workers(f"azure-{name}", UPLOAD_THREADS)
         super().__init__(name, self._clients, workers, hot="hot", page_most=PAGE_MOST, options=options)
@@ -197,11 +202,20 @@ class AzureStore(RecordedStore):
     def delete(self, key: str, *, tag: str | None = None) -> None:
         check_key(key)
         try:
-            with self._translated("delete", key):
-                self._blob(key).delete_blob(**_said_of(Condition(only_if_tag=tag)))
+            try:
+                self._delete(key, tag)
+            except PreconditionError:
+                left = end_copy(self._blob(key), partial(self._translated, "delete", key))
+                if not left:
+                    raise
+                self._delete(key, left)
         except NotFoundError as error:
             if "container" in error.message:
                 raise
+
+    def _delete(self, key: str, tag: str | None) -> None:
+        with self._translated("delete", key):
+            self._blob(key).delete_blob(**_said_of(Condition(only_if_tag=tag)))
 
     def set_class(self, key: str, storage_class: str, *, tag: str | None = None) -> ObjectInfo:
         """Change the tier under a short lease: the service takes no condition here, and a lease keeps writers out."""
@@ -210,9 +224,7 @@ class AzureStore(RecordedStore):
         check_tag(self.name, key, tag, before.tag)
         if before.storage_class == storage_class:
             return before
-        if before.storage_class == "archive":
-            hint = "rehydrate it first (az storage blob set-tier), which takes hours, or choose another replica"
-            raise ConflictError("the object is archived", hint=hint, store=self.name, key=key)
+        self._refuse_archived(before)
         with self._translated("set_class", key, conditional=True):
             blob = self._blob(key)
             lease = blob.acquire_lease(LEASE_SECONDS, **_said_of(Condition(only_if_tag=before.tag)))
@@ -222,6 +234,11 @@ class AzureStore(RecordedStore):
                 self._let_go(key, lease)
         return self.head(key)
 
+    def _refuse_archived(self, info: ObjectInfo) -> None:
+        if info.storage_class == "archive":
+            hint = "rehydrate it first (az storage blob set-tier), which takes hours, or choose another replica"
+            raise ConflictError("the object is archived", hint=hint, store=self.name, key=info.key)
+
     def _let_go(self, key: str, lease: Any) -> None:
         try:
             with self._translated("set_class", key):
@@ -229,6 +246,32 @@ class AzureStore(RecordedStore):
         except FabricError as error:
             extra = {"store": self.name, "key": key, "why": str(error), "seconds": LEASE_SECONDS}
             logger.warning("a lease ends by itself only", extra=extra)
+
+    # --- copies inside the service
+
+    def shares_server(self, other: Store) -> bool:
+        return isinstance(other, AzureStore) and other is not self and self._target.server == other._target.server
+
+    def carried(self, key: str, tag: str) -> Carried:
+        info = self.head(key)
+        check_tag(self.name, key, tag, info.tag)
+        self._refuse_archived(info)
+        return Carried(info, self._blob(key).url, {})
+
+    def is_under_way(self, to: str) -> bool:
+        try:
+            return is_under_way(self._properties(check_key(to)))
+        except NotFoundError:
+            return False
+
+    def put_copy(self, source: Carried, to: str, storage_class: str, brought: Callable[[int], None]) -> ObjectInfo:
+        wanted, size = check_class(self.name, self.classes, storage_class), source.info.size_bytes
+        copying = BlobCopy(self._blob(self._writable(to)), partial(self._translated, "put", to), brought)
+        with self._room.reserved() as room:
+            room.grow(size)
+            tag, modified = copying.run(source, self._tier(wanted) if wanted in _TIER else None)
+            room.used(size)
+        return self._noted(replace(source.info, key=to, tag=tag, modified=modified, storage_class=wanted))
 
     # --- uploads
 

@@ -6,6 +6,7 @@ first success.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import threading
@@ -37,6 +38,11 @@ class AzureTarget:
     container: str
     endpoint: str = ""
     secret: str = field(default="", repr=False)
+
+    @property
+    def server(self) -> AzureTarget:
+        """Return how any container of the same account is reached."""
+        return dataclasses.replace(self, container=self.container.rpartition("/")[0])
 
 
 @dataclass(frozen=True, slots=True)

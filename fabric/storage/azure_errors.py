@@ -55,7 +55,10 @@ _CLOSED = {
     "AccountIsDisabled": "the account is disabled: see its subscription",
 }
 _ABSENT = frozenset({"BlobNotFound", "ResourceNotFound", "404"})
-_CHANGED = frozenset({"ConditionNotMet", "TargetConditionNotMet", "BlobAlreadyExists", "412"})
+_CHANGED = frozenset(
+    {"ConditionNotMet", "TargetConditionNotMet", "SourceConditionNotMet", "BlobAlreadyExists", "412"}
+    | {"PendingCopyOperation"}  # the service is still copying something there
+)
 _CONTAINER = {
     "ContainerNotFound": "create it or correct the URL; one that was deleted may still be restored: "
     "az storage container restore",

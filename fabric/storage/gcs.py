@@ -10,15 +10,15 @@ Parts that may come in any order, and be listed by another process, are objects 
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Unpack
 
 from fabric.core.errors import BadInputError, FabricError, NotFoundError
+from fabric.storage.between import Carried
 from fabric.storage.gcs_clients import GcsTarget
 from fabric.storage.gcs_requests import Requests
 from fabric.storage.gcs_writes import Writes, said_of
@@ -34,7 +34,7 @@ from fabric.storage.keys import (
 from fabric.storage.parts import Upload
 from fabric.storage.recorded import RecordedStore
 from fabric.storage.remote import Options, Outgoing, Workers
-from fabric.storage.store import CHUNK_BYTES, ObjectInfo, Part
+from fabric.storage.store import CHUNK_BYTES, ObjectInfo, Part, Store
 from fabric.storage.unfinished import folder, is_id
 
 logger = logging.getLogger(__name__)
@@ -153,27 +153,57 @@ class GcsStore(RecordedStore):
         check_tag(self.name, key, tag, before.tag)
         if before.storage_class == storage_class:
             return before
-        name = self._prefix + key
-        address = f"{self._addresses.objects(name)}/rewriteTo/b/{self._target.bucket}/o/"
-        query = {"ifGenerationMatch": before.tag, "ifSourceGenerationMatch": before.tag}
-        if key_name := found.get("kmsKeyName", ""):
+        source = Carried(before, self._addresses.objects(self._prefix + key), found)
+        return self._rewritten("set_class", source, key, storage_class, Condition(only_if_tag=before.tag))
+
+    # --- copies inside the service
+
+    def shares_server(self, other: Store) -> bool:
+        if not isinstance(other, GcsStore) or other is self:
+            return False
+        return self._target.server == other._target.server
+
+    def carried(self, key: str, tag: str) -> Carried:
+        found = self._resource(check_key(key))
+        info = self._info(key, found)
+        check_tag(self.name, key, tag, info.tag)
+        return Carried(info, self._addresses.objects(self._prefix + key), found)
+
+    def is_under_way(self, to: str) -> bool:
+        del to
+        return False  # a rewrite goes on only while it is asked for
+
+    def put_copy(self, source: Carried, to: str, storage_class: str, brought: Callable[[int], None]) -> ObjectInfo:
+        """Rewrite the object of another bucket; its content is encrypted as this bucket has it set."""
+        check_class(self.name, self.classes, storage_class)
+        condition = Condition(only_if_absent=True)
+        if self._target.stands_in:  # such servers know no condition here
+            self._check_before(check_key(to), condition)
+        with self._room.reserved() as room:
+            room.grow(source.info.size_bytes)
+            info = self._rewritten("put", source, to, storage_class, condition, brought)
+            room.used(info.size_bytes)
+        return info
+
+    def _rewritten(
+        self,
+        act: str,
+        source: Carried,
+        to: str,
+        storage_class: str,
+        condition: Condition,
+        brought: Callable[[int], None] | None = None,
+    ) -> ObjectInfo:
+        """Rewrite an object, everything restated that a rewrite would lose; a key of its own stays on its own place."""
+        found = source.said
+        query = said_of(condition) | {"ifSourceGenerationMatch": source.info.tag}
+        key_name = found.get("kmsKeyName", "") if act == "set_class" else ""
+        if key_name:
             query["destinationKmsKeyName"] = key_name.partition("/cryptoKeyVersions/")[0]
-        body = {name: found[name] for name in _KEPT if name in found}
-        body |= {"metadata": found.get("metadata", {}), "storageClass": self._server_class(storage_class)}
-        while True:
-            answer = self._requests.json(
-                "set_class",
-                key,
-                "POST",
-                address + self._addresses.objects(name).rpartition("/")[2],
-                query=query,
-                headers={"Content-Type": "application/json"},
-                body=json.dumps(body).encode(),
-                conditional=True,
-            )
-            if answer.get("done"):
-                return self._info(key, answer["resource"])
-            query["rewriteToken"] = answer["rewriteToken"]  # a large object between places takes several requests
+        resource = {name: found[name] for name in _KEPT if name in found}
+        resource |= {"name": self._prefix + to, "metadata": found.get("metadata", {})}
+        resource["storageClass"] = self._server_class(storage_class)
+        return self._info(to, self._writes.rewrite(act, source.address, resource, query, brought))
 
     # --- uploads
 

@@ -7,6 +7,7 @@ a repeated conditional write could meet its own first success.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -40,6 +41,11 @@ class GcsTarget:
     bucket: str
     endpoint: str = ""
     secret: str = field(default="", repr=False)
+
+    @property
+    def server(self) -> GcsTarget:
+        """Return how any bucket of the same account is reached."""
+        return dataclasses.replace(self, bucket="")
 
     @property
     def base(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fabric.core.errors import FabricError, UnavailableError
@@ -125,6 +125,38 @@ class Writes:
             body=json.dumps({"sourceObjects": sources, "destination": destination}).encode(),
             conditional=True,
         )
+
+    def rewrite(
+        self,
+        act: str,
+        source: str,
+        resource: Resource,
+        query: dict[str, str],
+        brought: Callable[[int], None] | None = None,
+    ) -> Resource:
+        """Have the server copy the object at the address ``source``; a large one takes several requests.
+
+        Nothing of it is there before the last of them; what was begun and is not gone on with is dropped by the server.
+        """
+        to = self._requests.clients.objects(resource["name"]).rpartition("/storage/v1")[2]
+        said = {field: value for field, value in resource.items() if field != "name"}
+        token: dict[str, str] = {}
+        while True:
+            answer = self._requests.json(
+                act,
+                self._key_of(resource),
+                "POST",
+                f"{source}/rewriteTo{to}",
+                query=query | token,
+                headers={"Content-Type": "application/json"},
+                body=json.dumps(said).encode(),
+                conditional=True,
+            )
+            if brought is not None:
+                brought(int(answer.get("totalBytesRewritten", 0)))
+            if answer.get("done"):
+                return dict(answer["resource"])
+            token = {"rewriteToken": answer["rewriteToken"]}
 
     def _key_of(self, resource: Resource) -> str:
         return str(resource["name"])[len(self._prefix) :]

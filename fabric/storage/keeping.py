@@ -6,8 +6,7 @@ that a freeze holds it and the meter counts it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from fabric.storage.azure import AzureStore
@@ -16,9 +15,7 @@ from fabric.storage.local import LocalStore
 from fabric.storage.s3 import S3Store
 from fabric.storage.s3_keeping import S3Keeper
 from fabric.storage.store import ObjectInfo, Store
-from fabric.storage.wrappers import Around
-
-T = TypeVar("T")
+from fabric.storage.wrappers import Around, asked
 
 
 class Keeper(Protocol):
@@ -36,16 +33,13 @@ class Keeping:
         self._store, self._keeper = store, keeper
 
     def look(self, key: str) -> Kept:
-        return self._ask("head", lambda: self._keeper.look(key))
+        return asked(self._store, "head", lambda: self._keeper.look(key))
 
     def set_tags(self, key: str, tags: dict[str, str]) -> None:
-        self._ask("put", lambda: self._keeper.set_tags(key, tags))
+        asked(self._store, "put", lambda: self._keeper.set_tags(key, tags))
 
     def change_class(self, key: str, storage_class: str, *, tag: str) -> ObjectInfo:
-        return self._ask("set_class", lambda: self._keeper.change_class(key, storage_class, tag=tag))
-
-    def _ask(self, operation: str, call: Callable[[], T]) -> T:
-        return self._store.ask(operation, call) if isinstance(self._store, Around) else call()
+        return asked(self._store, "set_class", lambda: self._keeper.change_class(key, storage_class, tag=tag))
 
 
 _TRIED: WeakKeyDictionary[S3Store, dict[str, bool]] = WeakKeyDictionary()  # what each server was tried for

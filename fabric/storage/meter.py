@@ -24,7 +24,7 @@ SAMPLES_KEPT = 1024  # latest first-byte latencies per storage class
 SAMPLES_LEAST = 20  # fewer say nothing about a p99
 LIST_PAGE = 1000  # keys a server sends per listing request: what the bill counts
 CLASSES_MOST = 64
-TIMED = frozenset({"head", "delete", "set_class", "put_part", "complete"})
+TIMED = frozenset({"head", "delete", "set_class", "put_part", "complete", "put"})  # a ``put`` that only a driver knows
 _SILENT = (UnavailableError, UnknownOutcomeError)
 COUNTED = frozenset({"begin", "abort", "checksum", "uploads", "list_parts"})  # billed like the others, not timed
 

@@ -171,6 +171,11 @@ def innermost(store: Store) -> Store:
     return store
 
 
+def asked(store: Store, operation: str, call: Callable[[], T]) -> T:
+    """Make a request that only the driver behind ``store`` knows, as `Around.ask` where wrappers are around it."""
+    return store.ask(operation, call) if isinstance(store, Around) else call()
+
+
 class Retry(PassesGroups, Around):
     """Repeats what failed retryably and is safe to repeat.
 

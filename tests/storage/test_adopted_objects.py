@@ -25,10 +25,10 @@ from fabric.migration.ports import Order
 from fabric.storage.hazards import RefusedError
 from fabric.storage.keeping import keeper_at
 from fabric.storage.s3 import S3Store
-from fabric.storage.s3_between import server_copy
 from fabric.storage.s3_clients import Target
 from fabric.storage.s3_keeping import S3Keeper
 from fabric.storage.secrets import Credentials
+from fabric.storage.server_copy import server_copy
 
 CLASSES = ("standard", "standard_ia", "glacier_deep")
 DATA = b"what the user wrote" * 1000
@@ -364,7 +364,7 @@ def test_an_object_in_azure_keeps_everything_when_its_tier_changes(
 ) -> None:
     from test_azure_conformance import azure_store
 
-    store = azure_store(azurite_server, "adopted", "own")
+    store = azure_store(azurite_server, f"own-{uuid4().hex}", "own")
     for world in _world(tmp_path, aw.member("own", store, azurite_server.url)):
         key = f"film-{uuid4().hex}"
         store.put(key, [DATA], metadata=NOTES, content_type="video/mp4")

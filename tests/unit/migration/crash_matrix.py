@@ -1,4 +1,4 @@
-"""The crash matrix: SIGKILL of a separate process at every named point and at random times, on five pairs of stores.
+"""The crash matrix: SIGKILL of a separate process at every named point and at random times, on eight pairs of stores.
 
 After each kill every object must have a copy that an independent reader proves by its SHA-256. Another process then
 starts over what was left (a part of these starts is killed too, at a random time), brings every job to its end, and

@@ -37,6 +37,9 @@ PAIRS = {
         Pair("s3-azure", "a/standard", "b/cool", {"a": "s3", "b": "azure"}),
         Pair("s3-class", "a/standard", "a/standard_ia", {"a": "s3"}),
         Pair("gcs-local", "a/standard", "b/hot", {"a": "gcs", "b": "local"}),
+        Pair("s3-s3", "a/standard", "b/standard_ia", {"a": "s3", "b": "s3"}),  # these three: copied by their server
+        Pair("azure-azure", "a/hot", "b/cool", {"a": "azure", "b": "azure"}),
+        Pair("gcs-gcs", "a/standard", "b/standard", {"a": "gcs", "b": "gcs"}),
     )
 }
 _ZONES = {"local": Zone.ON_PREMISE, "s3": Zone.AWS, "azure": Zone.AZURE, "gcs": Zone.GCP}
